@@ -1,0 +1,442 @@
+"""The driver: the only loop and the only writer. It moves the machine and carries out what it says.
+
+``stimulus = inbox.get()`` → ``commands = machine.handle(stimulus)`` → write the events among them → tell
+reporters → carry the commands out. Nothing leaves the process before its line is written, and nobody else
+touches the state: workers, timers, people and other processes put something into the inbox.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import itertools
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, TypeAlias
+
+from .engine.machine import Machine
+from .engine.protocol import (
+    Begin,
+    Breath,
+    Cancel,
+    Command,
+    Continue,
+    Finish,
+    Hold,
+    Interrupt,
+    SetTimer,
+    Start,
+    Stimulus,
+    TaskEnded,
+    TimerFired,
+)
+from .events import Event, NodeFinished, NodeStarted, RunFinished, RunStarted, TaskEvent, Warned
+from .model import NodeId, Step
+from .outcome import Failure, Outcome
+from .overlaps import Overlaps
+from .state import RunState
+from .task import Context, Places, Runner, Task
+from .types import RunStatus, Status, StopReason
+
+GRACE: Mapping[StopReason, float] = {"cancel": 3.0, "timeout": 10.0}
+"""Seconds between interrupt and kill."""
+LAST = 1.0
+"""Seconds that a killed task has to come back before it is given up."""
+TEND = 0.25
+"""Seconds between two looks at the run folder: commands, heartbeat, fsync, checkpoint."""
+
+RUN_STATUS: Mapping[Status, RunStatus] = {
+    "completed": "completed",
+    "skipped": "completed",
+    "failed": "failed",
+    "paused": "paused",
+    "aborted": "aborted",
+    "cancelled": "interrupted",
+}
+
+
+class Ledger(Protocol):
+    """What the driver writes into: journal, checkpoint, heartbeat; and where commands come in."""
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Write the lines of these events out of the process; raises OSError, and then none of them stands."""
+        ...
+
+    def tend(self, state: RunState, now: float) -> list[str]:
+        """Do what is due (fsync, heartbeat, checkpoint) and give the commands that came from outside."""
+        ...
+
+    def make_room(self) -> None:
+        """Free what was reserved for a full disk."""
+        ...
+
+    def close(self, state: RunState, now: float) -> None:
+        """Write the last checkpoint, fsync, and let go of the run."""
+        ...
+
+
+class Stopper:
+    """Asks one task to stop: by interrupt, then by kill. Changed by the driver, heard by the runner."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.kill = False
+        self._listeners: list[Callable[[], None]] = []
+
+    def ask(self, reason: StopReason) -> None:
+        """Ask to stop; the first reason stays."""
+        self.reason = self.reason or reason
+        self._call()
+
+    def ask_now(self) -> None:
+        """There is no time left for an interrupt."""
+        self.reason = self.reason or "cancel"
+        self.kill = True
+        self._call()
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have the callback called at each change, at once if there was one; gives the function that ends it."""
+        self._listeners.append(callback)
+        if self.reason is not None:
+            callback()
+        return lambda: self._listeners.remove(callback)
+
+    def _call(self) -> None:
+        for listener in list(self._listeners):
+            listener()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """Somebody wants the run to end."""
+
+    why: str
+    now: bool = False
+    """Whether tasks are killed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kill:
+    """The time of an interrupted task is over: kill it, or give it up."""
+
+    node: NodeId
+    attempt: int
+    step: Literal["kill", "give up"]
+
+
+_Message: TypeAlias = "Stimulus | _Stop | _Kill | TaskEvent"
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A task that a worker has."""
+
+    task: Task
+    stop: Stopper
+    future: Future[Outcome]
+
+
+@dataclass
+class Driver:
+    """Runs one epoch of a run to its end, in a thread of its own.
+
+    Parameters
+    ----------
+    machine : Machine
+        What to do.
+    executor : concurrent.futures.Executor
+        Where tasks run.
+    runners : mapping of step class to Runner
+        How tasks run.
+    places : callable
+        Gives the files of an attempt.
+    ledger : Ledger
+        Where events are written.
+    started : RunStarted
+        The first event of this epoch.
+    tell : callable
+        Is told each event after it was written, in order.
+    clock : callable, optional
+        Seconds since 1970.
+    """
+
+    machine: Machine
+    executor: Executor
+    runners: Mapping[type[Step], Runner]
+    places: Callable[[Task], Places]
+    ledger: Ledger
+    started: RunStarted
+    tell: Callable[[Event], None]
+    clock: Callable[[], float] = time.time
+    state: RunState = field(default_factory=RunState)
+    """What the events add up to; written by the driver's thread only."""
+    crashed: BaseException | None = None
+    """What ended the driver itself; a bug, told to the caller."""
+
+    def __post_init__(self) -> None:
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._flights: dict[NodeId, _Flight] = {}
+        self._timers: list[tuple[float, int, _Message]] = []
+        self._order = itertools.count()
+        self._overlaps = Overlaps()
+        self._warned: set[str] = set()
+        self._why = ""
+        self._full: OSError | None = None
+        self._outcome: Outcome | None = None
+        self._next_tend = 0.0
+        self.done = threading.Event()
+        """Set when everything is written."""
+
+    # -- called from other threads --------------------------------------------------------------------
+
+    def cancel(self, why: str = "cancelled", *, now: bool = False) -> None:
+        """End the run: nothing new starts, tasks are interrupted and after 3 s killed; ``now`` kills at once."""
+        self._inbox.put(_Stop(why, now))
+
+    def pause(self) -> None:
+        """Start nothing new; what runs goes on."""
+        self._inbox.put(Hold())
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._inbox.put(Continue())
+
+    def start(self) -> None:
+        """Run in a thread of its own, so that a KeyboardInterrupt cannot strike inside a write."""
+        threading.Thread(target=self.run, name="nbflow-driver", daemon=True).start()
+
+    # -- the loop -------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run to the end."""
+        try:
+            self._publish([self.started])
+            self._act(Begin())
+            while self._outcome is None:
+                self._turn()
+            self._finish()
+        except BaseException as problem:  # the caller's thread raises it; this one has nobody above it
+            self.crashed = problem
+            raise
+        finally:
+            self.executor.shutdown(wait=False)
+            self.done.set()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        due = min(self._timers[0][0] if self._timers else now + TEND, self._next_tend)
+        try:
+            message = self._inbox.get(timeout=max(0.0, due - now)) if due > now else self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+        else:
+            self._take(message)
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            self._take(heapq.heappop(self._timers)[2])
+        if now >= self._next_tend:
+            self._next_tend = now + TEND
+            for word in self.ledger.tend(self.state, self.clock()):
+                self._command(word)
+
+    def _take(self, message: _Message) -> None:
+        match message:
+            case _Stop():
+                self._why = self._why or message.why
+                self._act(Cancel())
+                if message.now:
+                    for flight in self._flights.values():
+                        self._kill(_Kill(flight.task.node, flight.task.attempt, "kill"))
+            case _Kill():
+                self._kill(message)
+            case TaskEnded():
+                if self._flights.pop(message.node, None) is not None:  # else it was given up
+                    self._act(message)
+            case Begin() | TimerFired() | Cancel() | Hold() | Continue() | Breath():
+                self._act(message)
+            case _:
+                self._publish([message])
+
+    def _command(self, word: str) -> None:
+        match word:
+            case "cancel":
+                self.cancel("nbflow cancel")
+            case "pause":
+                self.pause()
+            case "unpause":
+                self.unpause()
+            case _:
+                self._publish([Warned(self.clock(), None, f"an unknown command came in: {word!r}")])
+
+    def _act(self, stimulus: Stimulus) -> None:
+        commands = self.machine.handle(stimulus, self.clock())
+        events: list[Event] = []
+        for command in commands:
+            if not isinstance(command, (Start, SetTimer, Interrupt, Breath, Finish)):
+                events.append(command)
+                events += self._noticed(command)
+        written = self._publish(events)
+        for command in commands:
+            self._carry_out(command, written=written)
+
+    def _carry_out(self, command: Command, *, written: bool) -> None:
+        match command:
+            case Start(task):
+                if written:
+                    self._start(task)
+                else:
+                    self._flights[task.node] = _Flight(task, Stopper(), Future())
+                    self._inbox.put(TaskEnded(task.node, Outcome("cancelled")))
+            case SetTimer():
+                self._in(command.seconds, TimerFired(command))
+            case Interrupt():
+                for node in command.nodes:
+                    self._interrupt(node, command.reason)
+            case Breath():
+                self._inbox.put(command)
+            case Finish(outcome):
+                self._outcome = outcome
+            case _:
+                pass  # events are out already
+
+    def _in(self, seconds: float, message: _Message) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), message))
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def _publish(self, events: Sequence[Event]) -> bool:
+        """Write events, take them into the state, tell them; tells whether they were written."""
+        if not events:
+            return self._full is None
+        if self._full is None:
+            try:
+                self.ledger.write(events)
+            except OSError as problem:
+                self._disk_full(problem, events)
+        for event in events:
+            self.state.apply(event)
+            self.tell(event)
+        return self._full is None
+
+    def _disk_full(self, problem: OSError, events: Sequence[Event]) -> None:
+        """Nothing more can be kept: write what is in memory with the last room there is, and end."""
+        self._full = problem
+        self.ledger.make_room()
+        try:
+            self.ledger.write([event for event in events if not isinstance(event, NodeStarted)])
+        except OSError as again:
+            self._full = again
+        self._why = "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
+        self._inbox.put(_Stop(self._why))
+
+    def _noticed(self, event: Event) -> list[Event]:
+        """Give warnings that follow from an event."""
+        match event:
+            case NodeStarted():
+                self._overlaps.started(event.node)
+            case NodeFinished(leaf=True, kept=False):
+                messages = [
+                    *event.outcome.warnings,
+                    *self._overlaps.finished(event.node, event.label, event.outcome.wrote),
+                ]
+                fresh = [message for message in messages if message not in self._warned]
+                self._warned.update(fresh)
+                return [Warned(event.at, event.node, message) for message in fresh]
+            case _:
+                pass
+        return []
+
+    # -- tasks ----------------------------------------------------------------------------------------
+
+    def _start(self, task: Task) -> None:
+        stop = Stopper()
+        context = Context(self.places(task), stop, self._inbox.put)
+        future = self.executor.submit(work, self.runners[type(task.step)], task, context)
+        self._flights[task.node] = _Flight(task, stop, future)
+        future.add_done_callback(lambda done: self._landed(task, done))
+
+    def _landed(self, task: Task, done: Future[Outcome]) -> None:
+        problem = done.exception()
+        if isinstance(problem, OSError):
+            self._inbox.put(_Stop("disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)))
+            outcome = Outcome("cancelled", attempts=task.attempt)
+        elif problem is not None:
+            outcome = _exception(problem)
+        else:
+            outcome = done.result()
+        self._inbox.put(TaskEnded(task.node, outcome))
+
+    def _interrupt(self, node: NodeId, reason: StopReason) -> None:
+        flight = self._flights.get(node)
+        if flight is None:
+            return
+        first = flight.stop.reason is None or reason == "cancel"
+        flight.stop.ask(reason)
+        if first:
+            self._in(GRACE[reason], _Kill(node, flight.task.attempt, "kill"))
+
+    def _kill(self, message: _Kill) -> None:
+        flight = self._flights.get(message.node)
+        if flight is None or flight.task.attempt != message.attempt:
+            return
+        if message.step == "kill":
+            flight.stop.ask_now()
+            self._in(LAST, replace(message, step="give up"))
+            return
+        timed_out = flight.stop.reason == "timeout"
+        error = Failure(
+            "timeout",
+            f"no time left after {flight.task.step.timeout or 0:g} s; it did not stop when asked to",
+        )
+        outcome = Outcome("failed", error=error) if timed_out else Outcome("cancelled")
+        self._take(TaskEnded(message.node, replace(outcome, attempts=message.attempt)))
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        assert self._outcome is not None
+        status = RUN_STATUS[self._outcome.status]
+        if self._full is not None:
+            status = "interrupted"
+        while True:
+            try:
+                last = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if not isinstance(last, (TaskEnded, _Stop, _Kill, TimerFired, Breath, Begin, Cancel, Hold, Continue)):
+                self._publish([last])
+        reason = self._why if status == "interrupted" else ""
+        self._publish([RunFinished(self.clock(), status, self._outcome.error, reason)])
+        self.ledger.close(self.state, self.clock())
+
+
+def work(runner: Runner, task: Task, context: Context) -> Outcome:
+    """Run a task in a worker's thread: an exception becomes a failed outcome with its traceback.
+
+    Raises
+    ------
+    OSError
+        When there is no space left for what nbflow itself writes: that is no fault of the task.
+    """
+    began = time.monotonic()
+    try:
+        outcome = runner(task, context)
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        outcome = _exception(problem)
+    except Exception as problem:  # noqa: BLE001 - whatever a task raises fails that task, and nothing else
+        outcome = _exception(problem)
+    return replace(outcome, seconds=outcome.seconds or time.monotonic() - began, attempts=task.attempt)
+
+
+def _exception(problem: BaseException) -> Outcome:
+    name = type(problem).__name__
+    text = "".join(traceback.format_exception(problem))
+    message = str(problem).strip().splitlines()
+    return Outcome("failed", error=Failure("error", f"{name}: {message[0]}" if message else name, name, None, text))

@@ -1,0 +1,371 @@
+"""The machine: the tree of live generators, and the heap of work in the order of one worker.
+
+``handle(stimulus, now)`` moves it and gives the commands to carry out, in order. A free worker always takes
+the work that stands first in the order of one worker: so one worker *is* the meaning of a workflow, and more
+of them only make it sooner. Halting, cancel and time-out are one question asked upward
+(:attr:`nbflow.engine.nodes.Node.dead`), not flags pushed down.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..events import AttemptFailed, FanOutOpened, NodeFinished, NodeStarted, Warned
+from ..model import FanOut, NodeId, Step, StepList, TaskStep, Workflow
+from ..outcome import CANCELLED, Failure, Outcome, failed
+from ..task import Task
+from ..types import StopReason
+from ..values import Value, digest
+from .kinds import KINDS, Kind
+from .nodes import Group, ItemGroup, Node, StepGroup, token
+from .protocol import (
+    Again,
+    Answer,
+    Attempt,
+    Begin,
+    Breath,
+    Cancel,
+    Command,
+    Continue,
+    Finish,
+    Hold,
+    Interrupt,
+    Items,
+    SetTimer,
+    Start,
+    Steps,
+    Stimulus,
+    TaskEnded,
+    TimerFired,
+    Tried,
+)
+from .recorded import Recorded
+from .scope import Scope
+
+MOVES = 500
+"""Nodes moved in one call, so that a replay of a hundred thousand items stays open to Ctrl-C."""
+
+
+class Machine:
+    """One epoch of a run.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        What to do.
+    recorded : Recorded, optional
+        What earlier epochs did.
+    kinds : mapping, optional
+        The generator of each class of step; by default the built-in ones.
+    max_workers : int, optional
+        Tasks in flight at most; by default the workflow's.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        recorded: Recorded | None = None,
+        *,
+        kinds: Mapping[type[Step], Kind] = KINDS,
+        max_workers: int | None = None,
+    ) -> None:
+        self._recorded = recorded or Recorded()
+        self._kinds = kinds
+        self._workers = max_workers or workflow.max_workers
+        self._now = 0.0
+        self._out: list[Command] = []
+        self._todo: deque[tuple[Node, Answer]] = deque()
+        self._heap: list[tuple[tuple[int, ...], int, Node]] = []  # path, arrival, a task or an open group's owner
+        self._arrivals = 0
+        self._replays: deque[tuple[ItemGroup, int]] = deque()  # fan-outs whose recorded items are answered first
+        self._live: dict[NodeId, Node] = {}
+        self._running: dict[NodeId, Node] = {}
+        self._resting: dict[NodeId, Node] = {}  # between two attempts
+        self._held = False
+        self._aborted = False
+        root = StepList(id="run", block=workflow.block, timeout=workflow.timeout)
+        self._root = Node(root, (), "", Scope({"inputs": dict(workflow.inputs)}), None, 0)
+
+    @property
+    def running(self) -> int:
+        """How many tasks are in flight."""
+        return len(self._running)
+
+    @property
+    def live(self) -> int:
+        """How many nodes there are now, containers included."""
+        return len(self._live)
+
+    def handle(self, stimulus: Stimulus, now: float) -> list[Command]:
+        """Take one stimulus in and give what must be done now, in order.
+
+        Parameters
+        ----------
+        stimulus : Stimulus
+            What happened outside.
+        now : float
+            When, in seconds since 1970; it is only written into events.
+        """
+        self._now = now
+        match stimulus:
+            case Begin():
+                self._begin(self._root)
+            case TaskEnded(node_id, outcome):
+                self._tried(self._running.pop(node_id), outcome)
+            case TimerFired(timer):
+                self._fired(timer)
+            case Cancel():
+                self._stop(self._root, "cancel")
+            case Hold():
+                self._held = True
+            case Continue():
+                self._held = False
+            case Breath():
+                pass  # what was to be done is done below
+        self._settle()
+        out, self._out = self._out, []
+        return out
+
+    # -- the loop -----------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        for _ in range(MOVES):
+            if self._todo:
+                self._send(*self._todo.popleft())
+            elif not self._fill():
+                return
+        self._out.append(Breath())
+
+    def _send(self, node: Node, answer: Answer) -> None:
+        assert node.flow is not None
+        try:
+            effect = node.flow.send(answer)
+        except StopIteration as end:
+            self._ended(node, end.value)
+            return
+        except Exception as problem:  # noqa: BLE001 - bindings and plug-ins may raise anything; it fails their node
+            self._ended(node, failed("expression", f"{type(problem).__name__}: {problem}", type(problem).__name__))
+            return
+        match effect:
+            case Attempt(parameters):
+                self._want(node, parameters)
+            case Again():
+                self._rest(node, effect)
+            case Steps(block):
+                self._open(node, StepGroup(node, block))
+            case Items():
+                self._open_items(node, effect)
+
+    def _fill(self) -> bool:
+        """Do the first thing that may be done now; tell whether there was one."""
+        if self._replays:
+            self._replay(*self._replays.popleft())
+            return True
+        if not self._heap:
+            return False
+        node = self._heap[0][2]
+        if not node.dead and (self._held or len(self._running) >= self._workers):
+            return False
+        heapq.heappop(self._heap)
+        if node.children is not None:
+            node.children.waiting = False
+            self._pull(node.children)
+        elif node.dead:
+            self._ended(node, CANCELLED)
+        else:
+            self._start(node)
+        return True
+
+    # -- groups -------------------------------------------------------------------------------------
+
+    def _open(self, node: Node, group: Group) -> None:
+        node.children = group
+        self._advance(group)
+
+    def _open_items(self, node: Node, effect: Items) -> None:
+        assert isinstance(node.step, FanOut), "the kind that yields Items is the fan-out's"
+        self._out.append(FanOutOpened(self._now, node.id, len(effect.items)))
+        if effect.warning:
+            self._out.append(Warned(self._now, node.id, effect.warning))
+        group = ItemGroup(node, node.step, effect.items, effect.window)
+        if self._recorded.answers and isinstance(group.body, TaskStep):
+            node.children = group
+            self._replays.append((group, 0))
+        else:
+            self._open(node, group)
+
+    def _replay(self, group: ItemGroup, place: int) -> None:
+        """Answer a recorded item at once: that needs no worker and no room in the window."""
+        if place == group.size or group.owner.dead:
+            self._advance(group)
+            return
+        self._replays.appendleft((group, place + 1))
+        if group.key(place) in self._recorded.answers:
+            node = group.make(place)
+            answer = self._recall(node)
+            if answer is not None:
+                self._adopt(node)
+                self._ended(node, answer, kept=True)
+
+    def _pull(self, group: Group) -> None:
+        """Make the next node of a group that stood first in the heap."""
+        place = None if group.answered or group.owner.dead else group.next()
+        if place is not None:
+            group.taken(place)
+            self._begin(group.make(place))
+        self._advance(group)
+
+    def _advance(self, group: Group) -> None:
+        """Let an open group wait for its next node, or answer its owner when all of it has ended."""
+        if group.answered or any(group is other for other, _ in self._replays):
+            return
+        place = None if group.owner.dead else group.next()
+        if place is not None and not group.waiting:
+            group.waiting = True
+            self._push(group.owner, (*group.owner.path, place))
+        elif place is None and not group.live:
+            group.answered = True
+            self._todo.append((group.owner, group.ended()))
+
+    def _push(self, node: Node, path: tuple[int, ...]) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._heap, (path, self._arrivals, node))
+
+    # -- nodes --------------------------------------------------------------------------------------
+
+    def _adopt(self, node: Node) -> None:
+        self._live[node.id] = node
+        node.began = self._now
+        if node.group is not None:
+            node.group.live += 1
+
+    def _begin(self, node: Node) -> None:
+        self._adopt(node)
+        node.flow = self._kinds[type(node.step)](node.step, node.names)
+        self._todo.append((node, None))
+        if node.step.timeout is not None and not node.step.leaf:
+            self._out.append(SetTimer(node.id, "timeout", 0, node.step.timeout))
+
+    def _recall(self, node: Node) -> Outcome | None:
+        """Give the recorded answer of a task that has not begun, if there is one."""
+        assert isinstance(node.step, TaskStep)
+        try:
+            parameters = node.step.parameters.resolve(node.names)
+        except Exception:  # noqa: BLE001 - whatever it is, it fails the item when that is opened in its turn
+            return None
+        return self._recorded.answer(node.key, _fingerprint(node, parameters))
+
+    def _want(self, node: Node, parameters: dict[str, Value]) -> None:
+        """Answer a task from the record, or let it wait for a worker."""
+        if not node.fingerprint:
+            node.parameters = parameters
+            answer = self._recorded.answer(node.key, _fingerprint(node, parameters))
+            if answer is not None:
+                self._ended(node, answer, kept=True)
+                return
+            assert isinstance(node.step, TaskStep)
+            ended, begun = self._recorded.counted(node.key)
+            node.attempt = ended + begun
+            node.tries = min(begun, node.step.retry.attempts - 1)
+        self._push(node, node.path)
+
+    def _start(self, node: Node) -> None:
+        step = node.step
+        assert isinstance(step, TaskStep)
+        node.attempt += 1
+        node.tries += 1
+        node.began = self._now
+        self._running[node.id] = node
+        self._out.append(NodeStarted(self._now, node.id, node.key, node.attempt, node.label, node.index))
+        task = Task(node.id, node.key, step, node.parameters, node.attempt, node.label, node.index, node.fingerprint)
+        self._out.append(Start(task))
+        if step.timeout is not None:
+            self._out.append(SetTimer(node.id, "timeout", node.attempt, step.timeout))
+
+    def _tried(self, node: Node, outcome: Outcome) -> None:
+        assert isinstance(node.step, TaskStep)
+        left = 0 if node.dead else node.step.retry.attempts - node.tries
+        outcome = outcome if outcome.attempts == node.attempt else replace(outcome, attempts=node.attempt)
+        self._todo.append((node, Tried(outcome, node.tries, left, node.key)))
+
+    def _rest(self, node: Node, effect: Again) -> None:
+        self._out.append(AttemptFailed(self._now, node.id, node.key, node.attempt, effect.outcome, effect.delay))
+        self._resting[node.id] = node
+        self._out.append(SetTimer(node.id, "retry", node.attempt, effect.delay))
+
+    def _fired(self, timer: SetTimer) -> None:
+        node = self._live.get(timer.node, self._root)
+        if node.id != timer.node or node.attempt != timer.attempt:
+            return  # it ended before its time was up
+        if timer.what == "retry":
+            if self._resting.pop(node.id, None) is not None:
+                self._todo.append((node, None))
+        elif node.step.leaf:
+            self._out.append(Interrupt((node.id,), "timeout"))
+        else:
+            self._stop(node, "timeout")
+
+    def _stop(self, node: Node, reason: StopReason) -> None:
+        """Start nothing more below this node, and interrupt what runs there."""
+        node.expired = reason
+        below = tuple(other.id for other in self._running.values() if other.under(node))
+        if below:
+            self._out.append(Interrupt(below, reason))
+        self._end_resting()
+        if node.children is not None:
+            self._advance(node.children)
+
+    def _end_resting(self) -> None:
+        """End what rests between two attempts behind a halt."""
+        for node in [node for node in self._resting.values() if node.dead]:
+            del self._resting[node.id]
+            self._ended(node, CANCELLED)
+
+    def _ended(self, node: Node, outcome: Outcome, *, kept: bool = False) -> None:
+        del self._live[node.id]
+        node.flow = None
+        if not node.step.leaf:
+            outcome = self._container(node, outcome)
+        group = node.group
+        if group is None:
+            self._out.append(Finish(replace(outcome, status="aborted") if self._aborted else outcome))
+            return
+        self._out.append(
+            NodeFinished(
+                self._now,
+                node.id,
+                node.key,
+                node.fingerprint,
+                outcome,
+                node.label,
+                node.index,
+                node.step.leaf,
+                kept,
+            )
+        )
+        mark = token(node.fingerprint, outcome.status) if node.children is None else node.children.token(outcome.status)
+        before = group.halt
+        group.end(node.place, outcome, mark, node.step)
+        if group.halt < before and self._resting:
+            self._end_resting()
+        if outcome.status == "aborted" and not self._aborted:
+            self._aborted = True  # a person's word is the one exception to order
+            self._stop(self._root, "cancel")
+        self._advance(group)
+
+    def _container(self, node: Node, outcome: Outcome) -> Outcome:
+        """Give a container's outcome with its seconds, and the truth about its time-out."""
+        seconds = self._now - node.began
+        if node.expired == "timeout" and outcome.status != "completed" and self._root.expired != "cancel":
+            error = Failure("timeout", f"no time left after {node.step.timeout:g} s")
+            return Outcome("failed", outcome.output, error, seconds)
+        return replace(outcome, seconds=seconds)
+
+
+def _fingerprint(node: Node, parameters: Value) -> str:
+    """Give what a task does, with what, after what; each part tells a person why it differs."""
+    node.fingerprint = f"{node.step.work_digest}.{digest(parameters, 6)}.{node.entry[:12] or '-'}"
+    return node.fingerprint

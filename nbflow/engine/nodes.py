@@ -1,0 +1,283 @@
+"""Live nodes and the groups of their children: what there is while something runs, and no longer."""
+
+from __future__ import annotations
+
+import heapq
+from abc import ABC, abstractmethod
+from array import array
+from bisect import insort
+from hashlib import blake2b
+
+from ..model import Block, FanOut, Names, NodeId, Step, StepList
+from ..model import label as label_of
+from ..outcome import CANCELLED, Outcome
+from ..types import Status, StopReason
+from ..values import Value, canonical
+from .protocol import Ended, Flow
+from .scope import Scope
+
+HALTING: frozenset[Status] = frozenset({"failed", "paused", "cancelled", "aborted", "pending"})
+"""What stops the steps behind it in a list. (``pending`` stands for work that a dry run does not do.)"""
+
+
+class Node:
+    """One step instance while it is at work.
+
+    Its place says where it stands in its group, its path where it stands in the order of one worker.
+    """
+
+    __slots__ = (
+        "attempt",
+        "began",
+        "children",
+        "entry",
+        "expired",
+        "fingerprint",
+        "flow",
+        "group",
+        "id",
+        "index",
+        "key",
+        "label",
+        "names",
+        "parameters",
+        "path",
+        "place",
+        "step",
+        "tries",
+    )
+
+    def __init__(self, step: Step, node_id: NodeId, key: str, names: Names, group: Group | None, place: int) -> None:
+        owner = group.owner if group is not None else None
+        self.step = step
+        self.id = node_id
+        self.key = key
+        self.names = names
+        self.group = group
+        self.place = place
+        self.path: tuple[int, ...] = (*owner.path, place) if owner is not None else ()
+        self.label: str = owner.label if owner is not None else ""
+        self.index: int | None = owner.index if owner is not None else None
+        self.entry = group.entry(place) if group is not None else ""
+        self.flow: Flow | None = None
+        self.children: Group | None = None
+        self.fingerprint = ""
+        self.parameters: dict[str, Value] = {}
+        self.attempt = 0  # the number of the last attempt, over all epochs
+        self.tries = 0  # attempts since the last recorded end: what the retry policy counts
+        self.began = 0.0
+        self.expired: StopReason | None = None  # its time is up, or somebody cancelled
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing new may start here: it is over, or some place before it, at any depth, has halted."""
+        node: Node | None = self
+        while node is not None:
+            group = node.group
+            if node.expired or (group is not None and node.place > group.halt):
+                return True
+            node = group.owner if group is not None else None
+        return False
+
+    def under(self, other: Node) -> bool:
+        """Whether it is that node, or stands anywhere below it."""
+        node: Node | None = self
+        while node is not None and node is not other:
+            node = node.group.owner if node.group is not None else None
+        return node is other
+
+
+class Group(ABC):
+    """The children of a node: who may start, how each ended, and the first place that halted."""
+
+    def __init__(self, owner: Node, size: int) -> None:
+        self.owner = owner
+        self.size = size
+        self.halt = size  # the first place, in order, that halted; behind the last while none did
+        self.live = 0
+        self.waiting = False  # stands in the machine's heap
+        self.answered = False
+        self.outcomes: list[Outcome | None] = [None] * size
+        self.tokens = array("Q", bytes(8 * size))
+
+    @abstractmethod
+    def next(self) -> int | None:
+        """Give the first place whose node may be made now."""
+
+    @abstractmethod
+    def make(self, place: int) -> Node:
+        """Make the node of a place."""
+
+    @abstractmethod
+    def taken(self, place: int) -> None:
+        """Learn that the node of this place has been made."""
+
+    @abstractmethod
+    def entry(self, place: int) -> str:
+        """Give the digest of what the node at this place waits for."""
+
+    @abstractmethod
+    def _ended(self, place: int, outcome: Outcome, step: Step) -> None:
+        """Learn how a child ended; may move the halt."""
+
+    def end(self, place: int, outcome: Outcome, token: int, step: Step) -> None:
+        """Take in how a child ended."""
+        self.live -= 1
+        self.outcomes[place] = outcome
+        self.tokens[place] = token
+        self._ended(place, outcome, step)
+
+    def ended(self) -> Ended:
+        """Give how the group ended, by the places up to the first that halted; nothing in it is at work."""
+        for place, outcome in enumerate(self.outcomes[: self.halt]):
+            if outcome is None:
+                self.halt = place  # cut off from outside: the first that was not reached decides
+                break
+        seen = [outcome or CANCELLED for outcome in self.outcomes[: self.halt + 1]]
+        if self.halt < self.size:
+            return Ended(seen[self.halt].status, seen, self.halt)
+        return Ended(self._status(seen), seen, None)
+
+    def _status(self, seen: list[Outcome]) -> Status:  # noqa: ARG002 - a fan-out looks at them
+        """Give the status of a group that no place has halted."""
+        return "completed"
+
+    def token(self, status: Status) -> int:
+        """Give the digest of what the group did, by the places that count."""
+        return token(self.tokens[: self.halt + 1].tobytes().hex(), status)
+
+
+class StepGroup(Group):
+    """The steps of a list: each may start when those it waits for have ended."""
+
+    def __init__(self, owner: Node, block: Block) -> None:
+        super().__init__(owner, len(block.steps))
+        self.block = block
+        self._open = [len(waits) for waits in block.waits]
+        self._ready = [place for place, count in enumerate(self._open) if not count]  # a heap: it is sorted
+
+    def next(self) -> int | None:
+        """Give the first step that waits for nothing any more."""
+        return self._ready[0] if self._ready and self._ready[0] < self.halt else None
+
+    def taken(self, place: int) -> None:  # noqa: ARG002 - it is the first
+        """Learn that the first ready step has been made."""
+        heapq.heappop(self._ready)
+
+    def make(self, place: int) -> Node:
+        """Make a step's node; the steps of an item stand beside each other: ``train:fit:3``, ``train:score:3``."""
+        step, owner = self.block.steps[place], self.owner
+        if owner.id and owner.id[-1].endswith(f":*:{owner.place}"):
+            node_id: NodeId = (*owner.id[:-1], f":{step.id}:".join(owner.id[-1].rsplit(":*:", 1)))
+        else:
+            node_id = (*owner.id, step.id)
+        node = Node(step, node_id, _hash(owner.key, step.id).hex(), owner.names, self, place)
+        node.label = f"{owner.label} {step.id}" if owner.label else step.id
+        return node
+
+    def entry(self, place: int) -> str:
+        """Chain the steps it waits for, since notebooks talk through files."""
+        waits = self.block.waits[place]
+        return _hash(self.owner.entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self.owner.entry
+
+    def _ended(self, place: int, outcome: Outcome, step: Step) -> None:
+        """A step halts its list unless its failure is tolerated."""
+        if outcome.status in HALTING and not tolerated(outcome, step):
+            self.halt = min(self.halt, place)
+            return
+        for other in self.block.dependents[place]:
+            self._open[other] -= 1
+            if not self._open[other]:
+                heapq.heappush(self._ready, other)
+
+
+class ItemGroup(Group):
+    """The items of a fan-out: a cursor, a window, and who each item is by its value."""
+
+    def __init__(self, owner: Node, step: FanOut, items: list[Value], window: int) -> None:
+        super().__init__(owner, len(items))
+        self.step = step
+        self.items = items
+        self.body: Step = step.body.steps[0] if step.single else StepList(id=step.id, block=step.body)
+        self._window = window
+        self._cursor = 0
+        self._runs_on = step.on_error == "continue" or step.max_failures is not None
+        self._allowed = step.max_failures or (len(items) + 1 if self._runs_on else 1)
+        self._failed: list[int] = []  # places, in order
+        self._who = array("Q", bytes(8 * len(items)))  # digests of the items' values
+        self._known = 0
+        self._seen: dict[int, int] = {}
+        self._repeated: dict[int, int] = {}  # places whose value came before: how often
+
+    def next(self) -> int | None:
+        """Give the next item, while the window has room and nothing has halted before it."""
+        while self._cursor < self.size and self.outcomes[self._cursor] is not None:
+            self._cursor += 1  # answered from the record already
+        return self._cursor if self.live < self._window and self._cursor < self.halt else None
+
+    def taken(self, place: int) -> None:
+        """Learn that an item has been opened."""
+        self._cursor = place + 1
+
+    def make(self, place: int) -> Node:
+        """Make an item's node, in a scope of its own."""
+        owner, value = self.owner, self.items[place]
+        template = self.body.id if self.step.single else "*"
+        node_id = (*owner.id[:-1], f"{owner.id[-1]}:{template}:{place}")
+        names = Scope({"item": value, self.step.name: value, "index": place}, owner.names)
+        node = Node(self.body, node_id, self.key(place), names, self, place)
+        node.index = place
+        outer = owner.label if owner.index is not None else ""
+        node.label = " ".join(filter(None, [outer, label_of(value, self.step.varying)])) or f"item {place}"
+        return node
+
+    def key(self, place: int) -> str:
+        """Give who the item is: its value, and how often that came before; never its position."""
+        while self._known <= place:
+            who = int.from_bytes(_hash(canonical(self.items[self._known])), "big")
+            count = self._seen.get(who, 0)
+            self._seen[who] = count + 1
+            self._who[self._known] = who
+            if count:
+                self._repeated[self._known] = count
+            self._known += 1
+        return _hash(self.owner.key, self.body.id, str(self._who[place]), str(self._repeated.get(place, 0))).hex()
+
+    def entry(self, place: int) -> str:  # noqa: ARG002 - the same for all items
+        """An item waits for what its fan-out waits for."""
+        return self.owner.entry
+
+    def _ended(self, place: int, outcome: Outcome, step: Step) -> None:
+        """The n-th failure in item order halts; so does what a person, a pause or a cancel stopped."""
+        match outcome.status:
+            case "failed" if self.step.max_failures is not None or not tolerated(outcome, step):
+                insort(self._failed, place)
+                if len(self._failed) >= self._allowed:
+                    self.halt = min(self.halt, self._failed[self._allowed - 1])
+            case "cancelled" | "aborted":
+                self.halt = min(self.halt, place)
+            case "paused" if not self._runs_on:
+                self.halt = min(self.halt, place)
+            case _:
+                pass
+
+    def _status(self, seen: list[Outcome]) -> Status:
+        """A fan-out is paused if an item is, and has failed if one did whose failure is not tolerated."""
+        for outcome in seen:
+            if outcome.status in ("pending", "paused"):
+                return outcome.status
+        return "failed" if any(not tolerated(seen[place], self.body) for place in self._failed) else "completed"
+
+
+def tolerated(outcome: Outcome, step: Step) -> bool:
+    """Whether this is a failure that its step tolerates."""
+    return outcome.status == "failed" and step.continue_on_error
+
+
+def token(fingerprint: str, status: Status) -> int:
+    """Give the digest of what a node did and how it ended."""
+    return int.from_bytes(_hash(fingerprint, status), "big")
+
+
+def _hash(*parts: str) -> bytes:
+    return blake2b("\0".join(parts).encode(), digest_size=8).digest()

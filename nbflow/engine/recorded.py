@@ -1,0 +1,54 @@
+"""What is recorded of earlier epochs, and which of it still answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..outcome import Outcome, Record
+
+Same = Callable[[str, str], bool]
+
+
+def equal(recorded: str, wanted: str) -> bool:
+    """Equal work with equal parameters after equal steps."""
+    return recorded == wanted
+
+
+def equal_but_code(recorded: str, wanted: str) -> bool:
+    """Equal parameters after equal steps, whatever the code was: a person said ``keep``."""
+    return recorded.partition(".")[2] == wanted.partition(".")[2]
+
+
+def anything(recorded: str, wanted: str) -> bool:  # noqa: ARG001 - a view asks nothing
+    """Whatever there is: for showing a run as it stands."""
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A table of answers by key."""
+
+    answers: Mapping[str, Record] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Attempts that began and have no end, by key: the process died under them."""
+    same: Same = equal
+    """Whether a recorded fingerprint answers for a wanted one."""
+    statuses: frozenset[str] = frozenset({"completed"})
+    """Which outcomes are answers."""
+
+    def answer(self, key: str, fingerprint: str) -> Outcome | None:
+        """Give the recorded outcome of this node, if it answers."""
+        record = self.answers.get(key)
+        if (
+            record is None
+            or record.outcome.status not in self.statuses
+            or not self.same(record.fingerprint, fingerprint)
+        ):
+            return None
+        return record.outcome
+
+    def counted(self, key: str) -> tuple[int, int]:
+        """Give how many attempts ended, and how many began after that and did not."""
+        record = self.answers.get(key)
+        return (record.outcome.attempts if record is not None else 0), self.attempts.get(key, 0)

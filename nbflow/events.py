@@ -1,0 +1,156 @@
+"""Events: facts about a run, in the order in which they became true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .model import NodeId
+from .outcome import Failure, Outcome
+from .types import RunStatus, Status
+from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run began, or was taken up again."""
+
+    at: float
+    """Seconds since 1970, as in all events."""
+    run_id: str
+    name: str
+    """The notebook or workflow file, as people call it."""
+    epoch: int
+    """1 at the start, one more with each resume."""
+    inputs: Value
+    """The values that all tasks share."""
+    max_workers: int
+    """Tasks in flight at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanOutOpened:
+    """A fan-out knows its items."""
+
+    at: float
+    node: NodeId
+    total: int
+    """How many items."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """A task began an attempt."""
+
+    at: float
+    node: NodeId
+    key: str
+    attempt: int
+    label: str
+    """What people call it: ``city=Cairo``."""
+    index: int | None
+    """The item's index from 0; ``None`` outside of fan-outs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt failed, and there will be another."""
+
+    at: float
+    node: NodeId
+    key: str
+    attempt: int
+    outcome: Outcome
+    delay: float
+    """Seconds until the next attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFinished:
+    """A node ended."""
+
+    at: float
+    node: NodeId
+    key: str
+    fingerprint: str
+    """Of tasks; empty for containers, which are always computed again."""
+    outcome: Outcome
+    label: str
+    index: int | None
+    leaf: bool = True
+    """Whether it is a task (or a gate), not a container."""
+    kept: bool = False
+    """Answered from the record of an earlier epoch; not journaled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellStarted:
+    """A code cell began."""
+
+    at: float
+    node: NodeId
+    cell: int
+    """Its place among the code cells, from 1."""
+    cells: int
+    """How many code cells there are."""
+    heading: str
+    """The nearest heading above it, or its first comment; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellFinished:
+    """A code cell ended."""
+
+    at: float
+    node: NodeId
+    cell: int
+    status: Status
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A task printed; reporters show the last line."""
+
+    at: float
+    node: NodeId
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a person should know although nothing failed."""
+
+    at: float
+    node: NodeId | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """A working of the run ended."""
+
+    at: float
+    status: RunStatus
+    error: Failure | None = None
+    """What decided, where one thing did."""
+    reason: str = ""
+    """Why it was interrupted: ``cancelled``, ``Ctrl-C``, ``SIGTERM``, ``disk full``, or empty."""
+
+
+Event: TypeAlias = (
+    RunStarted
+    | FanOutOpened
+    | NodeStarted
+    | AttemptFailed
+    | NodeFinished
+    | CellStarted
+    | CellFinished
+    | Printed
+    | Warned
+    | RunFinished
+)
+"""Everything that ``on_event=`` and reporters are told."""
+
+TaskEvent: TypeAlias = CellStarted | CellFinished | Printed | Warned
+"""What a runner reports; never journaled, except warnings."""

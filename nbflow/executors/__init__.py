@@ -1,0 +1,1 @@
+"""Executors: where tasks run. They keep the contract of ``concurrent.futures``."""

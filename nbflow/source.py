@@ -1,0 +1,662 @@
+"""A notebook as it stands in its file: code cells, tags, parameters, names of results, digests.
+
+The standard library only: importing nbformat can take two seconds, and nothing here needs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
+
+from .durations import seconds
+from .errors import DefinitionError, ParameterError, TargetError, did_you_mean
+from .values import NotAValueError, Value, argument
+
+__all__ = ["ANY", "Cell", "Notebook", "Parameter", "Type", "changed_cells", "read_cells", "read_notebook"]
+
+DECISIVE = frozenset({"parameters", "results", "raises-exception", "skip-execution"})
+"""Tags that decide what runs, and so count in digests."""
+
+_UPGRADE = 'Convert it:\npython -c "import nbformat, sys; p = sys.argv[1]; nbformat.write(nbformat.read(p, 4), p)" {}'
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What a parameter takes."""
+
+    kinds: tuple[str, ...] = ()
+    """Words of ``str int float bool list dict none``; without any, everything is taken."""
+    strict: bool = False
+    """Whether it was annotated; the type of a bare default is lenient."""
+    choices: tuple[Value, ...] = ()
+    """The only values there are, where a ``Literal`` says so."""
+    item: Type | None = None
+    """The type of a list's elements or a mapping's values, where it is known."""
+
+    def __str__(self) -> str:
+        """Give the words for messages: ``a float or None``."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        names = [_NAMES[kind] for kind in self.kinds if kind != "none"]
+        if self.item is not None and self.item.kinds and len(names) == 1:
+            names = [f"{names[0]} of {', '.join(kind for kind in self.item.kinds)}"]
+        return " or ".join([*names, *(["None"] if "none" in self.kinds else [])]) or "anything"
+
+
+ANY = Type()
+"""Takes everything; text is read by its own form."""
+_NAMES = {
+    "str": "a str",
+    "int": "an int",
+    "float": "a float",
+    "bool": "a bool (true or false)",
+    "list": "a list",
+    "dict": "a dict",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A name that the cell tagged ``parameters`` assigns or declares."""
+
+    name: str
+    annotation: str = ""
+    """The annotation as it is written; empty without one."""
+    default: Value = None
+    """The default, where it is a literal."""
+    default_text: str = ""
+    """The default as it is written; empty without one."""
+    type: Type = ANY
+    computed_from: tuple[str, ...] = ()
+    """Parameters that its default is computed from, directly or by way of others."""
+
+    @property
+    def has_default(self) -> bool:
+        """Whether it may be left out."""
+        return bool(self.default_text)
+
+    def __str__(self) -> str:
+        """Give what people read: ``depth: int = 3``."""
+        annotation = self.annotation or "".join(self.type.kinds[:1])
+        start = f"{self.name}: {annotation}" if annotation else self.name
+        text = self.default_text if len(self.default_text) <= 40 else self.default_text[:37] + "..."
+        return f"{start} = {text}" if text else start
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A code cell."""
+
+    number: int
+    """Its place among the code cells, from 1."""
+    position: int
+    """Its index among all cells of the file."""
+    source: str
+    tags: frozenset[str]
+    """Its tags, and what a first line ``# nbflow: ...`` says instead of them."""
+    heading: str
+    """The nearest heading above it, else its first comment; may be empty."""
+    timeout: float | None = None
+    """Seconds it may take, from a tag ``timeout:30s``."""
+
+    @property
+    def skip(self) -> bool:
+        """Whether it is never run."""
+        return "skip-execution" in self.tags
+
+    @property
+    def may_raise(self) -> bool:
+        """Whether an error in it does not fail the notebook."""
+        return "raises-exception" in self.tags
+
+    @property
+    def digest(self) -> str:
+        """Digest of its source and of the tags that decide what runs, in 6 hexadecimal digits."""
+        return _digest([self.source, sorted(self.tags & DECISIVE)])[:6]
+
+
+@dataclass(frozen=True, eq=False)
+class Notebook:
+    """A notebook that can be run."""
+
+    path: Path
+    data: Mapping[str, Value] = field(repr=False)
+    """The parsed file. Shared: never change it."""
+    cells: tuple[Cell, ...]
+    """The code cells."""
+    language: str
+    """``python``, ``R`` ...; empty if the file does not say."""
+    kernel: str
+    """Name of the kernel in its metadata; may be empty."""
+    parameters_cell: int | None
+    """Number of the cell tagged ``parameters``."""
+    parameters: tuple[Parameter, ...]
+    results_cells: tuple[int, ...]
+    """Numbers of the cells tagged ``results``."""
+    result_names: tuple[str, ...]
+    """Names that those cells assign or show, in order."""
+
+    @property
+    def name(self) -> str:
+        """The file's name, as messages say it."""
+        return self.path.name
+
+    @property
+    def parameters_known(self) -> bool:
+        """Whether the parameters could be read; not in other languages than Python."""
+        return self.language == "python"
+
+    @property
+    def cell_digests(self) -> tuple[str, ...]:
+        """Digests of the code cells, to tell which one changed."""
+        return tuple(cell.digest for cell in self.cells)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what decides what runs: code and its tags; never markdown, outputs or other metadata."""
+        return _digest([[cell.source, sorted(cell.tags & DECISIVE)] for cell in self.cells])[:24]
+
+    @property
+    def signature_text(self) -> str:
+        """Give the parameters for people: ``city: str, depth: int = 3 (cell 1)``."""
+        if self.parameters_cell is None:
+            return "none (no cell is tagged parameters)"
+        return f"{', '.join(map(str, self.parameters)) or 'none'} (cell {self.parameters_cell})"
+
+
+def read_notebook(path: Path) -> Notebook:
+    """Read a notebook and check that it can be run.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    TargetError
+        If there is no such file, or it cannot be read.
+    DefinitionError
+        If it is no notebook of format 4, has no code cell, or its parameters are not clear.
+    """
+    data, cells = read_cells(path)
+    if not cells:
+        raise DefinitionError(
+            f"{path.name} has no code cell, so there is nothing to run.",
+            "Is it the right file? Put code in a cell, and save it.",
+        )
+    language, kernel = _kernel(data)
+    python = language == "python"
+    cell = _parameters_cell(path, cells)
+    results = tuple(c for c in cells if "results" in c.tags)
+    return Notebook(
+        path=path,
+        data=data,
+        cells=cells,
+        language=language,
+        kernel=kernel,
+        parameters_cell=cell.number if cell else None,
+        parameters=_parameters(_module(path, cell)) if cell and python else (),
+        results_cells=tuple(c.number for c in results),
+        result_names=_results([_module(path, c) for c in results]) if python else (),
+    )
+
+
+def changed_cells(old: Sequence[str], new: Sequence[str]) -> list[int]:
+    """Give the numbers of the cells that changed, in the new notebook.
+
+    Where cells were deleted, it is the cell that stands there now.
+
+    Parameters
+    ----------
+    old, new : sequence of str
+        Digests of the code cells (:attr:`Notebook.cell_digests`).
+
+    Examples
+    --------
+    >>> changed_cells(["a", "b", "c"], ["a", "x", "b", "c"])
+    [2]
+    >>> changed_cells(["a", "b", "c"], ["a", "c"])
+    [2]
+    """
+    numbers: set[int] = set()
+    for tag, _, _, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag == "delete" and new:
+            numbers.add(min(start + 1, len(new)))
+        elif tag != "equal":
+            numbers.update(range(start + 1, end + 1))
+    return sorted(numbers)
+
+
+# The file
+
+
+def read_cells(path: Path) -> tuple[Mapping[str, Value], tuple[Cell, ...]]:
+    """Give the parsed file and its code cells, whatever their tags say.
+
+    Raises
+    ------
+    TargetError, DefinitionError
+        As :func:`read_notebook`.
+    """
+    data = _notebook(path, _text(path))
+    return data, tuple(_code_cells(path, data))
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
+        shown = f" {path.parent} has: {', '.join(near[:8])}." if near else ""
+        raise TargetError(f"There is no notebook {path}.{did_you_mean(path.name, near)}", shown.strip()) from None
+    except IsADirectoryError:
+        raise TargetError(f"{path} is a folder, not a notebook.", "Name a file that ends in .ipynb.") from None
+    except (OSError, ValueError) as problem:
+        why = getattr(problem, "strerror", None) or str(problem)
+        raise TargetError(f"{path} cannot be read: {why}.", f"Look at it: ls -l {shlex.quote(str(path))}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise DefinitionError(
+            f"{path.name}:{line}: byte {raw[problem.start]:#04x} is not UTF-8, so this is no notebook.",
+            "Open it in Jupyter and save it again, or take an older copy.",
+            f"{path.name}:{line}",
+        ) from None
+
+
+def _notebook(path: Path, text: str) -> Mapping[str, Value]:
+    remedy = "Open it in Jupyter and save it again, or take an older copy (git checkout)."
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as problem:
+        place = f"{path.name}:{problem.lineno}"
+        # A string that never closes is reported where it begins, not at the end of the file.
+        cut = not text[problem.pos :].strip() or problem.msg.startswith("Unterminated")
+        if not text.strip():
+            raise DefinitionError(f"{path.name} is empty, so it is no notebook.", remedy, path.name) from None
+        if text.splitlines()[problem.lineno - 1].startswith(("<<<<<<<", "=======", ">>>>>>>")):
+            raise DefinitionError(
+                f"{place}: a merge conflict stands in the notebook.", "Resolve it first.", place
+            ) from None
+        if cut and text.lstrip()[0] in "{[":
+            raise DefinitionError(f"{place}: the notebook is cut off here ({problem.msg}).", remedy, place) from None
+        message = f"{place}: this is not JSON ({problem.msg}), so it is no notebook."
+        raise DefinitionError(message, "A notebook's name ends in .ipynb: is it the right file?", place) from None
+    except RecursionError:
+        raise DefinitionError(f"{path.name} is nested too deep to be a notebook.", remedy, path.name) from None
+    version = data.get("nbformat") if isinstance(data, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise DefinitionError(
+            f"{path.name} is JSON, but no notebook (it has no 'nbformat').",
+            "A notebook's name ends in .ipynb: is it the right file?",
+        )
+    if version < 4:
+        command = _UPGRADE.format(shlex.quote(str(path)))
+        raise DefinitionError(f"{path.name} has notebook format {version}, and nbflow reads 4.", command)
+    if version > 4:
+        message = f"{path.name} has notebook format {version}, and nbflow reads 4."
+        raise DefinitionError(message, "Save it as format 4 with the program that wrote it.")
+    assert isinstance(data, dict), "only mappings have a version"
+    return data
+
+
+def _code_cells(path: Path, data: Mapping[str, Value]) -> Iterator[Cell]:
+    cells = data.get("cells")
+    if not isinstance(cells, list):
+        raise DefinitionError(f"{path.name} has no list of cells.", "Open it in Jupyter and save it again.")
+    heading, number = "", 0
+    for position, cell in enumerate(cells):
+        source, tags = _parts(path, cell, position)
+        if cell["cell_type"] == "markdown":
+            heading = _last_heading(source) or heading
+        elif cell["cell_type"] == "code":
+            number += 1
+            marks = frozenset(tags) | frozenset(_marks(path, number, source))
+            timeout = _timeout(path, number, marks)
+            yield Cell(number, position, source, marks, heading or _first_comment(source), timeout)
+
+
+def _parts(path: Path, cell: Value, position: int) -> tuple[str, list[str]]:
+    """Give source and tags of a raw cell."""
+    fine = isinstance(cell, dict) and isinstance(cell.get("cell_type"), str)
+    source = cell.get("source", "") if isinstance(cell, dict) else None
+    metadata = cell.get("metadata", {}) if isinstance(cell, dict) else None
+    if isinstance(source, list) and all(isinstance(line, str) for line in source):
+        source = "".join(source)
+    if not fine or not isinstance(source, str) or not isinstance(metadata, dict):
+        raise DefinitionError(
+            f"{path.name}: cell {position + 1} of the file is not a cell of a notebook.",
+            "Open it in Jupyter and save it again.",
+        )
+    tags = metadata.get("tags", [])
+    return source, [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
+def _kernel(data: Mapping[str, Value]) -> tuple[str, str]:
+    """Give language and kernel name; a notebook that names neither is Python's."""
+    metadata = data.get("metadata")
+    spec = metadata.get("kernelspec") if isinstance(metadata, dict) else None
+    info = metadata.get("language_info") if isinstance(metadata, dict) else None
+    spec = spec if isinstance(spec, dict) else {}
+    info = info if isinstance(info, dict) else {}
+    kernel = str(spec.get("name") or "")
+    guess = "python" if not kernel or kernel.startswith("python") else ""
+    language = str(spec.get("language") or info.get("name") or guess)
+    return "python" if language.lower() in ("python", "ipython") else language, kernel
+
+
+# Tags, and comments that stand for them
+
+_MARK = re.compile(r"#\s*nbflow:\s*(.+)")
+_WORDS = ("parameters", "results", "raises-exception", "skip-execution", "setup")
+_PREFIXES = ("step", "needs", "each", "as", "max", "timeout", "retry")
+
+
+def _marks(path: Path, number: int, source: str) -> Iterator[str]:
+    """Give the tags that a first line ``# nbflow: ...`` stands for."""
+    first = next(iter(source.lstrip().splitlines()), "")
+    match = _MARK.fullmatch(first.strip())
+    for word in re.split(r"[,\s]+", match[1].strip()) if match else ():
+        name, sign, value = word.replace("=", ":", 1).partition(":")
+        if word in _WORDS or (sign and name in _PREFIXES):
+            yield f"{name}{sign}{value}"
+        elif get_close_matches(word, _WORDS, n=1, cutoff=0.75):
+            near = did_you_mean(word, list(_WORDS))
+            raise DefinitionError(
+                f"{path.name}: cell {number} begins with {first.strip()!r}, and {word!r} is no mark.{near}",
+                f"The marks are: {', '.join(_WORDS)}, and with a value: timeout:30s.",
+            )
+
+
+def _timeout(path: Path, number: int, tags: Iterable[str]) -> float | None:
+    found = sorted(tag for tag in tags if tag.startswith("timeout:"))
+    if not found:
+        return None
+    if len(found) > 1:
+        raise DefinitionError(
+            f"{path.name}: cell {number} has two time-outs: {', '.join(found)}.",
+            f"Keep one: nbflow tag {shlex.quote(str(path))} {number} --remove {found[0]}",
+        )
+    try:
+        return seconds(found[0].partition(":")[2], f"{path.name}: the tag {found[0]!r} of cell {number}")
+    except ParameterError as problem:
+        raise DefinitionError(problem.message, problem.remedy) from None
+
+
+def _parameters_cell(path: Path, cells: Sequence[Cell]) -> Cell | None:
+    found = [cell for cell in cells if "parameters" in cell.tags]
+    if len(found) > 1:
+        numbers = " and ".join(str(cell.number) for cell in found)
+        last = found[-1]
+        remedy = f"Keep one of them:\nnbflow tag {shlex.quote(str(path))} {last.number} --remove parameters"
+        if "parameters" in set(_marks(path, last.number, last.source)):
+            remedy = f"Keep one of them: delete the first line of cell {last.number}."
+        raise DefinitionError(f"{path.name}: cells {numbers} are both tagged parameters.", remedy)
+    return found[0] if found else None
+
+
+def _last_heading(markdown: str) -> str:
+    heading, fenced = "", False
+    for line in markdown.splitlines():
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        match = None if fenced else re.match(r" {0,3}#{1,6}\s+(.*?)\s*#*\s*$", line)
+        heading = match[1] if match and match[1] else heading
+    return heading
+
+
+def _first_comment(source: str) -> str:
+    for line in source.splitlines():
+        text = line.strip().lstrip("#").strip()
+        if (
+            line.lstrip().startswith("#")
+            and text
+            and not line.lstrip().startswith("#!")
+            and not _MARK.fullmatch(line.strip())
+        ):
+            return text
+    return ""
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+# Python in cells
+
+
+def _module(path: Path, cell: Cell) -> ast.Module:
+    """Give the syntax tree of a cell; what only IPython understands is left out."""
+    try:
+        return ast.parse(cell.source)
+    except (SyntaxError, ValueError, RecursionError):
+        plain = "\n".join(_without_magic(cell.source.splitlines()))
+    try:
+        return ast.parse(plain)
+    except (SyntaxError, ValueError, RecursionError) as problem:
+        line = getattr(problem, "lineno", None) or 1
+        what = "parameters" if "parameters" in cell.tags else "results"
+        place = f"{path.name}: cell {cell.number} ({what}), line {line}"
+        message = getattr(problem, "msg", None) or str(problem)
+        remedy = f"nbflow reads the names in that cell without running it. Mend line {line} in Jupyter."
+        raise DefinitionError(f"{place}: {message}.", remedy, place) from None
+
+
+def _without_magic(lines: list[str]) -> Iterator[str]:
+    for number, line in enumerate(lines):
+        text = line.strip()
+        if text.startswith("%%"):
+            if number == 0 and text.split()[0] not in ("%%time", "%%timeit", "%%capture", "%%prun"):
+                return
+            yield ""
+        elif text.startswith("%time "):
+            yield line.replace("%time ", "", 1)
+        elif text.startswith(("%", "!", "?")) or text.endswith("?"):
+            yield line[: len(line) - len(line.lstrip())] + "pass"
+        else:
+            yield re.sub(r"^(\s*[\w, ]+=\s*)[%!].*", r"\1_magic_()", line)
+
+
+def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Give the statements of a module and of its ifs, loops and so on; not those of functions and classes."""
+    for statement in body:
+        yield statement
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for part in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, part, ()))
+            for handler in getattr(statement, "handlers", ()):
+                yield from _statements(handler.body)
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    """Give the names that an assignment assigns, in order."""
+    match statement:
+        case ast.Assign(targets=targets):
+            found = list(targets)
+        case ast.AnnAssign(target=target, value=ast.expr()) | ast.AugAssign(target=target):
+            found = [target]
+        case _:
+            return []
+    return [n.id for t in found for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+def _results(modules: Iterable[ast.Module]) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for module in modules:
+        for statement in _statements(module.body):
+            found = _targets(statement)
+            if isinstance(statement, ast.Expr):
+                found = _shown(statement.value)
+            names.update(dict.fromkeys(name for name in found if not name.startswith("_")))
+            for target in statement.targets if isinstance(statement, ast.Delete) else ():
+                names.pop(target.id if isinstance(target, ast.Name) else "", None)
+    return tuple(names)
+
+
+def _shown(expression: ast.expr) -> list[str]:
+    """Give the names of a line that is a bare name, or a tuple of them."""
+    parts = expression.elts if isinstance(expression, ast.Tuple) else [expression]
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
+    return names if len(names) == len(parts) else []
+
+
+def _parameters(module: ast.Module) -> tuple[Parameter, ...]:
+    found: dict[str, Parameter] = {}
+    for statement in _statements(module.body):
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=note, value=value):
+                found[name] = _parameter(name, value, found, note)
+            case ast.Assign(targets=targets, value=value):
+                for target in targets:
+                    for name, part in _unpacked(target, value):
+                        found[name] = _parameter(name, part, found, None, found.get(name))
+            case ast.AugAssign(target=ast.Name(id=name), value=value):
+                text = found[name].default_text if name in found else name
+                from_names = _reads(value, found) + (found[name].computed_from if name in found else ())
+                found[name] = Parameter(name, default_text=text, computed_from=tuple(dict.fromkeys(from_names)))
+            case ast.Delete(targets=targets):
+                for target in targets:
+                    found.pop(target.id if isinstance(target, ast.Name) else "", None)
+    return tuple(found.values())
+
+
+def _unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Give names with their values: ``a, b = 1, 2`` is two of them."""
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, (ast.Tuple, ast.List)):
+        parts = value.elts if isinstance(value, (ast.Tuple, ast.List)) else []
+        aligned = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
+        for at, element in enumerate(target.elts):
+            inner = element.value if isinstance(element, ast.Starred) else element
+            yield from _unpacked(inner, parts[at] if aligned else ast.Call(func=value, args=[], keywords=[]))
+
+
+def _reads(value: ast.expr, known: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """Give the parameters that an expression is computed from, directly or by way of others."""
+    names: dict[str, None] = {}
+    for node in ast.walk(value):
+        if isinstance(node, ast.Name) and node.id in known:
+            names.update(dict.fromkeys((node.id, *known[node.id].computed_from)))
+    return tuple(names)
+
+
+def _parameter(
+    name: str,
+    value: ast.expr | None,
+    known: Mapping[str, Parameter],
+    annotation: ast.expr | None,
+    before: Parameter | None = None,
+) -> Parameter:
+    noted = _annotated(annotation) if annotation else before.type if before and before.annotation else None
+    note = ast.unparse(annotation) if annotation else before.annotation if before else ""
+    if value is None:
+        return Parameter(name, note, type=noted or ANY)
+    text = ast.unparse(value)
+    try:
+        default = argument(ast.literal_eval(value))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, NotAValueError):
+        return Parameter(name, note, None, text, noted or ANY, _reads(value, known))
+    if noted is None:
+        kind = "none" if default is None else type(default).__name__
+        return Parameter(name, note, default, text, ANY if kind == "none" else Type((kind,)))
+    if default is None and noted.kinds and "none" not in noted.kinds:
+        noted = Type(
+            (*noted.kinds, "none"),
+            strict=True,
+            choices=(*noted.choices, None) if noted.choices else (),
+            item=noted.item,
+        )
+    return Parameter(name, note, default, text, noted)
+
+
+_KINDS = {
+    **dict.fromkeys(
+        (
+            "str",
+            "Text",
+            "AnyStr",
+            "LiteralString",
+            "Path",
+            "PathLike",
+            "date",
+            "datetime",
+            "time",
+            "timedelta",
+        ),
+        "str",
+    ),
+    **dict.fromkeys(("int", "Integral"), "int"),
+    **dict.fromkeys(("float", "Real", "Number"), "float"),
+    "bool": "bool",
+    **dict.fromkeys(
+        ("list", "List", "tuple", "Tuple", "Sequence", "Iterable", "Collection", "MutableSequence"), "list"
+    ),
+    **dict.fromkeys(("dict", "Dict", "Mapping", "MutableMapping"), "dict"),
+    "None": "none",
+}
+
+
+def _annotated(note: ast.expr) -> Type:
+    """Give the type of an annotation; what it does not know takes everything."""
+    match note:
+        case ast.Constant(value=None):
+            return Type(("none",), strict=True)
+        case ast.Constant(value=str(text)):
+            try:
+                return _annotated(ast.parse(text, mode="eval").body)
+            except (SyntaxError, ValueError):
+                return ANY
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return Type((_KINDS[name],), strict=True) if name in _KINDS else ANY
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _either([_annotated(left), _annotated(right)])
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inside):
+            parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+            return _generic(name, parts)
+    return ANY
+
+
+def _generic(name: str, parts: Sequence[ast.expr]) -> Type:
+    match name:
+        case "Optional":
+            return _either([_annotated(parts[0]), Type(("none",), strict=True)])
+        case "Union":
+            return _either([_annotated(part) for part in parts])
+        case "Annotated" | "Final" | "ClassVar":
+            return _annotated(parts[0])
+        case "Literal":
+            try:
+                choices = tuple(ast.literal_eval(part) for part in parts)
+            except ValueError:
+                return ANY
+            kinds = dict.fromkeys("none" if c is None else type(c).__name__ for c in choices)
+            return Type(tuple(kinds), strict=True, choices=choices)
+    kind = _KINDS.get(name)
+    if kind == "list" and name.lower() != "tuple":
+        return Type(("list",), strict=True, item=_annotated(parts[0]))
+    if kind == "dict" and len(parts) == 2:
+        return Type(("dict",), strict=True, item=_annotated(parts[1]))
+    return Type((kind,), strict=True) if kind else ANY
+
+
+def _either(types: Sequence[Type]) -> Type:
+    """Give the type that takes what any of these takes."""
+    if not all(t.kinds for t in types):
+        return ANY
+    kinds = tuple(dict.fromkeys(kind for t in types for kind in t.kinds))
+    named = [t for t in types if t.kinds != ("none",)]
+    if len(named) == 1:
+        choices = (*named[0].choices, None) if named[0].choices else ()
+        return Type(kinds, strict=True, choices=choices, item=named[0].item)
+    every = all(t.choices for t in named)
+    return Type(kinds, strict=True, choices=tuple(c for t in types for c in t.choices or (None,)) if every else ())

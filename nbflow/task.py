@@ -1,0 +1,91 @@
+"""Tasks: what a runner is given, and what it may use while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .events import TaskEvent
+from .model import NodeId, TaskStep
+from .outcome import Outcome
+from .types import StopReason
+from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One attempt at one leaf node."""
+
+    node: NodeId
+    key: str
+    """Who the node is, by values: the same over resumes."""
+    step: TaskStep
+    parameters: dict[str, Value]
+    """Names and values, resolved."""
+    attempt: int
+    """Counted from 1, over crashes and resumes."""
+    label: str
+    """What people call it: ``city=Cairo``; the step's id outside of fan-outs."""
+    index: int | None
+    """The item's index from 0; ``None`` outside of fan-outs."""
+    fingerprint: str
+    """What it does, with what: ``work.parameters.waits``, three digests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where one attempt writes; absolute paths, free when it starts, none of them made yet."""
+
+    folder: Path
+    """The run folder: paths in outcomes are relative to it."""
+    notebook: Path
+    """The executed notebook of a task that completed."""
+    failed: Path
+    """The executed notebook of one that did not."""
+    log: Path
+    """stdout, stderr and the kernel's own stderr, written live."""
+    artifacts: Path
+    """Folder for values too large for the journal, and for frames and arrays."""
+    item: Path
+    """Folder of the item's own (``NBFLOW_ITEM_DIR``, ``--cwd item``)."""
+
+
+class Stop(Protocol):
+    """Tells a runner that it should stop: first by interrupt, then by kill."""
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Why, or ``None`` while nobody asked."""
+        ...
+
+    @property
+    def kill(self) -> bool:
+        """Whether there is no more time for an interrupt."""
+        ...
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have the callback called from another thread at each change, at once if there was one.
+
+        Gives the function that ends it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the driver lends to a runner for one task."""
+
+    places: Places
+    stop: Stop
+    tell: Callable[[TaskEvent], None]
+    """Reports what happens inside; from any thread, never blocks."""
+
+
+class Runner(Protocol):
+    """Runs one kind of task. Shared by all workers' threads, so it keeps no state."""
+
+    def __call__(self, task: Task, context: Context) -> Outcome:
+        """Do the work of one attempt; an exception is a failure of kind ``error`` with its traceback."""
+        ...

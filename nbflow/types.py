@@ -1,0 +1,20 @@
+"""Names of types that everything shares: statuses, and where tasks may stand."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Status: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped", "paused", "cancelled", "aborted"]
+"""How a node stands. ``pending`` as an outcome says: it would run (a dry run ends nodes so)."""
+
+RunStatus: TypeAlias = Literal["created", "running", "completed", "failed", "paused", "aborted", "interrupted"]
+"""How a run stands. ``interrupted`` is cancelled, Ctrl-C, a signal, a full disk, or an owner that died."""
+
+StopReason: TypeAlias = Literal["cancel", "timeout"]
+"""Why a running task is asked to stop."""
+
+OnError: TypeAlias = Literal["halt", "continue"]
+"""Whether the first failed item of a fan-out stops the ones after it."""
+
+Changed: TypeAlias = Literal["ask", "keep", "rerun"]
+"""What a resume does with finished work whose code changed since."""

@@ -1,0 +1,394 @@
+"""Values: what parameters and results may be, and the one exact JSON text they have.
+
+Null, booleans, integers, floats with NaN and infinities, text, dates, lists, text-keyed mappings, and
+references to files. JSON has no word for some of these, so they are written as a mapping with the key
+``$nbflow``; fingerprints and journal use the same text.
+
+This file is carried into kernels as it stands, to read results there: the standard library only, nothing
+newer than Python 3.9, and no import of anything of nbflow.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Union
+
+__all__ = [
+    "File",
+    "NotAValueError",
+    "Value",
+    "argument",
+    "canonical",
+    "digest",
+    "dumps",
+    "loads",
+    "result",
+    "tagged",
+    "untagged",
+]
+
+Value = Union[None, bool, int, float, str, dt.date, dt.time, dt.timedelta, "File", list[Any], dict[str, Any]]
+
+TAG = "$nbflow"
+EXACT = 2**53  # JSON readers of other languages keep whole numbers up to here
+DEEPEST = 100  # a value nested deeper than this is a mistake, or contains itself
+
+
+class NotAValueError(TypeError):
+    """An object that can be no parameter and no result, with the place where it stands inside the value.
+
+    Parameters
+    ----------
+    what : str
+        Type, and reason where the type alone does not tell.
+    where : str
+        Path inside the value (``['scores'][3]``), empty for the value itself.
+    """
+
+    def __init__(self, what: str, where: str = "") -> None:
+        super().__init__(what, where)
+        self.what = what
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.what} at {self.where}" if self.where else self.what
+
+
+class File:
+    """A reference to a file that holds a value too large or too special for JSON.
+
+    Parameters
+    ----------
+    path : str
+        Where the file is; relative paths are relative to the run folder.
+    size : int
+        Size in bytes.
+    sha256 : str
+        Digest of its content, in hexadecimal digits.
+    format : str
+        ``parquet``, ``series``, ``npy``, ``json``, or ``file`` for a file of the notebook's own.
+    """
+
+    __slots__ = ("format", "path", "sha256", "size")
+
+    def __init__(self, path: str, size: int, sha256: str, format: str = "file") -> None:  # noqa: A002 - the field's word
+        self.path = path
+        self.size = size
+        self.sha256 = sha256
+        self.format = format
+
+    def __repr__(self) -> str:
+        return f"File({self.path!r}, {self.size} bytes, {self.format})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and (self.sha256, self.size, self.format) == (
+            other.sha256,
+            other.size,
+            other.format,
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+def argument(value: Any) -> Any:
+    """Give the value a notebook gets for a parameter: plain types that every kernel's language has.
+
+    Numpy and pandas scalars become Python's, tuples lists, paths and dates text (ISO 8601), a
+    :class:`File` its path.
+
+    Parameters
+    ----------
+    value : object
+        What the caller gave.
+
+    Raises
+    ------
+    NotAValueError
+        If it is, or contains, anything else.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> argument({"days": (datetime.date(2026, 11, 23),), "rate": 0.1})
+    {'days': ['2026-11-23'], 'rate': 0.1}
+    """
+    return _walk(value, "", 0, _argument_leaf)
+
+
+def result(value: Any) -> Any:
+    """Give the value that a result is kept as: like :func:`argument`, but dates stay dates.
+
+    Raises
+    ------
+    NotAValueError
+        If it is, or contains, anything that JSON with tags cannot hold exactly.
+
+    Examples
+    --------
+    >>> result({"ends": (1, float("inf"))})
+    {'ends': [1, inf]}
+    """
+    return _walk(value, "", 0, _result_leaf)
+
+
+def _walk(value: Any, where: str, depth: int, leaf: Any) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is float or kind is bool or value is None:
+        return _text(value, where) if kind is str else value
+    if depth > DEEPEST:
+        raise NotAValueError(f"a value nested more than {DEEPEST} deep", where[:60] + "...")
+    if isinstance(value, (list, tuple)):
+        return [_walk(v, f"{where}[{i}]", depth + 1, leaf) for i, v in enumerate(value)]
+    if isinstance(value, Mapping) and not _library(value):
+        return {_key(k, where): _walk(v, f"{where}[{k!r}]", depth + 1, leaf) for k, v in value.items()}
+    return leaf(_scalar(value, where), where)
+
+
+def _library(value: Any) -> str:
+    root = type(value).__module__.partition(".")[0]
+    return root if root in ("numpy", "pandas") else ""
+
+
+def _key(key: Any, where: str) -> str:
+    if not isinstance(key, str):
+        raise NotAValueError(f"a mapping with the key {key!r:.40} ({_name(key)}; keys must be text)", where)
+    return str.__str__(_text(key, where))
+
+
+def _text(text: str, where: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise NotAValueError("text with half a character (a lone surrogate)", where) from None
+    return text
+
+
+def _name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _scalar(value: Any, where: str) -> Any:
+    """Give Python's own scalar for a subclass of one, or for a scalar of numpy or pandas."""
+    library = _library(value)
+    if library:
+        value = _foreign_scalar(value, library, where)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(str.__str__(value), where)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    return value
+
+
+def _foreign_scalar(value: Any, library: str, where: str) -> Any:
+    name = type(value).__name__
+    if library == "pandas":
+        if name in ("NaTType", "NAType"):
+            return None
+        if name == "Timestamp" and not value.nanosecond:
+            return value.to_pydatetime()
+        if name == "Timedelta" and not value.nanoseconds:
+            return value.to_pytimedelta()
+        if name in ("Timestamp", "Timedelta"):
+            raise NotAValueError(
+                f"{_name(value)} with nanoseconds ({value}), which Python's own types cannot hold",
+                where,
+            )
+        raise NotAValueError(_name(value), where)
+    if not hasattr(value, "dtype") or getattr(value, "shape", None) != () or name == "ndarray":
+        raise NotAValueError(_name(value), where)
+    if name in ("datetime64", "timedelta64"):
+        coarse = (
+            value.astype(type(value)(0, "us").dtype)
+            if value.dtype.name.endswith(("[ns]", "[ps]", "[fs]", "[as]"))
+            else value
+        )
+        plain = coarse.item()
+        if plain is not None and (isinstance(plain, int) or coarse != value):
+            raise NotAValueError(f"{_name(value)} ({value}), which Python's own types cannot hold", where)
+        return plain
+    plain = value.item()
+    if type(plain) is type(value):  # longdouble gives itself
+        try:
+            same = float(plain) == plain or plain != plain
+        except (TypeError, ValueError, OverflowError):
+            same = False
+        if not same:
+            raise NotAValueError(f"{_name(value)} ({value!r}), which a float cannot hold", where)
+        return float(plain)
+    return plain
+
+
+def _argument_leaf(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return _duration(value)
+    if isinstance(value, File):
+        return value.path
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return _text(path, where)
+    raise NotAValueError(_name(value), where)
+
+
+def _result_leaf(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str, File)):
+        return value
+    if isinstance(value, (dt.date, dt.time)):
+        zone = getattr(value, "tzinfo", None)
+        if zone is not None and value.utcoffset() is None:  # type: ignore[union-attr]
+            raise NotAValueError(f"{_name(value)} with a time zone that has no offset", where)
+        return value
+    if isinstance(value, dt.timedelta):
+        return value
+    if isinstance(value, os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return _text(path, where)
+    raise NotAValueError(_name(value), where)
+
+
+def _duration(value: dt.timedelta) -> str:
+    """Give the ISO 8601 text of a duration (``P1DT3.5S``)."""
+    sign = "-" if value < dt.timedelta(0) else ""
+    value = abs(value)
+    seconds = f"{value.seconds}.{value.microseconds:06d}".rstrip("0").rstrip(".")
+    return f"{sign}P{value.days}DT{seconds}S"
+
+
+def tagged(value: Any) -> Any:
+    """Give what the standard ``json`` module can write of a value, with tags for the rest."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int:
+        return value if -EXACT <= value <= EXACT else {TAG: "integer", "text": _digits(value)}
+    if kind is float:
+        if math.isfinite(value):
+            return value
+        return {TAG: "float", "text": "nan" if value != value else "inf" if value > 0 else "-inf"}
+    if kind is list:
+        return [tagged(v) for v in value]
+    if kind is dict:
+        plain = {k: tagged(v) for k, v in value.items()}
+        return {TAG: "mapping", "items": plain} if TAG in plain else plain
+    if isinstance(value, File):
+        return {
+            TAG: "file",
+            "path": value.path,
+            "size": value.size,
+            "sha256": value.sha256,
+            "format": value.format,
+        }
+    if isinstance(value, dt.datetime):
+        return {TAG: "datetime", "text": value.isoformat(), **({"fold": 1} if value.fold else {})}
+    if isinstance(value, dt.date):
+        return {TAG: "date", "text": value.isoformat()}
+    if isinstance(value, dt.time):
+        return {TAG: "time", "text": value.isoformat(), **({"fold": 1} if value.fold else {})}
+    if isinstance(value, dt.timedelta):
+        return {
+            TAG: "duration",
+            "days": value.days,
+            "seconds": value.seconds,
+            "microseconds": value.microseconds,
+        }
+    raise NotAValueError(_name(value))
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write more digits than sys.get_int_max_str_digits()
+        raise NotAValueError(f"an integer of {value.bit_length()} bits") from None
+
+
+def _time(kind: Any) -> Any:
+    return lambda tag: kind.fromisoformat(tag["text"]).replace(fold=tag.get("fold", 0))
+
+
+_READERS = {
+    "integer": lambda tag: int(tag["text"]),
+    "float": lambda tag: float(tag["text"]),
+    "mapping": lambda tag: {k: untagged(v) for k, v in tag["items"].items()},
+    "file": lambda tag: File(tag["path"], tag["size"], tag["sha256"], tag["format"]),
+    "datetime": _time(dt.datetime),
+    "date": lambda tag: dt.date.fromisoformat(tag["text"]),
+    "time": _time(dt.time),
+    "duration": lambda tag: dt.timedelta(tag["days"], tag["seconds"], tag["microseconds"]),
+}
+
+
+def untagged(data: Any) -> Any:
+    """Give the value that was written by :func:`tagged`.
+
+    Raises
+    ------
+    ValueError
+        If a tag is unknown or misses a part.
+    """
+    kind = type(data)
+    if kind is list:
+        return [untagged(v) for v in data]
+    if kind is dict:
+        tag = data.get(TAG)
+        if tag is None:
+            return {k: untagged(v) for k, v in data.items()}
+        try:
+            return _READERS[tag](data)
+        except (KeyError, TypeError, AttributeError) as problem:
+            raise ValueError(f"a value with the tag {tag!r} cannot be read") from problem
+    return data
+
+
+def dumps(value: Any) -> str:
+    """Give the exact JSON text of a value, on one line and in ASCII.
+
+    Examples
+    --------
+    >>> dumps({"score": float("nan"), "big": 2**70})
+    '{"score":{"$nbflow":"float","text":"nan"},"big":{"$nbflow":"integer","text":"1180591620717411303424"}}'
+    """
+    return json.dumps(tagged(value), separators=(",", ":"), allow_nan=False)
+
+
+def loads(text: str) -> Any:
+    """Give the value of a text that :func:`dumps` wrote.
+
+    Examples
+    --------
+    >>> loads(dumps({"days": [1, 2], "rate": float("inf")}))
+    {'days': [1, 2], 'rate': inf}
+    """
+    return untagged(json.loads(text))
+
+
+def canonical(value: Any) -> str:
+    """Give the text of :func:`dumps` with mappings sorted by key: equal values, equal text."""
+    return json.dumps(tagged(value), separators=(",", ":"), allow_nan=False, sort_keys=True)
+
+
+def digest(value: Any, size: int = 8) -> str:
+    """Give the hexadecimal digest of a value, of ``size`` bytes; equal for equal values.
+
+    Examples
+    --------
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.blake2b(canonical(value).encode("ascii"), digest_size=size).hexdigest()
