@@ -57,6 +57,7 @@ RUN_STATUS: Mapping[Status, RunStatus] = {
     "paused": "paused",
     "aborted": "aborted",
     "cancelled": "interrupted",
+    "pending": "interrupted",  # only a part was asked for, and other parts have not run
 }
 
 
@@ -205,6 +206,10 @@ class Driver:
     def unpause(self) -> None:
         """Go on."""
         self._inbox.put(Continue())
+
+    def note(self, event: Warned) -> None:
+        """Publish a warning with the others, in order."""
+        self._inbox.put(event)
 
     def start(self) -> None:
         """Run in a thread of its own, so that a KeyboardInterrupt cannot strike inside a write."""

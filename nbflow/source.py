@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher, get_close_matches
@@ -19,7 +20,17 @@ from .durations import seconds
 from .errors import DefinitionError, ParameterError, TargetError, did_you_mean
 from .values import NotAValueError, Value, argument
 
-__all__ = ["ANY", "Cell", "Notebook", "Parameter", "Type", "changed_cells", "read_cells", "read_notebook"]
+__all__ = [
+    "ANY",
+    "Cell",
+    "Notebook",
+    "Parameter",
+    "Type",
+    "changed_cells",
+    "read_cells",
+    "read_notebook",
+    "syntax_tree",
+]
 
 DECISIVE = frozenset({"parameters", "results", "raises-exception", "skip-execution"})
 """Tags that decide what runs, and so count in digests."""
@@ -283,7 +294,7 @@ def _notebook(path: Path, text: str) -> Mapping[str, Value]:
         cut = not text[problem.pos :].strip() or problem.msg.startswith("Unterminated")
         if not text.strip():
             raise DefinitionError(f"{path.name} is empty, so it is no notebook.", remedy, path.name) from None
-        if text.splitlines()[problem.lineno - 1].startswith(("<<<<<<<", "=======", ">>>>>>>")):
+        if text.split("\n")[problem.lineno - 1].startswith(("<<<<<<<", "=======", ">>>>>>>")):
             raise DefinitionError(
                 f"{place}: a merge conflict stands in the notebook.", "Resolve it first.", place
             ) from None
@@ -434,14 +445,27 @@ def _digest(parts: object) -> str:
 # Python in cells
 
 
+def syntax_tree(source: str) -> ast.Module:
+    """Give the syntax tree of Python source, without a word about its style.
+
+    Raises
+    ------
+    SyntaxError, ValueError, RecursionError
+        If Python cannot read it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # '\\d' in a cell is a warning for its author, not for the reader
+        return ast.parse(source)
+
+
 def _module(path: Path, cell: Cell) -> ast.Module:
     """Give the syntax tree of a cell; what only IPython understands is left out."""
     try:
-        return ast.parse(cell.source)
+        return syntax_tree(cell.source)
     except (SyntaxError, ValueError, RecursionError):
         plain = "\n".join(_without_magic(cell.source.splitlines()))
     try:
-        return ast.parse(plain)
+        return syntax_tree(plain)
     except (SyntaxError, ValueError, RecursionError) as problem:
         line = getattr(problem, "lineno", None) or 1
         what = "parameters" if "parameters" in cell.tags else "results"
@@ -538,7 +562,7 @@ def _unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr
         aligned = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
         for at, element in enumerate(target.elts):
             inner = element.value if isinstance(element, ast.Starred) else element
-            yield from _unpacked(inner, parts[at] if aligned else ast.Call(func=value, args=[], keywords=[]))
+            yield from _unpacked(inner, parts[at] if aligned else ast.Subscript(value, ast.Constant(at), ast.Load()))
 
 
 def _reads(value: ast.expr, known: Mapping[str, Parameter]) -> tuple[str, ...]:

@@ -137,6 +137,8 @@ class Progress:
 
     def _finished(self, event: NodeFinished) -> None:
         self.active.pop(event.node, None)
+        if event.outcome.status == "pending":
+            return  # it was left out, and waits on
         self.counts[event.outcome.status] += 1
         if event.kept:
             self.kept += 1

@@ -49,6 +49,10 @@ MOVES = 500
 """Nodes moved in one call, so that a replay of a hundred thousand items stays open to Ctrl-C."""
 
 
+LEFT_OUT = Outcome("pending", attempts=0)
+"""What a run that was told to do only something else does not do; it is not journaled."""
+
+
 class Machine:
     """One epoch of a run.
 
@@ -265,6 +269,9 @@ class Machine:
             answer = self._recorded.answer(node.key, _fingerprint(node, parameters))
             if answer is not None:
                 self._ended(node, answer, kept=True)
+                return
+            if not self._recorded.allows(node.key):
+                self._ended(node, LEFT_OUT, kept=True)
                 return
             assert isinstance(node.step, TaskStep)
             ended, begun = self._recorded.counted(node.key)

@@ -84,5 +84,3 @@ def why(task: Task, recorded: Recorded) -> Reason:
     if work != now_work:
         return "code"
     return "parameters" if parameters != now_parameters else "waits" if waits != now_waits else "never ran"
-
-

@@ -36,6 +36,8 @@ class Recorded:
     """Whether a recorded fingerprint answers for a wanted one."""
     statuses: frozenset[str] = frozenset({"completed"})
     """Which outcomes are answers."""
+    only: frozenset[str] | None = None
+    """Keys of the tasks that may start; ``None``: all."""
 
     def answer(self, key: str, fingerprint: str) -> Outcome | None:
         """Give the recorded outcome of this node, if it answers."""
@@ -47,6 +49,10 @@ class Recorded:
         ):
             return None
         return record.outcome
+
+    def allows(self, key: str) -> bool:
+        """Whether a task that is not answered may start."""
+        return self.only is None or key in self.only
 
     def counted(self, key: str) -> tuple[int, int]:
         """Give how many attempts ended, and how many began after that and did not."""

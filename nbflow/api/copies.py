@@ -1,0 +1,119 @@
+"""Copies of finished notebooks in a folder of the user's choice, under names of the user's choice."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+
+from ..errors import ParameterError, StoreError, did_you_mean
+from ..outcome import Outcome
+from ..store.files import write_atomically
+from ..store.names import slug
+from ..task import Context, Runner, Task
+from ..values import Value
+from .definition import MapDefinition
+
+
+def names(definition: MapDefinition) -> list[PurePath]:
+    """Give the file names of all items in the output folder.
+
+    Parameters
+    ----------
+    definition : MapDefinition
+        Its ``name`` is a template such as ``{city}-{year}``; without one, index and label are the name.
+
+    Raises
+    ------
+    ParameterError
+        If two items would have one name, or a name leaves the folder.
+    """
+    template = definition.name
+    if template is None:
+        values = (label(definition, i) for i in range(len(definition.items)))
+        return [PurePath(f"{i}_{slug(text)}.ipynb") for i, text in enumerate(values)]
+    _check(template, definition)
+    found: dict[PurePath, int] = {}
+    for index in range(len(definition.items)):
+        words = {name: slug(_text(value)) for name, value in definition.parameters(index).items()}
+        path = PurePath(template.format_map({**words, "index": str(index)}))
+        path = path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
+        if path in found:
+            raise ParameterError(
+                f"--name {template!r} gives {path} to two items: {definition.label(found[path])} and {definition.label(index)}",
+                f"Put what tells them apart into it, or the index: --name '{template}-{{index}}'",
+            )
+        found[path] = index
+    return list(found)
+
+
+def label(definition: MapDefinition, index: int) -> str:
+    """Give the values by which an item is called."""
+    item = definition.items[index]
+    return " ".join(_text(item[name]) for name in definition.varying if name in item)
+
+
+def _text(value: Value) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _check(template: str, definition: MapDefinition) -> None:
+    known = ["index", *definition.shared, *(definition.items[0] if definition.items else {})]
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as problem:
+        raise ParameterError(f"--name {template!r}: {problem}", "Write names in braces: --name '{city}'") from None
+    for name in fields:
+        if name not in known:
+            raise ParameterError(
+                f"--name {template!r}: {name!r} is no parameter of these items.{did_you_mean(name, known)}",
+                f"There are: {', '.join(known)}.",
+            )
+    pure = PurePath(template)
+    if pure.is_absolute() or ".." in pure.parts or not template.strip("/. "):
+        raise ParameterError(
+            f"--name {template!r} leaves the output folder", "Give the folder with --output-dir, and a name in it."
+        )
+
+
+class Copying:
+    """Runs a task and copies its finished notebook. Shared by all threads; keeps nothing.
+
+    Parameters
+    ----------
+    runner : Runner
+        Runs the task.
+    targets : mapping of int to Path
+        Where the notebook of each item goes, by index.
+    """
+
+    def __init__(self, runner: Runner, targets: Mapping[int, Path]) -> None:
+        self._runner = runner
+        self._targets = targets
+
+    def __call__(self, task: Task, context: Context) -> Outcome:
+        """Run the task; a completed one has its copy in place when it ends."""
+        outcome = self._runner(task, context)
+        if outcome.status == "completed" and outcome.notebook is not None and task.index is not None:
+            copy(context.places.folder / outcome.notebook, self._targets[task.index])
+        return outcome
+
+
+def copy(notebook: Path, target: Path) -> None:
+    """Copy a finished notebook; its folder is made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, notebook.read_bytes())
+
+
+def check_folder(folder: Path) -> None:
+    """Check that copies could be written, and make nothing.
+
+    Raises
+    ------
+    StoreError
+        If something else stands there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(
+            f"{folder}: is a file, and notebooks are to go into a folder of that name", "Name another: --output-dir DIR"
+        )

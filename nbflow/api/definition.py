@@ -1,0 +1,185 @@
+"""The definition of a map: all that is needed to run it again, as it stands in run folder and checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from ..errors import StoreError, TargetError
+from ..model import (
+    NOTHING,
+    START_PROBLEMS,
+    Binding,
+    Block,
+    FanOut,
+    Literal,
+    Merged,
+    Name,
+    NotebookStep,
+    Workflow,
+    label,
+    retries,
+)
+from ..source import Notebook, changed_cells
+from ..types import Changed
+from ..values import Value, tagged, untagged
+
+FORMAT = 1
+"""Version of what is written; a newer one is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapDefinition:
+    """One notebook over many parameter sets."""
+
+    notebook: str
+    """File name of the notebook, in the folder that all paths are relative to."""
+    items: list[dict[str, Value]]
+    """One mapping of parameters per item, in item order."""
+    shared: dict[str, Value]
+    """Parameters that all items share."""
+    varying: tuple[str, ...]
+    """Names by which items are called."""
+    source: str
+    """Digest of the notebook's code."""
+    cells: tuple[str, ...]
+    """Digests of its code cells, to tell which one changed."""
+    kernel: str
+    max_concurrency: int
+    """Items in flight at most."""
+    outputs: tuple[str, ...] = ()
+    """Names asked for as results; none: those of the cell tagged ``results``."""
+    cwd: str = "notebook"
+    timeout: float | None = None
+    """Seconds that an item may take."""
+    retry: int = 0
+    """Tries per item; 0: only a kernel that did not start is tried again."""
+    fail_fast: bool = False
+    max_failures: int | None = None
+    output_dir: str | None = None
+    name: str | None = None
+    """How finished notebooks are called in ``output_dir``."""
+    secrets: tuple[str, ...] = ()
+    changed: Changed = "ask"
+    """What was said about finished items with other code."""
+
+    def workflow(self) -> Workflow:
+        """Give the workflow that this is: one fan-out over one notebook."""
+        parameters: Binding = Merged((Literal(self.shared), Name("item"))) if self.shared else Name("item")
+        step = NotebookStep(
+            id="notebook",
+            path=self.notebook,
+            source=self.source,
+            outputs=self.outputs,
+            kernel=self.kernel,
+            cwd=self.cwd,
+            secrets=self.secrets,
+            timeout=self.timeout,
+            parameters=parameters if self.items else NOTHING,
+            retry=retries(self.retry) if self.retry else START_PROBLEMS,
+        )
+        fan = FanOut(
+            id="map",
+            items=Literal(list(self.items)),
+            body=Block([step]),
+            max_concurrency=Literal(self.max_concurrency),
+            on_error="halt" if self.fail_fast else "continue",
+            max_failures=self.max_failures,
+            varying=self.varying,
+        )
+        return Workflow(name=self.notebook, block=Block([fan]), inputs=self.shared, max_workers=self.max_concurrency)
+
+    def of(self, notebook: Notebook) -> MapDefinition:
+        """Give this map with the notebook as it is now."""
+        return replace(self, source=notebook.digest, cells=notebook.cell_digests)
+
+    def label(self, index: int) -> str:
+        """Give what people call an item."""
+        return label(self.items[index], self.varying) or f"item {index}"
+
+    def parameters(self, index: int) -> dict[str, Value]:
+        """Give all parameters of an item."""
+        return {**self.shared, **self.items[index]}
+
+    def data(self, limit: int | None = None) -> dict[str, Value]:
+        """Give what JSON can hold of it; with more items than ``limit`` their list is left out."""
+        names = [field.name for field in fields(self) if field.name != "items"]
+        data = {name: tagged(_plain(getattr(self, name))) for name in names}
+        if limit is None or len(self.items) <= limit:
+            data["items"] = [tagged(item) for item in self.items]
+        return {"nbflow": FORMAT, "kind": "map", "count": len(self.items), **data}
+
+    @staticmethod
+    def read(data: Mapping[str, Value], place: Path) -> MapDefinition:
+        """Read what :meth:`data` gave.
+
+        Raises
+        ------
+        StoreError
+            If it is of a newer version, or not whole.
+        """
+        version = data.get("nbflow")
+        if version != FORMAT or data.get("kind") != "map":
+            raise StoreError(
+                f"{place}: its definition has version {version!r} and kind {data.get('kind')!r}; this nbflow reads 1 and 'map'",
+                "It was written by another nbflow: use that one, or pip install -U nbflow.",
+            )
+        if "items" not in data:
+            raise StoreError(
+                f"{place}: a checkpoint lists up to 1,000 items; this run has {data.get('count')}, and its run folder is gone",
+                "Start it again with nbflow map NOTEBOOK --resume and the same items: nothing that is recorded here repeats.",
+            )
+        try:
+            known = {field.name: untagged(data[field.name]) for field in fields(MapDefinition) if field.name in data}
+            for name in ("varying", "cells", "outputs", "secrets"):
+                known[name] = tuple(known[name])
+            return MapDefinition(**known)
+        except (TypeError, ValueError, KeyError) as problem:
+            raise StoreError(
+                f"{place}: the definition cannot be read: {problem}", "Restore the file from a copy."
+            ) from problem
+
+
+def _plain(value: object) -> Value:
+    return list(value) if isinstance(value, tuple) else value  # type: ignore[return-value]  # fields hold values and tuples
+
+
+def find_item(definition: MapDefinition, text: str) -> int:
+    """Give the index of the item that a person means: an index from 0, or ``city=Cairo``.
+
+    Raises
+    ------
+    TargetError
+        If no item is called so, or several are.
+    """
+    count = len(definition.items)
+    if text.isdecimal():
+        if int(text) < count:
+            return int(text)
+        raise TargetError(
+            f"item {text}: there are {count} items, from 0 to {count - 1}", "nbflow status TARGET lists them."
+        )
+    wanted = dict(part.partition("=")[::2] for part in text.split())
+    found = [i for i in range(count) if _fits(definition.parameters(i), wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        example = (
+            f"Items are called like {definition.label(0)!r}, or by their index from 0." if count else "It has no items."
+        )
+        raise TargetError(f"{text!r}: no item is called so", example)
+    names = ", ".join(f"{i} ({definition.label(i)})" for i in found[:5])
+    raise TargetError(f"{text!r}: {len(found)} items are called so: {names}", "Name one by its index.")
+
+
+def _fits(parameters: Mapping[str, Value], wanted: Mapping[str, str]) -> bool:
+    return all(name in parameters and str(parameters[name]) == text for name, text in wanted.items())
+
+
+def changed_places(before: Sequence[str], now: Sequence[str]) -> str:
+    """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``, ``the number of cells``."""
+    cells = changed_cells(before, now)
+    if not cells:
+        return "its code"
+    return f"cell {cells[0]}" if len(cells) == 1 else "cells " + ", ".join(map(str, cells))

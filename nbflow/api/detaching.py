@@ -1,0 +1,54 @@
+"""Detached runs: a process of its own works at them and outlives the one that began them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+from ..errors import StoreError
+from ..store.files import write_atomically
+from ..store.lock import read_owner
+from .reading import Stored
+from .run import Run
+from .session import Request
+
+PATIENCE = 30.0
+"""Seconds that the process may take to begin."""
+
+
+def detach(request: Request) -> Run:
+    """Start a process that works at a run, and give the run as soon as it has begun.
+
+    Raises
+    ------
+    StoreError
+        If the process does not begin; its last words are in the message.
+    """
+    folder = request.folder
+    if not folder.is_dir():
+        request.home.create(request.run_id)
+    write_atomically(folder / "workflow.json", (json.dumps(request.definition.data(), indent=1) + "\n").encode("ascii"))
+    if request.home.base != request.home.folder:
+        write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
+    words = [sys.executable, "-m", "nbflow", "resume", str(folder), "--quiet", "-j", str(request.workers)]
+    changed = request.definition.changed
+    words += ["--changed", changed] if changed != "ask" else []
+    words += ["--take-over"] if request.take_over else []
+    said = folder / "detached.log"
+    with said.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603 - our own words only
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=request.home.folder
+        )
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        owner = read_owner(folder)
+        if (
+            owner is not None and owner.pid == process.pid and (folder / "journal.jsonl").exists()
+        ) or process.poll() == 0:
+            return Stored(request.home, folder, None).run()
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    raise StoreError(f"the detached process did not begin: {said.read_text(encoding='utf-8', errors='replace')[-400:]}")

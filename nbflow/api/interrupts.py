@@ -1,0 +1,49 @@
+"""Interrupts: Ctrl-C and SIGTERM as wishes that are noted, instead of exceptions at a random line."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupts:
+    """While it is entered, signals are noted; the main thread alone can have it so.
+
+    Parameters
+    ----------
+    signals : sequence of signal.Signals
+        Which.
+
+    Examples
+    --------
+    >>> with Interrupts([signal.SIGINT]) as interrupts:
+    ...     signal.raise_signal(signal.SIGINT)
+    ...     interrupts.noted
+    [<Signals.SIGINT: 2>]
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
+        self._signals = signals
+        self._before: dict[signal.Signals, Any] = {}
+        self.noted: list[signal.Signals] = []
+        """What came, in order."""
+
+    def __enter__(self) -> Interrupts:
+        """Begin to note."""
+        if threading.current_thread() is threading.main_thread():
+            for which in self._signals:
+                self._before[which] = signal.signal(which, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a handler
+        self.noted.append(signal.Signals(number))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what handled them before."""
+        for which, handler in self._before.items():
+            signal.signal(which, handler)

@@ -1,0 +1,134 @@
+"""The ledger: what the driver writes into while it works at a run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..events import Event
+from ..state import RunState
+from ..store import checkpoint as checkpoints
+from ..store import commands
+from ..store.checkpoint import Pace
+from ..store.home import Home
+from ..store.journal import Journal
+from ..store.lock import RunLock
+
+BEAT = 5.0
+"""Seconds between heartbeats."""
+SYNC = 1.0
+"""Seconds between fsyncs: what a power cut takes at most."""
+RESERVE = 1_000_000
+"""Bytes kept back for a full disk."""
+
+
+class RunLedger:
+    """Journal, checkpoint, heartbeat and commands of one run. Used by the driver's thread, once it is at work.
+
+    Parameters
+    ----------
+    home : Home
+        Where the run lives.
+    folder : Path
+        The run folder.
+    lock : RunLock
+        Taken; released at the end.
+    journal : Journal
+        Open; closed at the end.
+    definition, surroundings : mapping
+        What stands in the checkpoint besides the state.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        folder: Path,
+        lock: RunLock,
+        journal: Journal,
+        definition: Mapping[str, Any],
+        surroundings: Mapping[str, Any],
+    ) -> None:
+        self._home = home
+        self._folder = folder
+        self._lock = lock
+        self._journal = journal
+        self._definition = definition
+        self._surroundings = surroundings
+        self._pace = Pace()
+        self._beaten = self._synced = time.monotonic()
+        self._ours: tuple[int, int] | None = None  # inode and time of the checkpoint we wrote last
+        self._reserve = folder / "reserve"
+        self._seen = -1
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the checkpoint goes: beside the notebook, unless another run of it began since."""
+        if self._ours is not None and _mark(self._home.checkpoint) not in (self._ours, None):
+            return self._folder / "checkpoint.json"
+        return self._home.checkpoint
+
+    def begin(self, state: RunState) -> None:
+        """Write the first checkpoint and keep some room back for a full disk."""
+        self._reserve.write_bytes(bytes(RESERVE))
+        self._write_checkpoint(state)
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Write the lines of these events out of the process."""
+        self._journal.append(events)
+
+    def tend(self, state: RunState, now: float) -> list[str]:
+        """Do what is due, and give the commands that came from outside."""
+        moment = time.monotonic()
+        if moment - self._synced >= SYNC:
+            self._synced = moment
+            self._journal.sync()
+        if moment - self._beaten >= BEAT:
+            self._beaten = moment
+            self._lock.beat(now)
+        if self._journal.size != self._seen and self._pace.due(moment):
+            self._write_checkpoint(state)
+        return commands.take(self._folder)
+
+    def make_room(self) -> None:
+        """Free what was kept back."""
+        self._reserve.unlink(missing_ok=True)
+
+    def close(self, state: RunState, now: float) -> None:
+        """Write the last checkpoint and let go of the run."""
+        self.make_room()
+        try:
+            self._lock.beat(now)
+            self._write_checkpoint(state)
+            self._journal.close()
+        finally:
+            self._lock.release()
+
+    def _write_checkpoint(self, state: RunState) -> None:
+        began = time.monotonic()
+        path = self.checkpoint
+        content = checkpoints.render(
+            state,
+            definition=self._definition,
+            owner=asdict(self._lock.owner),
+            surroundings=self._surroundings,
+            folder=os.path.relpath(self._folder, path.parent),
+            journal={"bytes": self._journal.size, "sha256": self._journal.sha256},
+        )
+        checkpoints.write(path, content)
+        if path == self._home.checkpoint:
+            self._ours = _mark(path)
+        self._seen = self._journal.size
+        moment = time.monotonic()
+        self._pace.wrote(moment, moment - began)
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns

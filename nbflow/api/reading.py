@@ -1,0 +1,249 @@
+"""Reading runs: how one stands, from its files alone. Readers never write and never take the lock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from ..engine.plan import plan
+from ..engine.recorded import Recorded, equal, equal_but_code
+from ..errors import StoreError, TargetError
+from ..events import Event, NodeFinished, NodeStarted, RunFinished, RunStarted
+from ..state import Progress, RunState
+from ..store import checkpoint as checkpoints
+from ..store.checkpoint import Checkpoint
+from ..store.home import Home, find
+from ..store.journal import Journaled, Records, read_journal, records
+from ..store.lock import read_owner
+from .definition import MapDefinition
+from .run import Run
+
+SHOWN = frozenset({"completed", "failed"})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run as it stands on disk: with its folder, or with only the checkpoint of it."""
+
+    home: Home
+    folder: Path
+    """The run folder; perhaps not there."""
+    checkpoint: Checkpoint | None
+    """The checkpoint beside the notebook, if it is this run's."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.folder.name
+
+    @cached_property
+    def journaled(self) -> Journaled | None:
+        """What the journal says; ``None`` if there is none."""
+        path = self.folder / "journal.jsonl"
+        return read_journal(path) if path.exists() else None
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """What the journal says, in order."""
+        return self.journaled.events if self.journaled is not None else []
+
+    @cached_property
+    def records(self) -> Records:
+        """What is recorded of items: by the journal, else by the checkpoint."""
+        if self.journaled is None and self.checkpoint is not None:
+            return self.checkpoint.records()
+        return records(self.events)
+
+    @cached_property
+    def definition(self) -> MapDefinition:
+        """What was run."""
+        path = self.folder / "workflow.json"
+        if path.exists():
+            try:
+                return MapDefinition.read(json.loads(path.read_text(encoding="utf-8")), path)
+            except ValueError as problem:
+                raise StoreError(f"{path}: is no JSON ({problem})", "Put the file back from a copy.") from problem
+        if self.checkpoint is not None:
+            return MapDefinition.read(self.checkpoint.data["workflow"], self.checkpoint.path)
+        raise StoreError(f"{self.folder}: has no workflow.json", "The folder is not whole; start a new run.")
+
+    @cached_property
+    def epoch(self) -> int:
+        """How often it was started or resumed."""
+        if self.journaled is None and self.checkpoint is not None:
+            return int(self.checkpoint.data["epoch"])
+        return sum(isinstance(event, RunStarted) for event in self.events)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a process works at it now."""
+        owner = read_owner(self.folder)
+        return self._last_end is None and bool(self.events) and owner is not None and owner.alive(time.time())
+
+    @cached_property
+    def _last_end(self) -> RunFinished | None:
+        newest = next((e for e in reversed(self.events) if isinstance(e, (RunFinished, RunStarted))), None)
+        return newest if isinstance(newest, RunFinished) else None
+
+    def recorded(self) -> Recorded:
+        """Give what answers when the run is only looked at."""
+        same = equal_but_code if self.definition.changed == "keep" else equal
+        return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
+
+    def run(self) -> Run:
+        """Give the run as a person holds it."""
+        return Run(self.definition, self.folder, self.home.checkpoint, Seen(self))
+
+
+@dataclass
+class Seen:
+    """The facts of a run that this process does not work at, read when they are asked for."""
+
+    stored: Stored
+    _state: RunState | None = field(default=None, init=False)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._read().progress
+
+    def ended(self) -> Mapping[int, NodeFinished]:
+        """Give the items that ended, by index."""
+        return {e.index: e for e in self._read().nodes.values() if e.leaf and e.index is not None}
+
+    def _read(self) -> RunState:
+        if self._state is None:
+            self._state = _state(self.stored)
+        return self._state
+
+
+def _state(stored: Stored) -> RunState:
+    """Give how a run stands: what is recorded of its items, and what its newest epoch says of itself."""
+    state = RunState()
+    definition = stored.definition
+    started = [event for event in stored.events if isinstance(event, RunStarted)]
+    first = started[-1] if started else _started(stored)
+    state.apply(first)
+    for event in plan(definition.workflow(), stored.recorded()).events:
+        if isinstance(event, NodeFinished) and event.outcome.status == "pending":
+            continue
+        state.apply(event)
+    newest = stored.events[stored.events.index(first) + 1 :] if started else []
+    at_work = stored.at_work
+    labels: dict[str, NodeStarted] = {}
+    for event in newest:
+        match event:
+            case NodeStarted():
+                labels[event.key] = event
+                if at_work:
+                    state.apply(event)
+            case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
+                begun = labels.get(event.key)
+                named = replace(event, label=begun.label, index=begun.index) if begun else _named(event, definition)
+                state.apply(named)
+            case NodeFinished(leaf=True):
+                _mark_done(state, event)
+            case _:
+                pass
+        if not isinstance(event, (NodeStarted, NodeFinished)) and not _opens(event):
+            state.apply(event)
+    return _settled(stored, state, at_work=at_work)
+
+
+def _opens(event: Event) -> bool:
+    return type(event).__name__ == "FanOutOpened"  # the plan told it
+
+
+def _mark_done(state: RunState, event: NodeFinished) -> None:
+    """An item that ended in the newest epoch is at work no more, and was not kept from an older one."""
+    state.progress.active.pop(event.node, None)
+    known = state.nodes.get(event.node)
+    if known is not None and known.kept:
+        state.nodes[event.node] = replace(known, kept=False)
+        state.progress.kept -= known.outcome.status == "completed" or known.outcome.status == "failed"
+        state.progress.worked += event.outcome.seconds
+
+
+def _named(event: NodeFinished, definition: MapDefinition) -> NodeFinished:
+    index = int(event.node[-1].rpartition(":")[2])
+    return replace(event, label=definition.label(index), index=index)
+
+
+def _started(stored: Stored) -> RunStarted:
+    """Give the start of a run of which there is only the checkpoint."""
+    assert stored.checkpoint is not None, "a run has its folder or a checkpoint"
+    data = stored.checkpoint.data
+    workers = stored.definition.max_concurrency
+    return RunStarted(float(data["started"]), stored.id, str(data["name"]), int(data["epoch"]), {}, workers)
+
+
+def _settled(stored: Stored, state: RunState, *, at_work: bool) -> RunState:
+    """A run that nobody works at and that has not said how it ended was interrupted."""
+    progress = state.progress
+    if not stored.events and stored.checkpoint is not None:
+        progress.status, progress.reason = stored.checkpoint.data["status"], stored.checkpoint.data["reason"]
+        progress.finished = stored.checkpoint.data["finished"]
+    if progress.status == "running" and not at_work:
+        progress.status, progress.reason = "interrupted", progress.reason or "its process ended"
+        progress.active.clear()
+    return state
+
+
+def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None = None) -> Stored:
+    """Give the run that a target means.
+
+    Parameters
+    ----------
+    target : str or Path
+        A notebook (its run started or resumed last), its checkpoint, a run folder, or the beginning of a run id.
+    cwd : Path, optional
+        Where relative paths begin; the working directory.
+    state_dir : Path, optional
+        Where runs are kept instead of beside their notebooks.
+
+    Raises
+    ------
+    TargetError
+        If there is no such run.
+    StoreError
+        If what is on disk cannot be read.
+    """
+    path, run_id = find(str(target), cwd or Path.cwd(), state_dir)
+    if run_id is not None:
+        home = _home_of_folder(path)
+        return Stored(home, path, _own(home, path.name))
+    home = Home.of(path, state_dir)
+    if home.checkpoint.is_file():
+        checkpoint = checkpoints.read(home.checkpoint)
+        if checkpoint.data["name"] != home.name:
+            raise StoreError(
+                f"{home.checkpoint}: is the checkpoint of {checkpoint.data['name']}, not of {home.name}",
+                f"Give it back its name: {checkpoint.data['name']}.nbflow.json",
+            )
+        return Stored(home, home.run_folder(checkpoint.run_id), checkpoint)
+    runs = home.runs()
+    if not runs:
+        raise TargetError(f"{target}: has no run yet", f"nbflow map {path.name} starts one.")
+    return Stored(home, runs[-1], None)
+
+
+def _own(home: Home, run_id: str) -> Checkpoint | None:
+    try:
+        checkpoint = checkpoints.read(home.checkpoint)
+    except StoreError:
+        return None  # there is none, or not of this run: the folder says all
+    return checkpoint if checkpoint.run_id == run_id else None
+
+
+def _home_of_folder(folder: Path) -> Home:
+    """Give the home that a run folder belongs to; one in a state directory says where its notebook is."""
+    base, name = folder.parents[2], folder.parent.name
+    try:
+        said = json.loads((folder / "home.json").read_text(encoding="utf-8"))["folder"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return Home(base, name, base)
+    return Home(Path(said), name, base)

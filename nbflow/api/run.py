@@ -1,0 +1,292 @@
+"""Runs: what a person holds of one, at work or long ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import NbflowError, RunFailedError, TargetError
+from ..events import NodeFinished, Warned
+from ..outcome import Failure
+from ..state import Progress
+from ..types import RunStatus, Status
+from ..values import File, Value, tagged
+from .definition import MapDefinition, find_item
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a run: its parameters, and how it ended if it has."""
+
+    index: int
+    """From 0, in item order."""
+    parameters: dict[str, Value]
+    status: Status
+    output: Value = None
+    """Names and values of its results; ``None`` where there is none."""
+    error: Failure | None = None
+    attempts: int = 0
+    seconds: float | None = None
+    """Seconds of its last attempt."""
+    notebook: Path | None = None
+    """The executed notebook; for a failed item the one that shows where."""
+    log: Path | None = None
+    """What it printed."""
+    label: str = ""
+    """What people call it: ``city=Cairo``."""
+    kept: bool = False
+    """Answered from an earlier start of this run."""
+
+    def data(self) -> dict[str, Any]:
+        """Give what ``--json`` prints of it."""
+        error = None
+        if self.error is not None:
+            error = {name: getattr(self.error, name) for name in ("kind", "message", "cell", "traceback")}
+        return {
+            "index": self.index,
+            "parameters": tagged(self.parameters),
+            "status": self.status,
+            "output": tagged(self.output),
+            "error": error,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "notebook": str(self.notebook) if self.notebook is not None else None,
+        }
+
+
+class Source(Protocol):
+    """Where a run's facts come from: the driver of this process, or the files."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        ...
+
+    def ended(self) -> Mapping[int, NodeFinished]:
+        """Give the items that ended, by index."""
+        ...
+
+
+class Run:
+    """One run of a notebook over its items.
+
+    Made by :func:`nbflow.map`, :func:`nbflow.resume` and :func:`nbflow.status`; all it shows is read at the
+    moment of asking.
+
+    Examples
+    --------
+    >>> run = nbflow.map("forecast.ipynb", grid={"city": ["Oslo", "Lima"]})  # doctest: +SKIP
+    >>> run.status, run.results[0]["rmse"]  # doctest: +SKIP
+    ('completed', 1.831)
+    """
+
+    def __init__(self, definition: MapDefinition, folder: Path, checkpoint: Path, source: Source) -> None:
+        self._definition = definition
+        self._source = source
+        self.folder = folder
+        """The run folder: journal, executed notebooks, logs."""
+        self.checkpoint = checkpoint
+        """The JSON file beside the notebook."""
+        self._stop: Callable[[], None] | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's id; ids sort by time."""
+        return self.folder.name
+
+    @property
+    def status(self) -> RunStatus:
+        """``running completed failed paused aborted interrupted``."""
+        return self._source.progress.status
+
+    @property
+    def reason(self) -> str:
+        """Why it was interrupted; empty otherwise."""
+        return self._source.progress.reason
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """What a person should know although nothing failed."""
+        return list(self._source.progress.warnings)
+
+    @property
+    def progress(self) -> Progress:
+        """Counts, and the items at work."""
+        return self._source.progress
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """Names of the parameters by which items are called."""
+        return self._definition.varying
+
+    @property
+    def outcomes(self) -> list[Item]:
+        """All items, in item order."""
+        return list(self._items())
+
+    @property
+    def results(self) -> list[Value]:
+        """The results of all items, in item order; ``None`` for an item without.
+
+        Frames and arrays are :class:`nbflow.File` references; :meth:`load` gives what is in them.
+        """
+        return [item.output for item in self._items()]
+
+    @property
+    def failures(self) -> list[Item]:
+        """The items that failed, in item order."""
+        return [item for item in self._items() if item.status == "failed"]
+
+    def __getitem__(self, item: int | str) -> Item:
+        """Give one item by its index, or by what it is called (``"city=Cairo"``)."""
+        return self.outcomes[find_item(self._definition, str(item))]
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        return len(self._definition.items)
+
+    def _items(self) -> Iterator[Item]:
+        ended = self._source.ended()
+        active = {task.index: task for task in list(self._source.progress.active.values())}
+        for index in range(len(self._definition.items)):
+            yield self._item(index, ended.get(index), active.get(index) is not None)
+
+    def _item(self, index: int, event: NodeFinished | None, active: bool) -> Item:  # noqa: FBT001 - a fact, not an option
+        parameters, name = self._definition.parameters(index), self._definition.label(index)
+        if event is None:
+            return Item(index, parameters, "running" if active else "pending", label=name)
+        o = event.outcome
+        return Item(
+            index,
+            parameters,
+            o.status,
+            o.output,
+            o.error,
+            o.attempts,
+            round(o.seconds, 6) if o.attempts else None,
+            self.folder / o.notebook if o.notebook else None,
+            self.folder / o.log if o.log else None,
+            name,
+            event.kept,
+        )
+
+    def check(self) -> Run:
+        """Give the run itself, if it completed.
+
+        Raises
+        ------
+        RunFailedError
+            With the first failures in its text.
+        """
+        if self.status == "completed":
+            return self
+        failures = self.failures
+        lines = [f"{item.label}  {_where(item)}" for item in failures[:5]]
+        if len(failures) > 5:
+            lines.append(f"... {len(failures) - 5} more")
+        message = f"{len(failures)} of {len(self)} failed" if failures else f"the run is {self.status}"
+        raise RunFailedError(f"{message} (run {self.id})", "\n".join(lines))
+
+    def load(self, item: int | str, name: str) -> object:
+        """Give one result of one item; what is in a file is read from it.
+
+        Parameters
+        ----------
+        item : int or str
+            Its index from 0, or what it is called.
+        name : str
+            Name of the result.
+
+        Raises
+        ------
+        TargetError
+            If the item has no such result.
+        """
+        output = self[item].output
+        if not isinstance(output, dict) or name not in output:
+            known = ", ".join(output) if isinstance(output, dict) else "no results"
+            raise TargetError(f"{self[item].label} has no result {name!r}", f"It has: {known}.")
+        return self._loaded(output[name])
+
+    def _loaded(self, value: Value) -> object:
+        if not isinstance(value, File):
+            return value
+        from ..notebooks.results import load
+
+        return load(value, self.folder)
+
+    def to_frame(self, result: str | None = None) -> pd.DataFrame:
+        """Give a table of the run, as a pandas DataFrame.
+
+        Parameters
+        ----------
+        result : str, optional
+            Name of a result that is a frame: the items' frames in one, with the parameters as columns.
+            Without it one row per item: index, parameters, results, status, seconds, attempts, error, notebook.
+        """
+        try:
+            import pandas as pd
+        except ImportError as problem:
+            raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
+        if result is None:
+            return pd.DataFrame(self.rows())
+        frames = []
+        for item in self._items():
+            if isinstance(item.output, dict) and result in item.output:
+                frame = self._loaded(item.output[result])
+                if isinstance(frame, pd.Series):
+                    frame = frame.to_frame()
+                if not isinstance(frame, pd.DataFrame):
+                    raise TargetError(f"the result {result!r} of {item.label} is a {type(frame).__name__}, not a frame")
+                for place, (name, value) in enumerate(item.parameters.items()):
+                    column = name if name not in frame.columns else f"parameter.{name}"
+                    frame.insert(place, column, [value] * len(frame))
+                frames.append(frame)
+        if not frames:
+            raise TargetError(f"no item has a result {result!r}", "run.to_frame() lists all results.")
+        return pd.concat(frames, ignore_index=True)
+
+    def rows(self) -> list[dict[str, Value]]:
+        """Give the table as one mapping per item; a result named like another column gets ``result.`` before it."""
+        rows = []
+        for item in self._items():
+            row: dict[str, Value] = {"index": item.index, **item.parameters}
+            taken = {*row, "status", "seconds", "attempts", "error", "notebook"}
+            output = item.output if isinstance(item.output, dict) else {}
+            for name, value in output.items():
+                row[f"result.{name}" if name in taken else name] = value
+            row["status"], row["seconds"], row["attempts"] = item.status, item.seconds, item.attempts
+            row["error"] = item.error.message if item.error else None
+            row["notebook"] = str(item.notebook) if item.notebook else None
+            rows.append(row)
+        return rows
+
+    def cancel(self) -> None:
+        """End the run: nothing new starts, kernels are interrupted and after 3 s killed."""
+        if self._stop is not None:
+            self._stop()
+
+    def data(self) -> dict[str, Any]:
+        """Give what ``--json`` prints of the run."""
+        return {
+            "run_id": self.id,
+            "status": self.status,
+            "checkpoint": str(self.checkpoint),
+            "items": [item.data() for item in self._items()],
+        }
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        done = sum(item.status == "completed" for item in self._items())
+        return f"<Run {self.id} of {self._definition.notebook}: {self.status}, {done} of {len(self)} done>"
+
+
+def _where(item: Item) -> str:
+    if item.error is None:
+        return item.status
+    return f"cell {item.error.cell}  {item.error.message}" if item.error.cell else item.error.message

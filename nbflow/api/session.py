@@ -1,0 +1,309 @@
+"""Sessions: one working at a run, from the lock to the last line."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..driver import Driver
+from ..engine.machine import Machine
+from ..engine.plan import Plan, plan
+from ..engine.recorded import Recorded, equal, equal_but_code
+from ..errors import ChangedError, StoreError
+from ..events import Event, NodeFinished, RunStarted, Warned
+from ..executors.threads import ThreadExecutor
+from ..model import NotebookStep
+from ..reporters.audience import Audience, Reporter
+from ..source import Notebook
+from ..state import Progress
+from ..store.files import write_atomically
+from ..store.home import Home
+from ..store.journal import Journal, Journaled, Records, read_journal
+from ..store.lock import RunLock
+from ..store.names import Namer
+from ..store.surroundings import interpreter, packages, surroundings
+from ..task import Runner
+from ..types import Changed
+from ..values import File
+from .copies import Copying, copy, names
+from .definition import MapDefinition, changed_places
+from .interrupts import Interrupts
+from .ledger import RunLedger
+from .reading import Stored
+from .run import Run
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A working that has been checked and may begin."""
+
+    home: Home
+    notebook: Notebook
+    definition: MapDefinition
+    run_id: str
+    workers: int
+    recorded: Recorded
+    stored: Stored | None = None
+    """The run as it stood, if it is taken up again."""
+    warnings: tuple[str, ...] = ()
+    take_over: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.home.run_folder(self.run_id) if self.stored is None else self.stored.folder
+
+    @property
+    def epoch(self) -> int:
+        """1 at the start, one more with each resume."""
+        return 1 if self.stored is None else self.stored.epoch + 1
+
+    def plan(self) -> Plan:
+        """Give what would be done."""
+        return plan(self.definition.workflow(), self.recorded)
+
+
+def answers(records: Records, changed: Changed) -> Recorded:
+    """Give what answers for a resume that was told what to do with changed code."""
+    return Recorded(records.answers, records.attempts, equal_but_code if changed == "keep" else equal)
+
+
+def ask(request: Request, planned: Plan, before: MapDefinition, command: str) -> None:
+    """Stop when finished items have other code now and nobody said what to do with them.
+
+    Raises
+    ------
+    ChangedError
+        With the changed cells, how many items it is about, and the two answers.
+    """
+    repeated = [one for one in planned.tasks if one.reason == "code"]
+    if not repeated or request.definition.changed != "ask":
+        return
+    count = f"{len(repeated)} finished item{'s' if len(repeated) > 1 else ''}"
+    place = changed_places(before.cells, request.definition.cells)
+    raise ChangedError(
+        f"{request.home.name}: {place} changed since {count} ran",
+        f"{command} --changed keep     keeps them, and runs only the rest\n{command} --changed rerun    runs them again",
+    )
+
+
+class Session:
+    """One working at a run.
+
+    Parameters
+    ----------
+    request : Request
+        What to do.
+    on_event : sequence of callables
+        Get every event, in a thread of their own.
+    reporter : Reporter, optional
+        Draws.
+    """
+
+    def __init__(self, request: Request, *, on_event: Sequence[OnEvent] = (), reporter: Reporter | None = None) -> None:
+        self.request = request
+        self._reporter = reporter
+        self._audiences = self._make_audiences(on_event)
+        self._kernels: object = None
+        self.driver = self._open()
+        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
+        self.run._stop = self.driver.cancel  # noqa: SLF001 - a run that is at work can be cancelled
+
+    # -- before -------------------------------------------------------------------------------------
+
+    def _open(self) -> Driver:
+        request = self.request
+        folder = request.folder
+        if not folder.is_dir():  # new, or only its checkpoint is left
+            request.home.create(request.run_id)
+        lock = RunLock(folder)
+        taken = lock.acquire(take_over=request.take_over)
+        try:
+            return self._build(folder, lock, taken)
+        except BaseException:
+            lock.release()
+            raise
+
+    def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
+        request, definition = self.request, self.request.definition
+        path = folder / "journal.jsonl"
+        journaled = read_journal(path) if path.exists() else None
+        if request.stored is not None and request.stored.journaled is not None and journaled is not None:
+            if journaled.good != request.stored.journaled.good:
+                raise StoreError(
+                    f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
+                )
+        seeded = request.stored is not None and journaled is None
+        journal = Journal(path, journaled.good if journaled is not None else 0)
+        found = surroundings(request.home.folder, definition.kernel)
+        self._write_sources(folder, found)
+        started = RunStarted(
+            time.time(), request.run_id, request.home.name, request.epoch, definition.shared, request.workers
+        )
+        ledger = RunLedger(request.home, folder, lock, journal, definition.data(limit=1000), found)
+        if seeded:
+            journal.append(_from_checkpoint(request))
+        driver = Driver(
+            machine=Machine(definition.workflow(), request.recorded, max_workers=request.workers),
+            executor=ThreadExecutor(request.workers),
+            runners={NotebookStep: self._runner(folder)},
+            places=Namer(folder).places,
+            ledger=ledger,
+            started=started,
+            tell=self._tell,
+        )
+        driver.state.apply(started)
+        ledger.begin(driver.state)
+        for message in [*request.warnings, *filter(None, [taken]), *_torn(journaled), *_lost(request, seeded=seeded)]:
+            driver.note(Warned(time.time(), None, message))
+        return driver
+
+    def _write_sources(self, folder: Path, found: Mapping[str, object]) -> None:
+        request = self.request
+        source = folder / "source"
+        source.mkdir(exist_ok=True)
+        (folder / "logs").mkdir(exist_ok=True)
+        text = request.notebook.path.read_bytes()
+        target = source / request.home.name
+        if target.exists() and target.read_bytes() != text:
+            target = source / f"{Path(request.home.name).stem}.start-{request.epoch}.ipynb"
+        write_atomically(target, text)
+        data = request.definition.data()
+        write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
+        write_atomically(folder / "surroundings.json", (json.dumps(found, indent=1) + "\n").encode("ascii"))
+        if request.home.base != request.home.folder:
+            write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
+
+    def _runner(self, folder: Path) -> Runner:
+        from ..kernels import LocalKernels
+        from ..notebooks.runner import NotebookRunner
+
+        request = self.request
+        kernels = LocalKernels()
+        self._kernels = kernels
+        runner: Runner = NotebookRunner(
+            {request.home.name: request.notebook}, request.home.folder, kernels, request.run_id
+        )
+        if request.definition.output_dir is None:
+            return runner
+        targets = output_files(request.definition, request.home.folder)
+        for event in request.plan().kept:
+            if event.index is not None and event.outcome.notebook and not targets[event.index].exists():
+                copy(folder / event.outcome.notebook, targets[event.index])
+        return Copying(runner, targets)
+
+    def _make_audiences(self, on_event: Sequence[OnEvent]) -> list[Audience]:
+        audiences = [Audience(on_event, name="on_event callbacks")] if on_event else []
+        if self._reporter is not None:
+            audiences.append(Audience.drawing(self._reporter, context=contextvars.copy_context()))
+        return audiences
+
+    def _tell(self, event: Event) -> None:
+        for audience in self._audiences:
+            audience.tell(event)
+
+    # -- at work ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; comes back at once."""
+        if self._reporter is not None:
+            self._reporter.begin()
+        for audience in self._audiences:
+            audience.start()
+        self.driver.start()
+        self._record_packages()
+
+    def wait(self, interrupts: Interrupts) -> None:
+        """Wait for the end; the first interrupt cancels, the second kills."""
+        heard = 0
+        while not self.driver.done.wait(0.2):
+            while heard < len(interrupts.noted):
+                which = interrupts.noted[heard]
+                heard += 1
+                self.driver.cancel("Ctrl-C" if which == signal.SIGINT else which.name, now=heard > 1)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything that was opened, when the driver is done."""
+        for audience in self._audiences:
+            audience.close(0 if audience.name == "on_event callbacks" else 5.0)
+        close = getattr(self._kernels, "close", None)
+        if close is not None:
+            close()
+        if self.driver.crashed is not None:
+            raise self.driver.crashed
+
+    def _record_packages(self) -> None:
+        """Record the packages of the kernel's environment beside the work, for it may take a second."""
+        from ..kernels.specs import kernel_spec
+
+        python = interpreter(kernel_spec(self.request.definition.kernel).argv)
+        target = self.request.folder / "packages.json"
+        if python is not None and not target.exists():
+
+            def record() -> None:
+                write_atomically(target, (json.dumps(packages(python), indent=1) + "\n").encode("ascii"))
+
+            threading.Thread(target=record, name="nbflow-packages", daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Live:
+    """The facts of a run that this process works at."""
+
+    driver: Driver
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self.driver.state.progress
+
+    def ended(self) -> Mapping[int, NodeFinished]:
+        """Give the items that ended, by index."""
+        nodes = list(self.driver.state.nodes.values())
+        return {e.index: e for e in nodes if e.leaf and e.index is not None and e.outcome.status != "pending"}
+
+
+def output_files(definition: MapDefinition, folder: Path) -> dict[int, Path]:
+    """Give where the copies of finished notebooks go, by index."""
+    assert definition.output_dir is not None
+    return {index: folder / definition.output_dir / name for index, name in enumerate(names(definition))}
+
+
+def _from_checkpoint(request: Request) -> list[Event]:
+    """Give the lines of what only the checkpoint knows: a new journal begins with them."""
+    assert request.stored is not None
+    stored = request.stored
+    first = RunStarted(time.time(), stored.id, request.home.name, max(1, stored.epoch), {}, request.workers)
+    events: list[Event] = [first]
+    for key, record in stored.records.answers.items():
+        events.append(NodeFinished(time.time(), ("checkpoint",), key, record.fingerprint, record.outcome, "", None))
+    return events
+
+
+def _torn(journaled: Journaled | None) -> list[str]:
+    if journaled is None or not journaled.dropped:
+        return []
+    return [f"the last line of the journal was torn and is dropped: {journaled.dropped}"]
+
+
+def _lost(request: Request, *, seeded: bool) -> list[str]:
+    """Say what can no longer be known of kept items."""
+    if request.stored is None:
+        return []
+    if seeded:
+        return ["the run folder was gone: what is done is kept by the checkpoint; earlier notebooks and logs are lost"]
+    outputs = (record.outcome.output for record in request.recorded.answers.values())
+    files = [
+        value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)
+    ]
+    gone = [file for file in files if not (request.folder / file.path).exists()]
+    return [f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else []

@@ -1,0 +1,67 @@
+"""The command line. Each verb imports what it needs when it is called, so that help is there at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from .. import __version__
+from ..errors import NbflowError
+from . import look, manage, work
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="nbflow", message="%(prog)s %(version)s")
+def nbflow() -> None:
+    """Run one notebook over many parameter sets: in parallel, resumable.
+
+    \b
+      nbflow map forecast.ipynb --items cities.csv -j 4
+      nbflow resume forecast.ipynb
+    """
+
+
+for verb in (work.map_, work.resume, look.status, look.results, look.logs, manage.cancel, manage.clean, manage.tag):
+    nbflow.add_command(verb)
+
+
+def main(words: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process.
+
+    Exit codes: 0 completed, 1 failed, 2 refused, 3 paused, 130 Ctrl-C, 143 SIGTERM.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    try:
+        code = nbflow.main(given, prog_name="nbflow", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.UsageError as problem:
+        command = problem.ctx.command_path if problem.ctx is not None else "nbflow"
+        _refuse(problem.format_message(), f"{command} --help shows what there is.", 2, given)
+    except click.ClickException as problem:
+        _refuse(problem.format_message(), "", 2, given)
+    except NbflowError as problem:
+        _refuse(problem.message, problem.remedy, problem.exit_code, given)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code or 0)
+
+
+def _refuse(message: str, remedy: str, code: int, words: Sequence[str]) -> NoReturn:
+    """Say in one line what is wrong, below it what to do; with ``--json`` also as the one object on stdout."""
+    from ..reporters.escape import for_file
+
+    lines = [f"error: {message}", *(f"  {line}" for line in remedy.splitlines())]
+    sys.stderr.write("".join(f"{for_file(line, sys.stderr)}\n" for line in lines))
+    if "--json" in words:
+        sys.stdout.write(json.dumps({"error": {"message": message, "remedy": remedy}}) + "\n")
+    sys.exit(code)

@@ -1,0 +1,335 @@
+"""Kernels on this machine: one process each, reached by unix sockets, gone when their work is done."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from jupyter_client.manager import AsyncKernelManager
+
+from ..errors import NbflowError
+from .endpoints import Endpoint, make_endpoint
+from .specs import kernel_spec
+
+__all__ = ["Kernel", "LocalKernels"]
+
+QUIET = logging.getLogger("nbflow.kernels")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False  # what these libraries log lands in whatever cell runs; the outcome says it better
+
+LAST_LINES = 20
+START_SECONDS = 60.0
+FAREWELL_SECONDS = 1.5
+
+Heard = Callable[[str], None]
+
+
+class LocalKernels:
+    """Starts kernels; shared by all threads.
+
+    Parameters
+    ----------
+    at_once : int, optional
+        Kernels that may be starting at the same time; default: the usable cores.
+    start_seconds : float
+        How long a kernel may take to answer.
+    """
+
+    def __init__(self, at_once: int | None = None, start_seconds: float = START_SECONDS) -> None:
+        self._starting = threading.BoundedSemaphore(at_once or _usable_cores())
+        self._start_seconds = start_seconds
+        self._context = zmq.asyncio.Context()
+        # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
+        self._context.setsockopt(zmq.RCVHWM, 0)
+        self._context.setsockopt(zmq.LINGER, 0)
+        self._context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
+
+    async def launch(self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard) -> Kernel:
+        """Start the process of a kernel; :meth:`Kernel.ready` waits until it answers.
+
+        Parameters
+        ----------
+        name : str
+            Name of the kernel.
+        cwd : Path
+            Its working directory.
+        env : mapping of str to str
+            Its environment, whole.
+        heard : callable
+            Gets what the process itself writes to stdout and stderr, as it comes.
+
+        Raises
+        ------
+        DefinitionError
+            If there is no such kernel.
+        NbflowError
+            If its command cannot be started.
+        """
+        while not self._starting.acquire(blocking=False):
+            await asyncio.sleep(0.01)
+        kernel = Kernel(name, self._context, heard, self._starting.release, self._start_seconds)
+        try:
+            await kernel.launch(cwd, env)
+        except BaseException:
+            await kernel.close()
+            raise
+        return kernel
+
+    def close(self) -> None:
+        """Give back the sockets' threads; no kernel may be running."""
+        self._context.destroy(linger=0)
+
+
+class Kernel:
+    """One kernel: its process, and a client that talks to it. Made by :class:`LocalKernels`."""
+
+    def __init__(
+        self, name: str, context: Any, heard: Heard, started: Callable[[], None], start_seconds: float
+    ) -> None:
+        self.name = name
+        self.language = ""
+        self.language_info: dict[str, Any] = {}
+        """What the kernel says about its language; filled by :meth:`ready`."""
+        self._context = context
+        self._heard = heard
+        self._release: Callable[[], None] | None = started
+        self._start_seconds = start_seconds
+        self._endpoint: Endpoint | None = None
+        self._manager: Any = None
+        self._client: Any = None
+        self._pipe: int | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._words: deque[str] = deque([""], maxlen=LAST_LINES)
+        self._end: asyncio.Task[int | None] | None = None
+
+    @property
+    def manager(self) -> Any:
+        """The manager, as jupyter_client knows it."""
+        return self._manager
+
+    @property
+    def client(self) -> Any:
+        """The client, as jupyter_client knows it."""
+        return self._client
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended; negative: by that signal; ``None`` while it lives."""
+        return self._end.result() if self._end is not None and self._end.done() else None
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that the process wrote to its own stderr and stdout."""
+        return "\n".join(line for line in self._words if line.strip())
+
+    async def launch(self, cwd: Path, env: Mapping[str, str]) -> None:
+        """Start the process."""
+        spec = kernel_spec(self.name)
+        self.language = str(spec.language or "").lower()
+        self._endpoint = endpoint = make_endpoint()
+        self._manager = manager = AsyncKernelManager(
+            kernel_name=self.name,
+            transport=endpoint.transport,
+            ip=endpoint.ip,
+            connection_file=endpoint.connection_file,
+            context=self._context,
+            log=QUIET,
+        )
+        # Kernels of one notebook at a time would fight for one history database.
+        own = ["--HistoryManager.hist_file=:memory:"] if any("ipykernel" in part for part in spec.argv) else []
+        self._pipe, theirs = os.pipe()
+        os.set_blocking(self._pipe, False)
+        asyncio.get_running_loop().add_reader(self._pipe, self._listen)
+        try:
+            environment = {**env, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+            command, options = await manager.pre_start_kernel(
+                extra_arguments=own, cwd=str(cwd), env=environment, stdout=theirs, stderr=theirs
+            )
+            await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
+        except OSError as problem:
+            raise NbflowError(f"kernel {self.name!r} cannot be started: {problem}") from problem
+        finally:
+            os.close(theirs)
+        self._end = asyncio.create_task(self._watch())
+        _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
+        self._client = manager.client(context=self._context, log=QUIET)
+        self._client.start_channels(stdin=False, hb=False)
+
+    async def ready(self) -> None:
+        """Wait until the kernel answers and its output is heard.
+
+        Raises
+        ------
+        NbflowError
+            If it died, or lives and says nothing.
+        """
+        assert self._end is not None
+        greeting = asyncio.create_task(self._greet())
+        try:
+            await asyncio.wait({greeting, self._end}, timeout=self._start_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if greeting.done():
+                self.language_info = greeting.result()
+                self.language = str(self.language_info.get("name") or self.language).lower()
+                return
+            if self._end.done():
+                await asyncio.sleep(0)
+                self._listen()
+                raise NbflowError(f"kernel {self.name!r} did not start: {self.ending()}")
+            raise NbflowError(
+                f"kernel {self.name!r} did not start: its process is alive but was silent for {self._start_seconds:g} s"
+            )
+        finally:
+            greeting.cancel()
+            self._started()
+
+    def _started(self) -> None:
+        if self._release is not None:
+            self._release()
+            self._release = None
+
+    def ending(self) -> str:
+        """Tell in one line how the process ended, with the last line that it wrote."""
+        code = self.exit_code
+        if code is None:
+            how = "it ended, nobody knows how"
+        elif code < 0:
+            how = f"killed by signal {-code}"
+        else:
+            how = f"exit code {code}"
+        last = self.last_words.rpartition("\n")[2].strip()
+        return f"{how}; its last line: {last[:300]}" if last else how
+
+    async def _greet(self) -> dict[str, Any]:
+        """Give the kernel's language; not before both its answer and its output are heard."""
+        client = self._client
+        while True:
+            client.kernel_info()
+            with contextlib.suppress(Empty):  # then it is asked again
+                reply = await client.shell_channel.get_msg(timeout=1.0)
+                if reply["msg_type"] == "kernel_info_reply":
+                    await client.iopub_channel.get_msg(timeout=0.2)
+                    return dict(reply["content"].get("language_info", {}))
+
+    async def ended(self) -> int | None:
+        """Wait for the end of the process; gives its exit code, negative for a signal."""
+        assert self._end is not None
+        return await asyncio.shield(self._end)
+
+    async def interrupt(self) -> None:
+        """Interrupt what the kernel does, with its child processes."""
+        if self._end is not None and not self._end.done():
+            with contextlib.suppress(ProcessLookupError, RuntimeError):  # it ended this moment
+                await self._manager.interrupt_kernel()
+
+    async def kill(self) -> None:
+        """End the process and its child processes at once."""
+        if self._end is not None and not self._end.done():
+            with contextlib.suppress(ProcessLookupError):  # it ended this moment
+                await self._manager.provisioner.kill()
+
+    async def close(self) -> None:
+        """Ask the kernel to go, end it if it does not, and remove what it left."""
+        try:
+            await self._farewell()
+        finally:
+            self._started()
+            self._hang_up()
+            if self._manager is not None and self._manager.provisioner is not None:
+                await self._manager.provisioner.cleanup()
+            if self._endpoint is not None:
+                self._endpoint.remove()
+
+    async def _farewell(self) -> None:
+        if self._end is None:
+            return
+        if not self._end.done() and self._client is not None:
+            self._client.shutdown()
+            await asyncio.wait({self._end}, timeout=FAREWELL_SECONDS)
+        if not self._end.done():
+            await self.kill()
+            await asyncio.wait({self._end}, timeout=5.0)
+        if self._end.done():
+            await self._manager.provisioner.wait()  # closes the descriptors of the process
+        self._end.cancel()
+
+    def _hang_up(self) -> None:
+        if self._client is not None:
+            for channel in (self._client.shell_channel, self._client.iopub_channel, self._client.control_channel):
+                channel.stop()
+        if self._manager is not None:
+            self._manager.cleanup_connection_file()
+        if self._pipe is not None:
+            self._listen()
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._pipe = None
+
+    def _listen(self) -> None:
+        """Pass on what the process wrote to its own stdout and stderr."""
+        if self._pipe is None:
+            return
+        while True:
+            try:
+                data = os.read(self._pipe, 65536)
+            except BlockingIOError:
+                return
+            if not data:
+                asyncio.get_running_loop().remove_reader(self._pipe)
+                return
+            text = self._decoder.decode(data)
+            first, *others = text.split("\n")
+            self._words[-1] = (self._words[-1] + first)[-2000:]
+            self._words.extend(line[-2000:] for line in others)
+            self._heard(text)
+
+    async def _watch(self) -> int | None:
+        """Wait for the end of the process, and end the child processes that outlive it."""
+        provisioner = self._manager.provisioner
+        pid = getattr(provisioner, "pid", None)
+        if pid is not None and hasattr(os, "pidfd_open"):
+            await _process_gone(pid)
+            # The process is not reaped yet, so its group's number cannot be another's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        while (code := await provisioner.poll()) is None:
+            await asyncio.sleep(0.05)
+        self._listen()
+        return int(code)
+
+
+async def _process_gone(pid: int) -> None:
+    """Wait for the end of a child process without looking again and again."""
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _offer_to_the_memory_killer(pid: int | None) -> None:
+    """Make the system, when memory runs out, end this kernel before us (Linux)."""
+    file = Path(f"/proc/{pid}/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):  # no such thing on this system, or it ended already
+        file.write_text(str(min(1000, int(file.read_text()) + 500)))
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

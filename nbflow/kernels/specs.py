@@ -1,0 +1,46 @@
+"""Which kernels are installed, and whether one of them is there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+from ..errors import DefinitionError, did_you_mean
+
+__all__ = ["check", "kernel_names", "kernel_spec"]
+
+
+def kernel_names() -> list[str]:
+    """Give the names of the installed kernels, sorted."""
+    return sorted(KernelSpecManager().find_kernel_specs())
+
+
+def check(name: str) -> None:
+    """Make sure that a kernel of this name is installed.
+
+    Raises
+    ------
+    DefinitionError
+        If there is none; names those that there are.
+    """
+    kernel_spec(name)
+
+
+def kernel_spec(name: str) -> Any:
+    """Give the spec of a kernel: its command, its language.
+
+    Raises
+    ------
+    DefinitionError
+        If there is none of this name.
+    """
+    try:
+        return KernelSpecManager().get_kernel_spec(name)
+    except NoSuchKernel:
+        known = kernel_names()
+        there = f"Installed: {', '.join(known)} (choose with -k)." if known else "No kernel is installed."
+        install = f"python -m ipykernel install --user --name {name}" if name else "python -m ipykernel install --user"
+        raise DefinitionError(
+            f"there is no kernel named {name!r}.{did_you_mean(name, known)}", f"{there}\nOr make one: {install}"
+        ) from None

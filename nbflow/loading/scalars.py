@@ -1,0 +1,293 @@
+"""Scalars: text becomes values by the core schema of YAML 1.2, where ``NO`` and ``12:30`` stay text.
+
+PyYAML reads the syntax only. Its own schema is the one of YAML 1.1, which turns ``NO`` into false, ``12:30``
+into 750 and ``0150`` into 104, so the values are made here, from its events.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import NoReturn, Protocol
+
+import yaml
+
+from ..durations import seconds
+from ..errors import ParameterError
+from ..values import Value
+
+__all__ = ["Quoted", "core", "flow_items", "load_yaml", "plain", "seconds"]
+
+DEEPEST = 50
+"""Levels of nesting; a file with more is a mistake or an attack."""
+MOST_BY_ALIAS = 100_000
+"""Values that aliases may repeat; small files can ask for billions."""
+
+_NULL = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_OTHER = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+class Quoted(str):
+    """Text that stood in quotes, and so is text where a type is open."""
+
+    __slots__ = ()
+
+
+def plain(text: str) -> Value:
+    """Give the value of a plain scalar; whatever is no number, boolean or null is text.
+
+    Numbers with leading zeros are codes, and stay text.
+
+    Examples
+    --------
+    >>> [plain(text) for text in ("NO", "0150", "12:30", "1e-3", "0x1F", "~")]
+    ['NO', '0150', '12:30', 0.001, 31, None]
+    """
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    try:
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            number = float(text)
+            return number if math.isfinite(number) else text  # 1e999 is no infinity that anybody asked for
+        if _OTHER.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else float(text.replace(".", "", 1))
+    except ValueError:  # more digits than Python reads
+        return text
+    return text
+
+
+def core(text: str) -> Value:
+    """Give the value of text that nobody has given a type: a scalar, or a list or mapping in brackets.
+
+    Raises
+    ------
+    ParameterError
+        If it begins like a list, a mapping or quoted text, and is none.
+
+    Examples
+    --------
+    >>> core("[64, x]"), core("{a: 1}"), core("'5'"), core("Note: this")
+    ([64, 'x'], {'a': 1}, '5', 'Note: this')
+    """
+    stripped = text.strip()
+    if stripped[:1] not in tuple("[{\"'"):
+        return plain(stripped) if len(stripped) < 5000 else text
+    try:
+        return _document(stripped, "", pure=True).value
+    except ParameterError:
+        raise
+    except yaml.YAMLError as problem:
+        raise ParameterError(
+            f"{text!r} is no value: {_why(problem)}",
+            f"Text that begins with {stripped[0]} wants quotes: {_single(stripped)}",
+        ) from None
+
+
+def flow_items(text: str) -> list[str]:
+    """Give the items of a list without its brackets, as text; a :class:`Quoted` where they stood in quotes.
+
+    Raises
+    ------
+    ParameterError
+        If it is no such list, with the position.
+
+    Examples
+    --------
+    >>> flow_items("Oslo,'New York, NY',[64,32],1e3")
+    ['Oslo', 'New York, NY', '[64,32]', '1e3']
+    """
+    try:
+        node = yaml.compose(f"[{text}]", Loader=_Shallow)
+    except yaml.YAMLError as problem:
+        raise ParameterError(
+            f"{text!r} is no list of values: {_why(problem, 1, len(text))}",
+            "Separate values by commas; a value with a comma or another sign in it wants quotes: 'New York, NY'.",
+        ) from None
+    assert isinstance(node, yaml.SequenceNode), "text between brackets is a sequence"
+    return [_item_text(item, text) for item in node.value]
+
+
+class _Shallow(yaml.SafeLoader):
+    """Composes nodes down to a limit of depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError("it is nested too deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _item_text(node: yaml.Node, text: str) -> str:
+    if isinstance(node, yaml.ScalarNode) and node.tag.startswith("tag:yaml.org,2002:"):
+        return Quoted(node.value) if node.style else str(node.value)
+    return text[node.start_mark.index - 1 : node.end_mark.index - 1]
+
+
+def _why(problem: yaml.YAMLError, before: int = 0, length: int = 10**9) -> str:
+    """Give reason and position in one line; ``before`` signs were put in front of the text of this length."""
+    mark = getattr(problem, "problem_mark", None)
+    where = f" at position {min(max(mark.index - before, 0) + 1, length)}" if mark is not None else ""
+    reason = " ".join(str(getattr(problem, "problem", None) or problem).split())
+    for technical in ("'<stream end>'", "'<document start>'"):
+        reason = reason.replace(technical, "the end")
+    return f"{reason}{where}."
+
+
+def _single(text: str) -> str:
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+# Files
+
+
+class _Built(Protocol):
+    """What a builder has when it is done."""
+
+    value: Value
+    lines: list[int]
+
+
+def load_yaml(text: str, place: str) -> tuple[Value, list[int]]:
+    """Give the value of a YAML text, and for a list the line of each element.
+
+    Parameters
+    ----------
+    text : str
+        One document.
+    place : str
+        The file, for messages.
+
+    Raises
+    ------
+    ParameterError
+        For bad syntax, duplicate keys, unknown tags, and what is nested or repeated too much.
+
+    Examples
+    --------
+    >>> load_yaml("- city: NO\\n- city: Lima\\n", "cities.yml")
+    ([{'city': 'NO'}, {'city': 'Lima'}], [1, 2])
+    """
+    try:
+        built = _document(text, place, pure=False)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f"{place}:{mark.line + 1}" if mark is not None else place
+        reason = getattr(problem, "problem", None) or str(problem)
+        raise ParameterError(
+            f"{where}: this is not YAML ({' '.join(str(reason).split())}).",
+            "Text with one of : # [ { & * ! | > ' \" % @ in it may want quotes.",
+            where,
+        ) from None
+    return built.value, built.lines
+
+
+def _document(text: str, place: str, *, pure: bool) -> _Built:
+    loader = yaml.SafeLoader if pure else _fast_loader()
+    builder = _Builder(yaml.parse(text, Loader=loader), place)
+    builder.read()
+    return builder
+
+
+@cache
+def _fast_loader() -> type[yaml.SafeLoader]:
+    """Give the parser in C where PyYAML was built with it; it is ten times faster."""
+    loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return loader
+
+
+class _Builder:
+    """Makes one value from the events of a document."""
+
+    def __init__(self, events: Iterator[yaml.Event], place: str) -> None:
+        self.events = events
+        self.place = place
+        self.value: Value = None
+        self.lines: list[int] = []
+        """The lines of the elements, if the document is a list."""
+        self.anchors: dict[str, tuple[Value, int]] = {}
+        self.count = 0
+        self.repeated = 0
+
+    def read(self) -> None:
+        documents = 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self.refuse(event, "a second document begins", "Keep one document: delete what follows the ---.")
+                self.value = self.node(next(self.events), 0)
+
+    def node(self, event: yaml.Event, depth: int) -> Value:
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event)
+        assert isinstance(event, yaml.NodeEvent), "the parser gives nodes here"
+        if depth > DEEPEST:
+            self.refuse(event, f"it is nested more than {DEEPEST} deep")
+        before = self.count
+        self.count += 1
+        value: Value
+        if isinstance(event, yaml.ScalarEvent):
+            value = self.scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self.sequence(depth)
+        else:
+            value = self.mapping(depth)
+        if event.anchor:
+            self.anchors[event.anchor] = (value, self.count - before)
+        return value
+
+    def alias(self, event: yaml.AliasEvent) -> Value:
+        if event.anchor not in self.anchors:
+            self.refuse(event, f"*{event.anchor} stands for nothing above it")
+        value, size = self.anchors[event.anchor]
+        self.repeated += size
+        self.count += size
+        if self.repeated > MOST_BY_ALIAS:
+            self.refuse(event, f"its aliases repeat more than {MOST_BY_ALIAS:,} values")
+        return value
+
+    def scalar(self, event: yaml.ScalarEvent) -> Value:
+        if event.tag == "tag:yaml.org,2002:str" or (event.tag in (None, "!") and event.style in ("'", '"', "|", ">")):
+            return str(event.value)
+        if event.tag is not None:
+            self.refuse(event, f"the tag {event.tag!r} is not known", "Delete the tag.")
+        return plain(event.value)
+
+    def sequence(self, depth: int) -> Value:
+        items: list[Value] = []
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            if depth == 0:
+                self.lines.append(event.start_mark.line + 1 if event.start_mark else 0)
+            items.append(self.node(event, depth + 1))
+        return items
+
+    def mapping(self, depth: int) -> Value:
+        mapping: dict[str, Value] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                self.refuse(event, "a key is a list, a mapping or an alias", "Keys are text.")
+            if event.value in mapping:
+                self.refuse(event, f"the key {event.value!r} stands twice in one mapping", "Delete one of the two.")
+            key = event.value
+            mapping[key] = self.node(next(self.events), depth + 1)
+        return mapping
+
+    def refuse(self, event: yaml.Event, why: str, remedy: str = "") -> NoReturn:
+        mark = event.start_mark
+        assert mark is not None, "the parser marks what it reads"
+        where = f"{self.place}:{mark.line + 1}" if self.place else f"position {mark.index + 1}"
+        raise ParameterError(f"{where}: {why}.", remedy, where)

@@ -1,0 +1,207 @@
+"""The executed notebook: made from the source, saved while it runs, and true about every cell at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from papermill.engines import NotebookExecutionManager
+from papermill.execute import ERROR_ANCHOR_MSG, ERROR_MARKER_TAG, ERROR_MESSAGE_TEMPLATE, remove_error_markers
+from papermill.parameterize import parameterize_notebook
+
+from ..masking import Masker
+from ..source import Cell
+from .execution import Ending
+
+__all__ = ["Document", "SaveManager", "write_notebook"]
+
+SAVED_EVERY = 1.0
+"""Seconds between two saves while cells run."""
+
+_NAMES = {"timeout": "TimeoutError", "cancelled": "Cancelled", "dead-kernel": "DeadKernelError"}
+
+
+class Document:
+    """One notebook on its way from source to result.
+
+    Parameters
+    ----------
+    nb : NotebookNode
+        The notebook that is executed; every cell has an id.
+    known : mapping of str to Cell
+        The source's code cells by the ids of their copies.
+    """
+
+    def __init__(self, nb: Any, known: Mapping[str, Cell]) -> None:
+        self.nb = nb
+        self._known = known
+        self._parameters = next((cell for cell in known.values() if "parameters" in cell.tags), None)
+
+    @classmethod
+    def with_parameters(
+        cls,
+        data: Mapping[str, Any],
+        cells: Sequence[Cell],
+        parameters: Mapping[str, Any],
+        kernel: str,
+        language: str,
+    ) -> Document:
+        """Make the notebook that is executed from the source, which is not changed.
+
+        Parameters
+        ----------
+        data : mapping
+            The source's parsed JSON.
+        cells : sequence of Cell
+            Its code cells.
+        parameters : mapping
+            Plain values by name; papermill puts them behind the cell tagged ``parameters``.
+        kernel, language : str
+            Name and language of the kernel.
+        """
+        nb = _upgraded(nbformat.v4.to_notebook(data))
+        code = (cell for cell in nb.cells if cell.cell_type == "code")
+        known = {cell["id"]: source for cell, source in zip(code, cells, strict=True)}
+        _tag_by_comment(nb, known)
+        if parameters:
+            nb = parameterize_notebook(nb, dict(parameters), kernel_name=kernel, language=language)
+        return cls(remove_error_markers(nb), known)
+
+    def source_of(self, cell: Any) -> Cell | None:
+        """Give the source's code cell; ``None`` for the one that papermill put in."""
+        return self._known.get(cell["id"])
+
+    def number_of(self, cell: Any) -> int | None:
+        """Give the number that people know; the injected cell has that of the parameters it overrides."""
+        known = self._known.get(cell["id"], self._parameters)
+        return known.number if known is not None else None
+
+    def conclude(self, manager: NotebookExecutionManager, ending: Ending) -> None:
+        """Make the states of all cells true, and show where it ended badly.
+
+        Cells that did not run are ``pending``, also in a notebook that completed early.
+        """
+        manager.end_time = manager.now()
+        metadata = self.nb.metadata.papermill
+        metadata["end_time"] = manager.end_time.isoformat()
+        metadata["duration"] = (manager.end_time - manager.start_time).total_seconds()
+        metadata["exception"] = None if ending.how == "completed" else True
+        for index, cell in enumerate(self.nb.cells):
+            state = cell.metadata["papermill"]
+            if index == ending.index:
+                state.update(status="failed", exception=True)
+            elif state["status"] == "running":
+                state.update(status="pending", exception=None, start_time=None, end_time=None, duration=None)
+        if ending.index is not None:
+            _tell(self.nb.cells[ending.index], ending)
+
+    def point_to(self, failed: int) -> None:
+        """Put papermill's banner at the top, and its anchor before the failed cell."""
+        cell = self.nb.cells[failed]
+        anchor = nbformat.v4.new_markdown_cell(ERROR_ANCHOR_MSG)
+        banner = nbformat.v4.new_markdown_cell(ERROR_MESSAGE_TEMPLATE % (cell.get("execution_count") or " "))
+        for marker in (anchor, banner):
+            marker.metadata["tags"] = [ERROR_MARKER_TAG]
+        self.nb.cells.insert(failed, anchor)
+        self.nb.cells.insert(0, banner)
+
+
+def _upgraded(nb: Any) -> Any:
+    """Give the notebook in the newest format, with what papermill expects in it."""
+    nb = nbformat.v4.upgrade(nb) or nb
+    ids: set[str] = set()
+    for cell in nb.cells:
+        if not cell.get("id") or cell["id"] in ids:
+            cell["id"] = nbformat.v4.new_raw_cell()["id"]
+        ids.add(cell["id"])
+        cell.metadata.setdefault("tags", [])
+        cell.metadata.setdefault("papermill", {})
+    nb.metadata["papermill"] = {
+        "default_parameters": {},
+        "parameters": {},
+        "environment_variables": {},
+        "version": papermill.__version__,
+    }
+    return nb
+
+
+def _tag_by_comment(nb: Any, known_cells: Mapping[str, Cell]) -> None:
+    """Make papermill and nbclient see what a first line ``# nbflow: parameters`` says."""
+    for cell in nb.cells:
+        known = known_cells.get(cell["id"])
+        if known is not None:
+            cell.metadata["tags"] += sorted(known.tags - set(cell.metadata["tags"]))
+
+
+class SaveManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyped
+    """papermill's bookkeeping of cells, with saving that a crash cannot tear.
+
+    Parameters
+    ----------
+    nb : NotebookNode
+        The notebook.
+    path : Path
+        Where it stands while it runs.
+    masker : Masker
+        Takes secrets out of what is written.
+    """
+
+    def __init__(self, nb: Any, path: Path, masker: Masker) -> None:
+        super().__init__(nb, output_path=None, progress_bar=False)
+        self.path = path
+        self._masker = masker
+        self._every = SAVED_EVERY
+        self._saved = float("-inf")
+        self.before_save: Callable[[], None] = lambda: None
+
+    def save(self, **kwargs: Any) -> None:
+        """Save, if the last time is a second ago."""
+        if "nb" in kwargs:
+            self.nb = kwargs["nb"]
+        if time.monotonic() - self._saved >= self._every:
+            self.save_now()
+
+    def save_now(self) -> None:
+        """Save the notebook as it stands."""
+        began = time.monotonic()
+        self.before_save()
+        write_notebook(self.nb, self.path, self._masker)
+        self._saved = time.monotonic()
+        self._every = max(SAVED_EVERY, 4 * (self._saved - began))  # a large notebook is not saved all the time
+
+    def autosave_cell(self, **kwargs: Any) -> None:
+        """Save during a long cell, as :meth:`save` does."""
+        self.save(**kwargs)
+
+
+def _tell(cell: Any, ending: Ending) -> None:
+    """Add an error output that says what happened, where the kernel could not say it."""
+    if any(output["output_type"] == "error" for output in cell["outputs"]):
+        return
+    name = ending.exception or _NAMES.get(ending.how, "Error")
+    text = "\n".join(filter(None, [ending.traceback, f"{name}: {ending.message}"]))
+    error = nbformat.v4.new_output("error", ename=name, evalue=ending.message, traceback=text.splitlines())
+    cell["outputs"].append(error)
+
+
+def write_notebook(nb: Any, path: Path, masker: Masker) -> None:
+    """Write a notebook so that a reader sees the old file or the new one, never half of it."""
+    if masker:
+        nb = nbformat.from_dict(json.loads(masker.json(json.dumps(nb))))
+    text = nbformat.v4.writes(nb) + "\n"
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

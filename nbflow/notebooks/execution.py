@@ -1,0 +1,372 @@
+"""The execution of one notebook: starts its kernel, runs its cells, and knows at each moment why it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..errors import DefinitionError, NbflowError
+from ..task import Stop
+from ..types import Status, StopReason
+from .kernel import Kernel, Kernels
+from .memory import MemoryWatch
+from .outputs import KEPT
+from .text import plain, short
+
+if TYPE_CHECKING:
+    from .client import CellClient
+    from .document import Document, SaveManager
+
+__all__ = ["Ending", "Execution", "Hooks"]
+
+GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None: 3.0}
+"""Seconds between interrupt and kill."""
+
+How: TypeAlias = Literal["completed", "error", "dead-kernel", "timeout", "start", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an execution ended."""
+
+    how: How
+    message: str = ""
+    """One line for people."""
+    exception: str | None = None
+    cell: int | None = None
+    """The number of the cell in which it ended."""
+    index: int | None = None
+    """Its index in the executed notebook."""
+    traceback: str | None = None
+
+
+COMPLETED = Ending("completed")
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What an execution reports while it works."""
+
+    cell_started: Callable[[Any], None]
+    """A code cell of the executed notebook begins."""
+    cell_finished: Callable[[Any, Status, float], None]
+    printed: Callable[[str, str], None]
+    """A piece of a stream."""
+    before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
+    """The kernel is ready."""
+    after_last: Callable[[Execution], Awaitable[None]] | None = None
+    """All cells ran; the kernel still lives."""
+    after_failure: Callable[[Execution], Awaitable[None]] | None = None
+    """A cell failed, and the kernel lives."""
+
+
+class Execution:
+    """One attempt at one notebook; lives in one event loop.
+
+    Parameters
+    ----------
+    kernels : Kernels
+        Starts the kernel.
+    stop : Stop
+        Tells when to end.
+    hooks : Hooks
+        Gets what happens.
+    cell_timeout : float, optional
+        Seconds that a cell may take which does not say it itself.
+    timeout : float, optional
+        Seconds that the whole notebook may take; for the message only, ``stop`` says when.
+    kept : int
+        Characters of streams that a cell keeps in the notebook.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        stop: Stop,
+        hooks: Hooks,
+        cell_timeout: float | None = None,
+        timeout: float | None = None,
+        kept: int = KEPT,
+    ) -> None:
+        self._kernels = kernels
+        self._kept = kept
+        self._stop = stop
+        self._hooks = hooks
+        self._cell_timeout = cell_timeout
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._interrupted = False
+        self._overdue: float | None = None
+        """Seconds after which the running cell was interrupted."""
+        self._starting: asyncio.Task[Any] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._memory = MemoryWatch()
+        self.lost_output = False
+        self._kernel: Kernel | None = None
+        self._client: CellClient | None = None
+        self._document: Document | None = None
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel; there is one while cells run."""
+        assert self._kernel is not None
+        return self._kernel
+
+    async def run(
+        self,
+        name: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        heard: Callable[[str], None],
+        prepare: Callable[[str], tuple[Document, SaveManager]],
+    ) -> Ending:
+        """Start the kernel and run the notebook.
+
+        Parameters
+        ----------
+        name, cwd, env, heard
+            Of the kernel.
+        prepare : callable
+            Makes the notebook and its bookkeeping while the kernel starts; gets the kernel's language.
+        """
+        loop = asyncio.get_running_loop()
+
+        def notice() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it what could be stopped
+                loop.call_soon_threadsafe(self._stopped)
+
+        unlisten = self._stop.listen(notice)
+        try:
+            return await self._run(name, cwd, env, heard, prepare)
+        finally:
+            unlisten()
+            for timer in self._timers:
+                timer.cancel()
+            if self._kernel is not None:
+                await self._kernel.close()
+
+    async def _run(
+        self,
+        name: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        heard: Callable[[str], None],
+        prepare: Callable[[str], tuple[Document, SaveManager]],
+    ) -> Ending:
+        self._starting = asyncio.create_task(self._kernels.launch(name, cwd=cwd, env=env, heard=heard))
+        try:
+            self._kernel = await self._starting
+            self._document, manager = prepare(self._kernel.language)
+            manager.set_timer()
+            manager.notebook_start()
+            self._starting = asyncio.create_task(self._kernel.ready())
+            await self._starting
+        except asyncio.CancelledError:
+            if self._kernel is not None:
+                await self._kernel.kill()
+            return self._asked(None, None)
+        except DefinitionError as problem:
+            return Ending("error", problem.message, type(problem).__name__)
+        except NbflowError as problem:
+            return Ending("start", short(problem.message, 600))
+        finally:
+            self._starting = None
+        from .client import CellClient
+
+        self._client = CellClient(manager, self._kernel, self._hooks.printed, self._kept)
+        self._document.nb.metadata["language_info"] = self._kernel.language_info
+        self._hooks.before_first(self._kernel, self._client)
+        ending = await self._cells(manager)
+        self._client.set_widgets_metadata()
+        self.lost_output = self._client.lost_output
+        return ending
+
+    async def _cells(self, manager: SaveManager) -> Ending:
+        assert self._document is not None
+        for index, cell in enumerate(self._document.nb.cells):
+            if self._stop.reason is not None or self._stop.kill:
+                return self._asked(None, None)
+            manager.cell_start(cell, index)
+            ending = await self._cell(cell, index) if _runs(cell) else None
+            if ending is not None and ending is not COMPLETED:
+                manager.cell_exception(cell, cell_index=index)
+            manager.cell_complete(cell, cell_index=index)
+            if ending is not None:
+                return ending
+        if self._hooks.after_last is not None:
+            await self._hooks.after_last(self)
+            if self.kernel.exit_code is not None:
+                return self._asked(None, None) if self._wanted else self._died(None, None)
+        return COMPLETED
+
+    async def _cell(self, cell: Any, index: int) -> Ending | None:
+        """Run one code cell; gives an ending if it is the last one."""
+        from .client import CellFailedError, DeadKernelError
+
+        assert self._document is not None
+        assert self._client is not None
+        number = self._document.number_of(cell)
+        self._hooks.cell_started(cell)
+        began = time.monotonic()
+        clock = self._start_clock(cell)
+        ending: Ending | None = None
+        try:
+            await self._client.run_cell(cell, index)
+            if self._overdue is not None:
+                ending = self._late(number, index)
+            elif self._wanted and self._client.raised:
+                ending = self._asked(number, index)
+            elif self._client.ended_itself:
+                await self.kernel.ended()
+                ending = self._died(number, index)
+        except CellFailedError as problem:
+            ending = await self._failed(problem.reply, number, index)
+        except DeadKernelError:
+            ending = self._ended(number, index)
+        finally:
+            if clock is not None:
+                clock.cancel()
+        fine = ending is None or ending is COMPLETED
+        stopped = ending is not None and ending.how == "cancelled"
+        status: Status = "completed" if fine else "cancelled" if stopped else "failed"
+        self._hooks.cell_finished(cell, status, time.monotonic() - began)
+        return ending
+
+    async def _failed(self, reply: Mapping[str, Any], number: int | None, index: int) -> Ending:
+        """Tell what the error of a cell means."""
+        if self._overdue is not None:
+            return self._late(number, index)
+        if self._wanted:
+            return self._asked(number, index)
+        name, value = str(reply.get("ename", "")), str(reply.get("evalue", ""))
+        if name == "SystemExit" and value in ("", "0", "None"):
+            if self._hooks.after_last is not None:
+                await self._hooks.after_last(self)
+            return COMPLETED
+        if self._hooks.after_failure is not None:
+            await self._hooks.after_failure(self)
+        message = short(f"{name}: {value}" if value.strip() else name)
+        traceback = plain("\n".join(reply.get("traceback") or ()))
+        return Ending("error", message, name or None, number, index, traceback or None)
+
+    def _ended(self, number: int | None, index: int) -> Ending:
+        """Tell why the kernel is gone."""
+        if self._overdue is not None:
+            return self._late(number, index)
+        return self._asked(number, index) if self._wanted else self._died(number, index)
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether somebody asked for the end."""
+        return self._stop.reason is not None or self._stop.kill
+
+    def _asked(self, number: int | None, index: int | None) -> Ending:
+        where = f" (cell {number})" if number is not None else ""
+        if self._stop.reason == "timeout":
+            after = self._timeout if self._timeout is not None else time.monotonic() - self._began
+            return Ending("timeout", f"no time left after {_seconds(after)}{where}", None, number, index)
+        return Ending("cancelled", f"cancelled{where}", None, number, index)
+
+    def _late(self, number: int | None, index: int) -> Ending:
+        assert self._overdue is not None
+        return Ending("timeout", f"cell {number} took longer than {_seconds(self._overdue)}", None, number, index)
+
+    def _died(self, number: int | None, index: int | None) -> Ending:
+        code = self.kernel.exit_code
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        parts = [self._memory.hint(code)]
+        if self._client is not None and self._client.ended_itself:
+            parts = ["the cell ended it by exit() or quit()"]
+        words = self.kernel.last_words
+        if not parts[0] and words:
+            parts = [f"its last line: {words.rpartition(chr(10))[2].strip()}"]
+        message = short(": ".join([f"kernel died ({how})", *filter(None, parts)]), 400)
+        return Ending("dead-kernel", message, "DeadKernelError", number, index, words or None)
+
+    # Stopping
+
+    def _stopped(self) -> None:
+        """Somebody asks to stop: interrupt, then kill."""
+        if self._starting is not None:
+            self._starting.cancel()
+        elif self._kernel is None:
+            return
+        elif self._stop.kill:
+            self._do(self.kernel.kill())
+        elif self._stop.reason is not None and not self._interrupted:
+            self._interrupted = True
+            self._interrupt_then_kill(GRACE[self._stop.reason])
+
+    def _interrupt_then_kill(self, grace: float) -> None:
+        self._do(self.kernel.interrupt())
+        self._after(grace, lambda: self._do(self.kernel.kill()))
+
+    def _start_clock(self, cell: Any) -> asyncio.TimerHandle | None:
+        """Start the time of a cell that has a time-out."""
+        assert self._document is not None
+        source = self._document.source_of(cell)
+        own = source.timeout if source is not None else None
+        limit = own if own is not None else self._cell_timeout
+        if limit is None:
+            return None
+        return self._after(limit, lambda: self._expire(limit))
+
+    def _expire(self, limit: float) -> None:
+        self._overdue = limit
+        self._interrupt_then_kill(GRACE["timeout"])
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> asyncio.TimerHandle:
+        timer = asyncio.get_running_loop().call_later(seconds, action)
+        self._timers.append(timer)
+        return timer
+
+    def _do(self, work: Any) -> None:
+        job = asyncio.ensure_future(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+    # Questions to the kernel
+
+    async def ask(self, expression: str, limit: float | None) -> Mapping[str, Any]:
+        """Have the kernel evaluate an expression, silently; gives its reply.
+
+        Raises
+        ------
+        TimeoutError
+            If it does not answer within the limit, or is dead.
+        """
+        client = self.kernel.client
+        asked = client.execute("", silent=True, store_history=False, user_expressions={"answer": expression})
+
+        async def answer() -> Mapping[str, Any]:
+            while True:
+                reply = await client.shell_channel.get_msg(timeout=None)
+                if reply["parent_header"].get("msg_id") == asked:
+                    content: Mapping[str, Any] = reply["content"]
+                    return content
+
+        waiting, death = asyncio.ensure_future(answer()), asyncio.ensure_future(self.kernel.ended())
+        try:
+            await asyncio.wait({waiting, death}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            raise TimeoutError("the kernel did not answer")
+        finally:
+            waiting.cancel()
+            death.cancel()
+
+
+def _runs(cell: Any) -> bool:
+    return bool(
+        cell.cell_type == "code" and cell.source.strip() and "skip-execution" not in cell.metadata.get("tags", ())
+    )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

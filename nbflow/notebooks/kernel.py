@@ -1,0 +1,65 @@
+"""What running a notebook needs of a kernel; the kernels themselves are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = ["Kernel", "Kernels"]
+
+
+class Kernel(Protocol):
+    """One kernel."""
+
+    language: str
+    """In lower case, as the kernel's spec and later the kernel itself says."""
+    language_info: dict[str, Any]
+
+    @property
+    def manager(self) -> Any:
+        """The manager, as jupyter_client knows it."""
+        ...
+
+    @property
+    def client(self) -> Any:
+        """The client, as jupyter_client knows it, with its channels open."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; negative: by that signal; ``None`` while it lives."""
+        ...
+
+    @property
+    def last_words(self) -> str:
+        """The last lines that its process wrote to its own stderr and stdout."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until it answers, or raise NbflowError."""
+        ...
+
+    async def ended(self) -> int | None:
+        """Wait for its end."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Interrupt what it does."""
+        ...
+
+    async def kill(self) -> None:
+        """End it at once."""
+        ...
+
+    async def close(self) -> None:
+        """End it, and remove what it left."""
+        ...
+
+
+class Kernels(Protocol):
+    """Starts kernels; shared by all threads."""
+
+    async def launch(self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Callable[[str], None]) -> Kernel:
+        """Start the process of a kernel, or raise NbflowError."""
+        ...

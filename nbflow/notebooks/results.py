@@ -1,0 +1,237 @@
+"""Results: asks a kernel for them, reads scrapbook's records, and gives saved values back."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .. import values
+from ..errors import StoreError
+from ..values import File, Value
+from . import collect, watch
+
+__all__ = ["Collected", "load", "read_reply", "request", "scraps", "watch_code", "written_request"]
+
+MIME = "application/vnd.nbflow.results+json"
+LARGE = collect.LARGE
+_SCRAP = "application/scrapbook.scrap."
+_RECORD = "application/papermill.record+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a kernel answered."""
+
+    output: dict[str, Value]
+    problems: dict[str, str]
+    """For each name that has no value the reason."""
+    wrote: tuple[str, ...] = ()
+    """Files that the notebook wrote, relative to its directory."""
+
+
+@cache
+def _source(module: Any) -> str:
+    return Path(module.__file__).read_text(encoding="utf-8")
+
+
+def watch_code() -> str:
+    """Give the code that makes a Python kernel remember what it writes; it leaves no name behind."""
+    setup = f"exec(compile({_source(watch)!r}, '<nbflow>', 'exec'), space); space['wrote'] = space['watch']()"
+    return _in_fresh_module("_nbflow_watch", setup, keep=True)
+
+
+def _in_fresh_module(name: str, setup: str, *, keep: bool) -> str:
+    lines = [
+        "import sys as s, types as t",
+        f"m = t.ModuleType({name!r}); space = m.__dict__",
+        *([f"s.modules[{name!r}] = m"] if keep else []),
+        setup,
+    ]
+    code = "\n".join(lines)
+    return f"__import__('builtins').exec({code!r}, {{}})"
+
+
+def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path | None) -> str:
+    """Give the expression that a kernel evaluates to the results.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Which variables.
+    artifacts, folder : Path
+        Where large results go, and what paths are relative to.
+    directory : Path, optional
+        Where files that were written count.
+    """
+    arguments = json.dumps([list(names), str(artifacts), str(folder), str(directory) if directory else None])
+    carried = {"values": _source(values), "collect": _source(collect)}
+    return f"__import__('builtins').eval({_EXPRESSION!r}, {{'_sources': {carried!r}, '_arguments': {arguments!r}}})"
+
+
+# Defined by exec in a namespace of its own: the notebook's names are read and never touched.
+_EVALUATE = f"""
+import json, sys, types
+
+def module(name, source):
+    made = types.ModuleType("nbflow_" + name)
+    exec(compile(source, "<nbflow " + name + ">", "exec"), made.__dict__)
+    return made
+
+class Answer:
+    def __init__(self, text):
+        self.text = text
+    def __repr__(self):
+        return "results"
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {{{MIME!r}: self.text}}
+
+def answer(sources, arguments):
+    names, artifacts, folder, directory = json.loads(arguments)
+    values, collect = module("values", sources["values"]), module("collect", sources["collect"])
+    watch = sys.modules.get("_nbflow_watch")
+    wrote = watch.written(watch.wrote, directory) if watch and directory else []
+    namespace = sys.modules["IPython"].get_ipython().user_ns
+    output, problems = collect.collect(values, namespace, names, artifacts, folder)
+    return Answer(json.dumps([values.dumps(output), problems, wrote]))
+"""
+_EXPRESSION = f"(lambda space: (exec({_EVALUATE!r}, space), space['answer'](_sources, _arguments))[1])({{}})"
+
+
+def written_request(directory: Path) -> str:
+    """Give the expression for the written files alone, after a failure."""
+    return request((), directory, directory, directory)
+
+
+def read_reply(reply: Mapping[str, Any], key: str) -> Collected:
+    """Read what a kernel answered to the expression of :func:`request`.
+
+    Raises
+    ------
+    ValueError
+        If it answered something else; says what.
+    """
+    if reply.get("status") != "ok":
+        raise ValueError(f"{reply.get('ename', 'no answer')}: {reply.get('evalue', '')}")
+    found = reply["user_expressions"][key]
+    if found.get("status") != "ok":
+        raise ValueError(f"{found.get('ename')}: {found.get('evalue')}")
+    if MIME not in found["data"]:
+        raise ValueError("the kernel's display machinery was changed")
+    output, problems, wrote = json.loads(found["data"][MIME])
+    return Collected(values.loads(output), problems, tuple(wrote))
+
+
+def scraps(cells: Iterable[Mapping[str, Any]], artifacts: Path, folder: Path) -> tuple[dict[str, Value], list[str]]:
+    """Give what scrapbook's ``glue`` (or papermill's old ``record``) left in the outputs, and what cannot be read."""
+    output: dict[str, Value] = {}
+    problems: list[str] = []
+    for cell in cells:
+        for bundle in (out.get("data", {}) for out in cell.get("outputs", ())):
+            for mime, data in bundle.items():
+                if mime == _RECORD:
+                    output.update(data)
+                elif mime.startswith(_SCRAP) and isinstance(data, dict) and "name" in data:
+                    _scrap(data, artifacts, folder, output, problems)
+    return {name: _kept(name, value, artifacts, folder) for name, value in output.items()}, problems
+
+
+def _scrap(
+    scrap: Mapping[str, Any], artifacts: Path, folder: Path, output: dict[str, Value], problems: list[str]
+) -> None:
+    name, encoder = str(scrap["name"]), scrap.get("encoder", "json")
+    if encoder in ("json", "text"):
+        output[name] = scrap["data"]
+    elif encoder == "pandas" and name.isidentifier():
+        output[name] = _file(base64.b64decode(scrap["data"]), artifacts / f"{name}.parquet", folder, "parquet")
+    else:
+        problems.append(f"{name!r} was glued with the encoder {encoder!r}, which cannot be read.")
+
+
+def _kept(name: str, value: Value, artifacts: Path, folder: Path) -> Value:
+    """Give a value as it is, or as a file where it is large."""
+    if isinstance(value, File):
+        return value
+    text = values.dumps(values.result(value))
+    if len(text) <= LARGE or not name.isidentifier():
+        return value
+    return _file(text.encode("ascii"), artifacts / f"{name}.json", folder, "json")
+
+
+def _file(data: bytes, path: Path, folder: Path, form: str) -> File:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+    return File(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest(), form)
+
+
+def load(file: File, folder: Path) -> Any:
+    """Give the object that a result was saved from.
+
+    Parameters
+    ----------
+    file : File
+        The reference, as it stands in an output.
+    folder : Path
+        The run folder.
+
+    Returns
+    -------
+    object
+        A DataFrame (``parquet``), a Series (``series``), an array (``npy``), a value (``json``), or the
+        path of a file of the notebook's own (``file``).
+
+    Raises
+    ------
+    StoreError
+        If the file is gone, or the library that reads it is missing.
+    """
+    path = folder / file.path
+    if not path.is_file():
+        raise StoreError(f"the result file {path} is gone", "Run the notebook again: nbflow resume TARGET --force")
+    try:
+        return _LOADERS[file.format](path)
+    except ImportError as problem:
+        raise StoreError(
+            f"{path} cannot be read here: {problem}", "Install what it takes: pip install 'nbflow[frames]'"
+        ) from problem
+    except KeyError:
+        raise StoreError(f"{path} has the format {file.format!r}, which this nbflow does not know") from None
+    except (ValueError, OSError) as problem:
+        raise StoreError(f"{path} cannot be read: {problem}") from problem
+
+
+def _load_frame(path: Path) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(path, engine="pyarrow")
+
+
+def _load_series(path: Path) -> Any:
+    series = _load_frame(path).iloc[:, 0]
+    return series.rename(None) if series.name == collect.UNNAMED else series
+
+
+def _load_array(path: Path) -> Any:
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
+
+
+def _load_json(path: Path) -> Any:
+    return values.loads(path.read_text(encoding="ascii"))
+
+
+_LOADERS: dict[str, Callable[[Path], Any]] = {
+    "parquet": _load_frame,
+    "series": _load_series,
+    "npy": _load_array,
+    "json": _load_json,
+    "file": Path,
+}

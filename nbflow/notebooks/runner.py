@@ -1,0 +1,308 @@
+"""The runner of notebooks: one task in, its outcome out, and the executed notebook in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..events import CellFinished, CellStarted, Printed
+from ..masking import Masker
+from ..model import NotebookStep
+from ..outcome import Failure, Outcome
+from ..source import Notebook
+from ..task import Context, Places, Task
+from ..types import Status
+from ..values import File, Value, argument, dumps, loads
+from .execution import Ending, Execution, Hooks
+from .kernel import Kernel, Kernels
+from .log import TaskLog
+from .outputs import KEPT
+from .results import Collected, read_reply, request, scraps, watch_code, written_request
+
+__all__ = ["NotebookRunner"]
+
+WRITTEN_SECONDS = 2.0
+"""How long a failed notebook's kernel may take to name the files it wrote."""
+
+
+class NotebookRunner:
+    """Runs notebooks, each in a kernel of its own. Shared by all threads; keeps nothing between tasks.
+
+    Parameters
+    ----------
+    notebooks : mapping of str to Notebook
+        The notebooks as they were read, by the ``path`` of their steps.
+    folder : Path
+        The workflow's folder: paths of steps are relative to it.
+    kernels : Kernels
+        Starts kernels.
+    run_id : str
+        The run's id; kernels find it in ``NBFLOW_RUN_ID``.
+    kept : int, optional
+        Characters that a cell may print into the notebook; above that it keeps the beginning and the end.
+    """
+
+    def __init__(
+        self,
+        notebooks: Mapping[str, Notebook],
+        folder: Path,
+        kernels: Kernels,
+        run_id: str,
+        kept: int = KEPT,
+    ) -> None:
+        self._notebooks = notebooks
+        self._folder = folder.absolute()
+        self._kernels = kernels
+        self._run_id = run_id
+        self._kept = kept
+
+    def __call__(self, task: Task, context: Context) -> Outcome:
+        """Run one attempt; gives its outcome, whatever the notebook did."""
+        step = task.step
+        assert isinstance(step, NotebookStep), "the driver sends each kind of task to its own runner"
+        began = time.monotonic()
+        attempt = _Attempt(
+            task, step, self._notebooks[step.path], context, self._folder, self._kernels, self._run_id, self._kept
+        )
+        outcome = attempt.run()
+        return replace(outcome, seconds=time.monotonic() - began)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt at one task."""
+
+    task: Task
+    step: NotebookStep
+    notebook: Notebook
+    context: Context
+    folder: Path
+    kernels: Kernels
+    run_id: str
+    kept: int
+    collected: Collected | None = None
+    problem: str | None = None
+    """Why the results could not be read."""
+    wrote: tuple[str, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+    document: Any = None
+    manager: Any = None
+    log: Any = None
+
+    @property
+    def places(self) -> Places:
+        return self.context.places
+
+    @property
+    def masker(self) -> Masker:
+        return Masker.of_environment(self.step.secrets, os.environ)
+
+    @property
+    def directory(self) -> Path:
+        """Where the kernel runs."""
+        if self.step.cwd == "notebook":
+            return (self.folder / self.step.path).parent
+        return self.places.item if self.step.cwd == "item" else self.folder / self.step.cwd
+
+    def run(self) -> Outcome:
+        """Run it, with its log open."""
+        self.places.failed.parent.mkdir(parents=True, exist_ok=True)
+        self.places.item.mkdir(parents=True, exist_ok=True)
+        try:
+            with closing(TaskLog(self.places.log, self.masker, self._show)) as self.log:
+                ending = asyncio.run(self._run())
+                return self._outcome(ending)
+        finally:
+            if self.step.cwd != "item":
+                with suppress(OSError):  # the notebook put something there
+                    self.places.item.rmdir()
+
+    async def _run(self) -> Ending:
+        hooks = Hooks(
+            cell_started=self._cell_started,
+            cell_finished=self._cell_finished,
+            printed=self.log.printed,
+            before_first=self._watch,
+            after_last=self._collect,
+            after_failure=self._ask_written,
+        )
+        execution = Execution(
+            self.kernels, self.context.stop, hooks, self.step.cell_timeout, self.step.timeout, self.kept
+        )
+        name = self.step.kernel or self.notebook.kernel or "python3"
+        ending = await execution.run(
+            name,
+            self.directory,
+            self._environment(),
+            lambda text: self.log.printed("kernel", text),
+            lambda language: self._prepare(name, language),
+        )
+        if execution.lost_output:
+            self.warnings.append(f"{self.task.label}: a part of the output was lost on its way from the kernel.")
+        return ending
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            **os.environ,
+            "NBFLOW_RUN_ID": self.run_id,
+            "NBFLOW_ITEM_DIR": str(self.places.item),
+            **dict(self.step.env),
+        }
+        if self.task.index is not None:
+            environment["NBFLOW_INDEX"] = str(self.task.index)
+        if self.step.cwd == "item":
+            # Modules beside the notebook are found as they are in Jupyter.
+            beside = [str((self.folder / self.step.path).parent), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, beside))
+        return environment
+
+    def _prepare(self, kernel: str, language: str) -> tuple[Any, Any]:
+        """Make the notebook while the kernel starts: the libraries for it take their time to load."""
+        from .document import Document, SaveManager
+
+        parameters = {
+            name: argument(_absolute(value, self.places.folder)) for name, value in self.task.parameters.items()
+        }
+        self.document = Document.with_parameters(
+            self.notebook.data, self.notebook.cells, parameters, kernel, self.notebook.language or language
+        )
+        metadata = self.document.nb.metadata.papermill
+        metadata["input_path"] = self.step.path
+        metadata["output_path"] = self._relative(self.places.notebook)
+        self.manager = SaveManager(self.document.nb, self.places.failed, self.masker)
+        return self.document, self.manager
+
+    # What happens while cells run
+
+    def _show(self, line: str) -> None:
+        self.context.tell(Printed(time.time(), self.task.node, line))
+
+    def _cell_started(self, cell: Any) -> None:
+        known = self.document.source_of(cell)
+        if known is None:
+            return
+        self.log.cell(known.number, known.heading)
+        heading = self.masker.text(known.heading)
+        event = CellStarted(time.time(), self.task.node, known.number, len(self.notebook.cells), heading)
+        self.context.tell(event)
+
+    def _cell_finished(self, cell: Any, status: Status, seconds: float) -> None:
+        self.log.settle()
+        known = self.document.source_of(cell)
+        if known is not None:
+            self.context.tell(CellFinished(time.time(), self.task.node, known.number, status, seconds))
+
+    def _watch(self, kernel: Kernel, client: Any) -> None:
+        if kernel.language == "python" and self.step.cwd != "item":
+            client.kc.execute(watch_code(), silent=True, store_history=False)
+
+    # Results
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.step.outputs or self.notebook.result_names
+
+    async def _collect(self, execution: Execution) -> None:
+        """Read the results from the kernel."""
+        if execution.kernel.language != "python":
+            if self.step.outputs or self.notebook.results_cells:
+                self.problem = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
+            return
+        watched = None if self.step.cwd == "item" else self.directory
+        expression = request(self._names, self.places.artifacts, self.places.folder, watched)
+        try:
+            self.collected = read_reply(await execution.ask(expression, None), "answer")
+            self.wrote = self.collected.wrote
+        except (ValueError, TimeoutError) as problem:
+            self.problem = f"the results could not be read: {problem}"
+
+    async def _ask_written(self, execution: Execution) -> None:
+        """Ask for the files that it wrote before it failed; no answer is an answer."""
+        if execution.kernel.language == "python" and self.step.cwd != "item":
+            with suppress(ValueError, TimeoutError):
+                reply = await execution.ask(written_request(self.directory), WRITTEN_SECONDS)
+                self.wrote = read_reply(reply, "answer").wrote
+
+    # The outcome
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        if ending.how == "completed":
+            output, failure = self._output()
+        else:
+            output, failure = None, self._failure(ending)
+        status: Status = "cancelled" if ending.how == "cancelled" else "completed" if failure is None else "failed"
+        if failure is not None and failure.traceback:
+            self.log.failed(failure.traceback)
+        if failure is not None:
+            self.log.failed(failure.message)
+        self._write(ending, status)
+        kept = self.places.notebook if status == "completed" else self.places.failed
+        return Outcome(
+            status,
+            output,
+            None if status == "cancelled" else failure,
+            notebook=self._relative(kept) if kept.exists() else None,
+            log=self._relative(self.places.log),
+            wrote=self.wrote,
+            warnings=tuple(map(self.masker.text, self.warnings)),
+        )
+
+    def _failure(self, ending: Ending) -> Failure:
+        mask = self.masker.text
+        traceback = mask(ending.traceback) if ending.traceback else None
+        return Failure(ending.how, mask(ending.message), ending.exception, ending.cell, traceback)
+
+    def _output(self) -> tuple[Value, Failure | None]:
+        """Give the output, or why a name that was asked for has no value."""
+        found, problems = self.collected or Collected({}, {}), []
+        glued, unread = scraps(self.document.nb.cells, self.places.artifacts, self.places.folder)
+        self.warnings += unread
+        asked = self.step.outputs
+        output = {name: value for name, value in glued.items() if not asked or name in asked} | found.output
+        for name, reason in found.problems.items():
+            if name in output:
+                continue
+            if asked:
+                problems.append(f"{name!r} was asked for, and {reason}")
+            else:
+                self.warnings.append(f"{name!r} is left out of the results: {reason}.")
+        if self.problem is not None:
+            if asked:
+                problems.append(self.problem)
+            else:
+                self.warnings.append(f"{self.problem}.")
+        masked = loads(self.masker.json(dumps(output))) if self.masker else output
+        return masked, Failure("output", self.masker.text("; ".join(problems))) if problems else None
+
+    def _write(self, ending: Ending, status: Status) -> None:
+        """Save the executed notebook, true about every cell, in the place where it belongs."""
+        if self.manager is None:
+            return
+        self.document.conclude(self.manager, ending)
+        if ending.index is not None:
+            self.document.point_to(ending.index)
+        if status == "completed":
+            self.document.nb.metadata.papermill["output_path"] = self._relative(self.places.notebook)
+        self.manager.save_now()
+        if status == "completed":
+            self.manager.path.replace(self.places.notebook)
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.places.folder).as_posix()
+
+
+def _absolute(value: Value, folder: Path) -> Value:
+    """Give the value with references to files of the run folder as whole paths."""
+    if isinstance(value, File):
+        return File(str(folder / value.path), value.size, value.sha256, value.format)
+    if isinstance(value, list):
+        return [_absolute(part, folder) for part in value]
+    if isinstance(value, dict):
+        return {name: _absolute(part, folder) for name, part in value.items()}
+    return value

@@ -1,0 +1,128 @@
+"""Lines of a progress picture, computed from progress alone, for bars and logs alike."""
+
+from __future__ import annotations
+
+from ..events import AttemptFailed, NodeFinished, Warned
+from ..outcome import Outcome
+from ..state import Active, Progress
+from .escape import fit, for_terminal, left, width
+from .text import duration
+
+NARROWEST_BAR = 10
+"""Columns of the overall bar below which words go."""
+WIDEST = 120
+"""Columns that a picture takes at most; further apart, its parts do not belong together."""
+
+
+def done(progress: Progress) -> int:
+    """Give how many tasks are through: cancelled ones are not."""
+    counts = progress.counts
+    return counts["completed"] + counts["failed"] + counts["skipped"] + counts["aborted"]
+
+
+def total(progress: Progress) -> int:
+    """Give how many tasks there are, as far as that is known."""
+    return max(progress.total, progress.ended + len(progress.active))
+
+
+def percent(progress: Progress) -> str:
+    """Give ``' 42%'``; rounded down, for 100 % means that nothing is left."""
+    return f"{100 * done(progress) // max(1, total(progress)):3}%"
+
+
+def words(progress: Progress, now: float, room: int | None = None) -> str:
+    """Give ``17/40, 1 failed, 4 running   2:10, 3:05 left``, with less of it where room is short.
+
+    Parameters
+    ----------
+    now : float
+        Seconds since 1970.
+    room : int, optional
+        Columns; when too few, the estimate goes first, then what runs, what was kept and the clock.
+    """
+    failed = progress.counts["failed"]
+    count = f"{done(progress):,}/{total(progress):,}"
+    kept = f", {progress.kept:,} kept" if progress.kept else ""
+    bad = f", {failed:,} failed" if failed else ""
+    state = f", {len(progress.active):,} running" if progress.active else ""
+    if progress.finished is not None and progress.status not in ("completed", "failed"):
+        state = f", {progress.status}"
+    begun = progress.started > 0
+    clock = f"   {duration((progress.finished or now) - progress.started)}" if begun else ""
+    remaining = None if progress.finished is not None else progress.remaining(now)
+    estimate = "" if remaining is None or not clock else f", {duration(remaining)} left"
+    candidates = (
+        f"{count}{kept}{bad}{state}{clock}{estimate}",
+        f"{count}{kept}{bad}{state}{clock}",
+        f"{count}{kept}{bad}{clock}",
+        f"{count}{bad}{clock}",
+        f"{count}{bad}",
+    )
+    return next((each for each in candidates if room is None or len(each) <= room), count)
+
+
+def label_columns(widest: int, columns: int) -> int:
+    """Give how wide the column of labels is, so that rows are aligned: at most a third of the screen."""
+    return min(widest, max(8, columns // 3))
+
+
+def place(task: Active) -> str:
+    """Give ``cell  6/11``, or that it is only beginning."""
+    if not task.cells:
+        return "running"
+    if not task.cell:
+        return "starting"
+    digits = len(str(task.cells))
+    return f"cell {task.cell:>{digits}}/{task.cells}"
+
+
+def doing(task: Active) -> str:
+    """Give what a task is at: its cell's heading, else the last line that it printed."""
+    again = f"attempt {task.attempt}  " if task.attempt > 1 else ""
+    return again + for_terminal(task.heading or task.line)
+
+
+def row(task: Active, now: float, columns: int, labels: int) -> str:
+    """Give the line of a task at work, in exactly so many columns."""
+    begin = f"  {left(for_terminal(task.label), labels)}  "
+    return spread(
+        f"{begin}{left(place(task), max(10, len(place(task))))}  {doing(task)}", duration(now - task.started), columns
+    )
+
+
+def spread(begin: str, end: str, columns: int) -> str:
+    """Give both ends of a line with spaces between, in exactly so many columns."""
+    room = columns - width(end) - 2
+    return f"{left(begin, room)}  {end}" if room > 0 else left(begin, columns)
+
+
+def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) -> str:
+    """Give the line of a task that ended; columns or labels 0: as wide as it is."""
+    error = outcome.error
+    cell = "" if error is None or error.cell is None else f"cell {error.cell}"
+    message = "" if error is None else for_terminal(error.message)
+    name = for_terminal(label)
+    begin = f"  {word}  {left(name, labels) if labels else name}"
+    if error is not None:
+        begin += f"  {f'{cell:<7}  ' if cell else ''}{message}"
+    return (
+        spread(begin, duration(outcome.seconds), columns)
+        if columns
+        else f"{begin.rstrip()}  {duration(outcome.seconds)}"
+    )
+
+
+def failure(event: NodeFinished, columns: int, labels: int) -> str:
+    """Give the line of a task that failed."""
+    return ended("failed", event.label, event.outcome, columns, labels)
+
+
+def again(event: AttemptFailed, label: str, columns: int, labels: int) -> str:
+    """Give the line of an attempt that failed and is followed by another."""
+    return ended(f"attempt {event.attempt} failed", label, event.outcome, columns, labels)
+
+
+def warning(event: Warned, columns: int) -> str:
+    """Give the line of a warning; never cut where there is no screen."""
+    line = f"  warning  {for_terminal(event.message)}"
+    return fit(line, columns) if columns else line

@@ -1,0 +1,147 @@
+"""Progress bars in a notebook: tqdm's widgets, made in the cell's own thread, later only updated."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets
+from IPython.display import display
+from tqdm.auto import tqdm
+
+from ..events import Event
+from ..model import NodeId
+from ..state import Progress
+from . import picture
+from .escape import for_terminal
+from .text import duration
+
+MOST_ROWS = 16
+"""Rows at most; more cost the browser, and nobody reads them."""
+MOST_FAILURES = 8
+LABEL = "15em"
+BAR = "18em"
+NO_WIDGETS = "text/plain"
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]  # the class is chosen where it runs
+    """A tqdm whose words are ours, without the monitor's thread."""
+
+    monitor_interval = 0
+    before = ""
+    behind = ""
+
+    @property
+    def format_dict(self) -> Any:
+        return {**super().format_dict, "before": self.before, "behind": self.behind}
+
+
+class WidgetBars:
+    """Draws progress in the cell that calls :meth:`begin`.
+
+    Parameters
+    ----------
+    workers : int
+        Rows at most.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._progress = Progress()
+        self._workers = min(workers, MOST_ROWS)
+        self._places: list[NodeId | None] = [None] * self._workers
+        self._rows: list[Any] = []
+        self._overall: Any = None
+        self._box: Any = None
+        self._notes: Any = None
+        self._shown: Any = None
+        self._now = 0.0
+
+    def begin(self) -> None:
+        """Show the bars; in the cell's own thread, for other threads' displays land in other cells."""
+        self._overall = _bar()
+        self._rows = [_bar() for _ in range(self._workers)]
+        for row in self._rows:
+            row.container.layout.display = "none"
+        self._notes = ipywidgets.HTML()
+        self._box = ipywidgets.VBox([self._overall.container, *(r.container for r in self._rows), self._notes])
+        self._shown = display(self._bundle(), raw=True, display_id=True)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event in; drawn at the next :meth:`draw`."""
+        self._progress.apply(event)
+
+    def draw(self, now: float) -> None:
+        """Show the newest state."""
+        if self._overall is None:
+            return
+        self._now = now
+        progress, bar = self._progress, self._overall
+        total = max(1, picture.total(progress))
+        style = "danger" if progress.counts["failed"] else ""
+        _set(bar, picture.done(progress), total, picture.percent(progress), picture.words(progress, now), style)
+        self._place()
+        for row, node in zip(self._rows, self._places, strict=True):
+            row.container.layout.display = "none" if node is None else "flex"
+            if node is not None:
+                task = progress.active[node]
+                words = "  ".join(
+                    filter(None, [picture.place(task), picture.doing(task), duration(now - task.started)])
+                )
+                _set(row, max(0, task.cell - 1), max(1, task.cells), for_terminal(task.label), words)
+        notes = self._failures()
+        if notes != self._notes.value:  # a new value scrolls and flickers
+            self._notes.value = notes
+
+    def end(self) -> None:
+        """Take the rows away, and leave the overall bar as it stands, also in the saved notebook."""
+        if self._overall is None:
+            return
+        self._progress.active.clear()
+        self.draw(self._now)
+        self._box.children = [self._overall.container, self._notes]
+        for row in self._rows:
+            row.n = row.total  # else tqdm takes it for an error, and leaves it there
+            row.leave = False
+            row.close()
+        status = self._progress.status
+        style = {"completed": "success", "failed": "danger"}.get(status, "warning")
+        self._overall.container.children[1].bar_style = style
+        self._overall.disable = True  # its own end would call an interrupted run an error
+        self._shown.update(self._bundle(), raw=True)
+        self._overall = None
+
+    def _place(self) -> None:
+        """Give each task at work a row that it keeps."""
+        active = self._progress.active
+        places = [node if node in active else None for node in self._places]
+        new = iter([node for node in active if node not in places])
+        self._places = [next(new, None) if node is None else node for node in places]
+
+    def _failures(self) -> str:
+        progress = self._progress
+        lines = [picture.failure(event, 0, 0) for event in progress.failures[-MOST_FAILURES:]]
+        lines += [picture.warning(event, 0) for event in progress.warnings[-MOST_FAILURES:]]
+        return f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+
+    def _bundle(self) -> dict[str, Any]:
+        """Give the widget, with text for where there are none: a saved notebook, a page made of it."""
+        text = f"{picture.percent(self._progress).strip()} {picture.words(self._progress, self._now)}"
+        lines = [text, *(picture.failure(event, 0, 0) for event in self._progress.failures[:MOST_FAILURES])]
+        return {**self._box._repr_mimebundle_(), NO_WIDGETS: "\n".join(lines)}
+
+
+def _bar() -> Any:
+    bar: Any = _Bar(total=1, display=False, bar_format="{before}<bar/>{behind}", leave=True)
+    label, body, words = bar.container.children
+    label.layout.width, label.layout.flex, body.layout.width = LABEL, "0 0 auto", BAR
+    words.layout.flex = "1 1 auto"
+    return bar
+
+
+def _set(bar: Any, count: int, total: int, before: str, behind: str, style: str = "") -> None:
+    """Give a bar its numbers and words; traits that stay the same send nothing."""
+    body = bar.container.children[1]
+    bar.n, bar.total, bar.before, bar.behind = count, total, before, behind
+    body.max = total
+    body.bar_style = style
+    bar.display(check_delay=False)

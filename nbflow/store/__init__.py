@@ -1,0 +1,1 @@
+"""The store: where runs live on disk, and how each file of theirs is written and read."""

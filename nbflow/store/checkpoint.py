@@ -1,0 +1,204 @@
+"""The checkpoint: one readable JSON beside the notebook that tells how a run stands, and suffices to resume it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import StoreError
+from ..events import NodeFinished
+from ..model import node_text
+from ..outcome import Record
+from ..state import Progress, RunState
+from ..values import tagged
+from .files import write_atomically
+from .journal import Records, read_outcome
+
+FORMAT = 1
+IN_FULL = 1000
+"""Items up to which all nodes stand in it; above that the failed ones, and the journal's hash."""
+SHARE = 0.05
+"""Part of a run's time that writing checkpoints may take."""
+
+
+def counts(progress: Progress) -> dict[str, int]:
+    """Give how many tasks stand how."""
+    ended = {name: progress.counts[name] for name in ("completed", "failed", "cancelled", "paused", "skipped")}
+    running = len(progress.active)
+    return {"total": progress.total, **ended, "running": running, "waiting": progress.waiting, "kept": progress.kept}
+
+
+def render(
+    state: RunState,
+    *,
+    definition: Mapping[str, Any],
+    owner: Mapping[str, Any],
+    surroundings: Mapping[str, Any],
+    folder: str,
+    journal: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give the content of a checkpoint.
+
+    Parameters
+    ----------
+    state : RunState
+        How the run stands.
+    definition : mapping
+        What is run, as the loader reads it.
+    owner : mapping
+        The process at work.
+    surroundings : mapping
+        What was recorded at the start.
+    folder : str
+        The run folder, relative to the checkpoint's.
+    journal : mapping
+        ``bytes`` and ``sha256`` of the journal.
+    """
+    progress = state.progress
+    leaves = [event for event in list(state.nodes.values()) if event.leaf]
+    shown = leaves if len(leaves) <= IN_FULL else [e for e in leaves if e.outcome.status == "failed"][:IN_FULL]
+    return {
+        "nbflow": FORMAT,
+        "nbflow_version": __version__,
+        "run_id": progress.run_id,
+        "name": progress.name,
+        "status": progress.status,
+        "reason": progress.reason,
+        "epoch": progress.epoch,
+        "started": progress.started,
+        "finished": progress.finished,
+        "counts": counts(progress),
+        "inputs": tagged(progress.inputs),
+        "owner": dict(owner),
+        "folder": folder,
+        "journal": dict(journal),
+        "workflow": dict(definition),
+        "nodes": {node_text(event.node): _node(event) for event in shown},
+        "nodes_left_out": len(leaves) - len(shown),
+        "warnings": [warning.message for warning in progress.warnings[:50]],
+        "surroundings": dict(surroundings),
+    }
+
+
+def _node(event: NodeFinished) -> dict[str, Any]:
+    o = event.outcome
+    error = None
+    if o.error is not None:
+        error = {name: getattr(o.error, name) for name in ("kind", "message", "exception", "cell", "traceback")}
+    return {
+        "status": o.status,
+        "label": event.label,
+        "index": event.index,
+        "output": tagged(o.output),
+        "error": error,
+        "seconds": round(o.seconds, 6),
+        "attempts": o.attempts,
+        "kept": event.kept,
+        "notebook": o.notebook,
+        "log": o.log,
+        "key": event.key,
+        "fingerprint": event.fingerprint,
+    }
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint; one that is there stays whole until the new one is."""
+    text = json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False)
+    write_atomically(path, text.encode("ascii") + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint says."""
+
+    path: Path
+    data: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return str(self.data["run_id"])
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, whether it is there or not."""
+        return self.path.parent / str(self.data["folder"])
+
+    def records(self) -> Records:
+        """Give what it says of tasks that ended."""
+        found = Records()
+        for node in self.data["nodes"].values():
+            if node["status"] in ("completed", "failed"):
+                found.answers[node["key"]] = Record(node["fingerprint"], read_outcome(node))
+        return found
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If it is not there, not whole, or of a newer version.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise StoreError(f"{path}: {problem.strerror}") from problem
+    except ValueError as problem:
+        raise StoreError(
+            f"{path}: is no JSON ({problem})", "Put it back from a copy, or delete it: it is written anew."
+        ) from problem
+    if not isinstance(data, dict) or "nbflow" not in data:
+        raise StoreError(f"{path}: is no checkpoint", "Move the file away: a run keeps its checkpoint under that name.")
+    if data["nbflow"] != FORMAT:
+        raise StoreError(
+            f"{path}: was written in version {data['nbflow']!r} of the format; this nbflow reads version {FORMAT}",
+            "Use the nbflow that wrote it, or pip install -U nbflow.",
+        )
+    shapes = {
+        "run_id": str,
+        "status": str,
+        "folder": str,
+        "workflow": dict,
+        "nodes": dict,
+        "counts": dict,
+        "owner": dict,
+    }
+    for key, shape in shapes.items():
+        if not isinstance(data.get(key), shape):
+            raise StoreError(
+                f"{path}: {key!r} is {data.get(key)!r:.60}", "Put the file back from a copy, or delete it."
+            )
+    checkpoint = Checkpoint(path, data)
+    try:
+        checkpoint.records()
+    except (KeyError, TypeError, ValueError) as problem:
+        raise StoreError(f"{path}: a node cannot be read ({problem})", "Put the file back from a copy.") from problem
+    return checkpoint
+
+
+class Pace:
+    """Says when a checkpoint is due, so that writing them costs at most 5 % of a run's time.
+
+    Examples
+    --------
+    >>> pace = Pace()
+    >>> pace.due(0.0), pace.wrote(0.0, 0.1), pace.due(1.0), pace.due(2.5)
+    (True, None, False, True)
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether one may be written now; ``now`` in seconds of any clock that only goes on."""
+        return now >= self._next
+
+    def wrote(self, now: float, seconds: float) -> None:
+        """Learn that writing one ended now, and how long it took."""
+        self._next = now + max(seconds / SHARE - seconds, 1.0)

@@ -1,0 +1,57 @@
+"""Commands from outside: one file each in the run folder, so that any process, host or container can send them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from .files import write_atomically
+
+Word: TypeAlias = Literal["cancel", "pause", "unpause"]
+_COMMAND = re.compile(r"[0-9]{19}-[0-9a-f]{4}\.json")
+
+
+def send(folder: Path, word: Word) -> None:
+    """Ask whoever works at a run to do something.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    word : str
+        What to do.
+    """
+    box = folder / "commands"
+    box.mkdir(exist_ok=True)
+    name = f"{time.time_ns():019d}-{secrets.token_hex(2)}.json"
+    write_atomically(box / name, json.dumps({"command": word, "pid": os.getpid()}).encode())
+
+
+def take(folder: Path) -> list[str]:
+    """Take the commands that came in, oldest first; one that cannot be read is given by its file's name.
+
+    Files that are no commands are left alone.
+    """
+    box = os.path.join(folder, "commands")  # noqa: PTH118 - asked four times a second: a third of a Path's time
+    try:
+        names = [name for name in os.listdir(box) if _COMMAND.fullmatch(name)]  # noqa: PTH208 - as above
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    words = []
+    for name in sorted(names):
+        file = folder / "commands" / name
+        try:
+            word = json.loads(file.read_bytes())["command"]
+        except (ValueError, KeyError, TypeError, OSError):
+            word = name
+        try:
+            file.unlink()
+        except OSError:
+            continue  # another look took it, or it would be obeyed again and again
+        words.append(str(word))
+    return words

@@ -1,0 +1,219 @@
+"""Homes: where the runs of one notebook or workflow live, and how a run is found again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from ..errors import StoreError, TargetError, did_you_mean
+from .files import write_atomically
+from .names import check_run_id, slug
+
+RUNS = "nbflow-runs"
+"""Visible: Jupyter serves nothing from hidden folders."""
+ENDING = ".nbflow.json"
+_DEEPEST = 5  # folders below the working directory in which a run id is looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the runs of one file live.
+
+    Made by :meth:`of`.
+    """
+
+    folder: Path
+    """The folder of the file; kernels start there, and paths in definitions are relative to it. Absolute."""
+    name: str
+    """The file's name; for a run without a file its own."""
+    base: Path
+    """The folder of checkpoint and runs: ``folder``, unless a state directory was given."""
+
+    @staticmethod
+    def of(file: Path, state_dir: Path | None = None) -> Home:
+        """Give the home of a file.
+
+        Parameters
+        ----------
+        file : Path
+            The notebook or workflow; for a run without a file any name in the working directory.
+        state_dir : Path, optional
+            Where to keep everything instead of beside the file. Each folder gets a folder of its own in it, so
+            that two notebooks of the same name stay apart.
+        """
+        folder = Path(os.path.abspath(file.parent))  # noqa: PTH100 - resolve() would follow a notebook's symlinked folder
+        if state_dir is None:
+            return Home(folder, file.name, folder)
+        mark = blake2b(str(folder).encode(), digest_size=3).hexdigest()
+        return Home(folder, file.name, Path(os.path.abspath(state_dir)) / f"{slug(folder.name, 60)}-{mark}")  # noqa: PTH100
+
+    @property
+    def file(self) -> Path:
+        """The notebook or workflow file."""
+        return self.folder / self.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """The JSON file that shows the run started or resumed last."""
+        return self.base / f"{self.name}{ENDING}"
+
+    @property
+    def runs_folder(self) -> Path:
+        """The folder of the run folders."""
+        return self.base / RUNS / self.name
+
+    def run_folder(self, run_id: str) -> Path:
+        """Give the folder of a run, whether it is there or not."""
+        return self.runs_folder / check_run_id(run_id)
+
+    def runs(self) -> list[Path]:
+        """Give the run folders, oldest first; symlinks are no run folders."""
+        try:
+            found = [Path(e.path) for e in os.scandir(self.runs_folder) if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            return []
+        return sorted((p for p in found if is_run(p)), key=lambda p: p.name)
+
+    def check(self) -> None:
+        """Check that a run could be kept here, and change nothing.
+
+        Raises
+        ------
+        StoreError
+            If a folder cannot be written, or is reached by a symlink.
+        """
+        for part in (self.base / RUNS, self.runs_folder):
+            if part.is_symlink():
+                raise StoreError(
+                    f"{part}: is a symlink to {part.readlink()}, and runs are kept in real folders only",
+                    f"Remove the link, or keep runs elsewhere: --state-dir {_elsewhere(self.base)}",
+                )
+            if part.exists() and not part.is_dir():
+                raise StoreError(f"{part}: is a file, and runs are kept in a folder of that name", "Move it away.")
+        here = next(p for p in (self.runs_folder, *self.runs_folder.parents) if p.exists())
+        if not os.access(here, os.W_OK | os.X_OK) or _read_only(here):
+            raise StoreError(
+                f"{here}: cannot be written",
+                "Keep runs elsewhere: --state-dir DIR (or set NBFLOW_STATE_DIR).",
+            )
+
+    def create(self, run_id: str) -> Path:
+        """Make the folder of a new run.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be made, or is there already.
+        """
+        self.check()
+        folder = self.run_folder(run_id)
+        try:
+            self.runs_folder.mkdir(parents=True, exist_ok=True)
+            ignore = self.base / RUNS / ".gitignore"
+            if not ignore.exists():
+                write_atomically(ignore, b"*\n")
+            folder.mkdir()
+            (folder / "logs").mkdir()
+            (folder / "source").mkdir()
+        except OSError as problem:
+            raise StoreError(
+                f"{folder}: {problem.strerror or problem}",
+                "Keep runs elsewhere: --state-dir DIR (or set NBFLOW_STATE_DIR).",
+            ) from problem
+        return folder
+
+
+def is_run(folder: Path) -> bool:
+    """Whether this is a run folder."""
+    return any((folder / name).exists() for name in ("journal.jsonl", "workflow.json"))
+
+
+def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, str | None]:
+    """Give the file or run folder that a target means, and the run id where it names one.
+
+    Parameters
+    ----------
+    target : str
+        A notebook or workflow, its checkpoint, a run folder, or the beginning of a run id.
+    cwd : Path
+        Where paths and searches begin.
+    state_dir : Path, optional
+        Where runs are looked for besides.
+
+    Returns
+    -------
+    tuple
+        A file and ``None``: the run that was started or resumed last. A run folder and its id: that run.
+
+    Raises
+    ------
+    TargetError
+        If nothing, or more than one run, is meant.
+    """
+    path = cwd / target
+    if path.is_dir():
+        if path.is_symlink():
+            raise TargetError(
+                f"{target}: is a symlink, and run folders are real folders only", f"Name {path.resolve()}."
+            )
+        if is_run(path):
+            return Path(os.path.abspath(path)), path.name  # noqa: PTH100
+        raise TargetError(f"{target}: is a folder, but no run folder", "nbflow status lists the runs below here.")
+    if path.is_file() or Path(f"{path}{ENDING}").is_file():
+        return (path.with_name(path.name[: -len(ENDING)]) if path.name.endswith(ENDING) else path), None
+    below = list(all_runs(cwd)) + (list(all_runs(state_dir)) if state_dir is not None else [])
+    found = sorted({run for run in below if run.name.startswith(target)})
+    if len(found) == 1 and target:
+        return found[0], found[0].name
+    if found and target:
+        names = "\n".join(f"{run.name}  {run.parent.name}" for run in found[:8])
+        raise TargetError(f"{target!r} is the beginning of {len(found)} run ids", f"Name more of it:\n{names}")
+    near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.ipynb")] if path.parent.is_dir() else [])
+    runs = (
+        f"{len(below)} runs are below this folder; nbflow status lists them."
+        if below
+        else "There are no runs below this folder."
+    )
+    raise TargetError(f"{target}: no such notebook, run folder or run id.{near}", runs)
+
+
+def all_runs(top: Path, depth: int = _DEEPEST) -> Iterator[Path]:
+    """Give all run folders below a folder, hidden folders and symlinks left out."""
+    try:
+        entries = sorted(os.scandir(top), key=lambda e: e.name)
+    except OSError:
+        return
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
+            continue
+        if entry.name == RUNS:
+            for notebook in sorted(p for p in Path(entry.path).iterdir() if p.is_dir() and not p.is_symlink()):
+                yield from sorted(p for p in notebook.iterdir() if p.is_dir() and not p.is_symlink() and is_run(p))
+        elif depth > 0:
+            yield from all_runs(Path(entry.path), depth - 1)
+
+
+def size(folder: Path) -> int:
+    """Give the bytes of a run folder."""
+    total = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            try:
+                total += os.lstat(os.path.join(place, file)).st_size  # noqa: PTH118 - a walk over many files
+            except OSError:
+                continue  # it went away in the meantime
+    return total
+
+
+def _read_only(folder: Path) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except (OSError, AttributeError):
+        return False
+
+
+def _elsewhere(folder: Path) -> str:
+    return f"{folder.parent / (folder.name + '-runs')}"

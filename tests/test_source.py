@@ -1,0 +1,338 @@
+"""A notebook as it stands in its file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nbflow.durations import seconds
+from nbflow.errors import DefinitionError, ParameterError, RefusedError, TargetError
+from nbflow.source import Notebook, changed_cells, read_notebook
+
+PYTHON = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+
+
+def raw(*cells: tuple[str, str, list[str]] | str, metadata: dict | None = None) -> dict:
+    """Give a notebook as JSON has it; a text is a code cell, else kind, source, tags."""
+    made = []
+    for cell in cells:
+        kind, source, tags = ("code", cell, []) if isinstance(cell, str) else cell
+        made.append({"cell_type": kind, "metadata": {"tags": tags} if tags else {}, "source": source.splitlines(True)})
+        if kind == "code":
+            made[-1].update(execution_count=None, outputs=[])
+    return {"cells": made, "metadata": PYTHON if metadata is None else metadata, "nbformat": 4, "nbformat_minor": 4}
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """Write a notebook and read it."""
+
+    def write_and_read(*cells, metadata=None) -> Notebook:
+        path = tmp_path / "forecast.ipynb"
+        path.write_text(json.dumps(raw(*cells, metadata=metadata)))
+        return read_notebook(path)
+
+    return write_and_read
+
+
+def parameters(read, source: str) -> Notebook:
+    return read(("code", source, ["parameters"]))
+
+
+def refused(path: Path, kind: type[RefusedError] = DefinitionError) -> RefusedError:
+    with pytest.raises(kind) as caught:
+        read_notebook(path)
+    assert "\n" not in caught.value.message
+    assert path.name in caught.value.message
+    assert caught.value.remedy
+    return caught.value
+
+
+def test_the_signature_reads_as_people_expect(read):
+    """Annotations as written, types of bare defaults, and the cell."""
+    notebook = read("import os", ("code", "city: str\ndepth = 3\nrate: float = 0.1", ["parameters"]))
+    assert notebook.signature_text == "city: str, depth: int = 3, rate: float = 0.1 (cell 2)"
+    assert [p.has_default for p in notebook.parameters] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("source", "wants"),
+    [
+        ("x = 3", "an int"),
+        ("x = -2.5", "a float"),
+        ("x = (1, 2)", "a list"),
+        ("x = True", "a bool (true or false)"),
+        ("x = None", "anything"),
+        ("x = f()", "anything"),
+        ("x: Optional[int] = None", "an int or None"),
+        ("x: int | None = None", "an int or None"),
+        ("x: int = None", "an int or None"),
+        ("x: typing.Union[int, str]", "an int or a str"),
+        ("x: Literal['a', 'b']", "one of 'a', 'b'"),
+        ("x: Optional[Literal['a']] = None", "one of 'a', None"),
+        ("x: list[int]", "a list of int"),
+        ("x: 'dict[str, float]'", "a dict of float"),
+        ("x: np.ndarray", "anything"),
+        ("x: int\nx = 3", "an int"),
+    ],
+)
+def test_types_come_from_annotations_and_defaults(read, source, wants):
+    """Each spelling of a type gives what is said to people."""
+    assert [wants] == [str(p.type) for p in parameters(read, source).parameters]
+
+
+def test_a_default_computed_from_others_knows_them(read):
+    """Directly, by way of others, and by += too."""
+    notebook = parameters(read, "depth = 3\nn = depth * 2\nm = n + 1\nk = 10 ** 6\nk += m")
+    found = {p.name: set(p.computed_from) for p in notebook.parameters}
+    assert {"depth": set(), "n": {"depth"}, "m": {"n", "depth"}, "k": {"m", "n", "depth"}} == found
+
+
+def test_tuple_assignments_are_several_parameters(read):
+    """``a, b = 1, 'x'`` declares two with a type each; an unpacked call declares names."""
+    notebook = parameters(read, "a, b = 1, 'x'\nc = d = 2.0\ne, f = g()")
+    expected = ["a: int = 1", "b: str = 'x'", "c: float = 2.0", "d: float = 2.0", "e = g()[0]", "f = g()[1]"]
+    assert expected == [str(p) for p in notebook.parameters]
+
+
+def test_a_warning_about_a_cell_is_not_ours_to_give(read):
+    """Python warns about unknown escapes while it parses; the tests turn warnings into errors."""
+    assert [p.default for p in parameters(read, 'x = "\\d"').parameters] == ["\\d"]
+
+
+def test_result_names_are_what_the_results_cell_assigns(read):
+    """Also in ifs, after magics, with await, and names on a line of their own; no imports, functions, private names."""
+    source = (
+        "import os\nrmse = 1\nn: int = 2\na, (b, *c) = q\n%time k = f()\nfiles = !ls\ndef f():\n    inner = 1\n"
+        "class C:\n    y = 1\n_private = 3\nif rmse:\n    deep = await g()\nfor i in c:\n    total = i\n"
+        "gone = 1\ndel gone\nout, frame\nprint(rmse)\n"
+    )
+    notebook = read(("code", source, ["results"]), ("code", "late += 1", ["results"]))
+    expected = ("rmse", "n", "a", "b", "c", "k", "files", "deep", "total", "out", "frame", "late")
+    assert expected == notebook.result_names
+    assert notebook.results_cells == (1, 2)
+
+
+def test_magic_like_lines_inside_of_text_stay_as_they_are(read):
+    """The cell is only cleaned of magics when Python cannot read it."""
+    notebook = parameters(read, 'query = """\n%like%\n"""')
+    assert [p.default for p in notebook.parameters] == ["\n%like%\n"]
+
+
+def test_a_first_line_comment_equals_the_tag(read):
+    """Some editors have no tags."""
+    notebook = read(
+        "# nbflow: parameters\nx = 1", "\n# nbflow: results, timeout=30s\ny = 1", "z = 1\n# nbflow: results"
+    )
+    assert notebook.parameters_cell == 1
+    assert notebook.results_cells == (2,)
+    assert notebook.cells[1].timeout == 30.0
+
+
+def test_a_misspelt_comment_is_refused_with_a_suggestion(read):
+    """A comment that is only near to a mark would silently do nothing."""
+    with pytest.raises(DefinitionError, match="Did you mean 'parameters'"):
+        read("# nbflow: paramters\nx = 1")
+    assert len(read("# nbflow: see the docs").cells) == 1
+
+
+def test_cells_are_counted_among_the_code_cells(read):
+    """Markdown has a position and no number."""
+    notebook = read(("markdown", "# Load", []), "a = 1", ("raw", "x", []), "b = 2")
+    assert [(c.number, c.position) for c in notebook.cells] == [(1, 1), (2, 3)]
+
+
+def test_a_cell_is_called_by_the_heading_above_or_its_first_comment(read):
+    """Headings in fenced code are none; without any heading the first comment serves."""
+    notebook = read(
+        "x = 1\n# Read it in\n", ("markdown", "# Top\n## Fit the model ##\n```\n# no\n```", []), "y\n# c", "z"
+    )
+    assert [c.heading for c in notebook.cells] == ["Read it in", "Fit the model", "Fit the model"]
+
+
+def test_tags_say_what_is_skipped_and_what_may_raise(read):
+    """The standard tags of Jupyter."""
+    notebook = read(("code", "1", ["skip-execution"]), ("code", "2", ["raises-exception"]), "3")
+    assert [(c.skip, c.may_raise) for c in notebook.cells] == [(True, False), (False, True), (False, False)]
+
+
+@pytest.mark.parametrize("tag", ["timeout:soon", "timeout:0s", "timeout:", "timeout:nan"])
+def test_a_bad_timeout_tag_is_refused(read, tag):
+    """With the cell and the tag."""
+    with pytest.raises(DefinitionError, match=f"{tag}' of cell 1"):
+        read(("code", "1", [tag]))
+
+
+def test_the_digest_is_of_code_and_deciding_tags_only(read):
+    """Markdown, other metadata and other tags never count; source and deciding tags do."""
+    plain = read("a = 1", "b = 2")
+    same = read(("markdown", "# Hello", []), ("code", "a = 1", ["timeout:30s", "mine"]), "b = 2", metadata={})
+    assert plain.digest == same.digest
+    assert plain.cell_digests == same.cell_digests
+    others = [read("a = 1", "b = 3"), read(("code", "a = 1", ["results"]), "b = 2"), read("b = 2", "a = 1")]
+    assert len({plain.digest, *(n.digest for n in others)}) == 4
+    assert changed_cells(plain.cell_digests, others[0].cell_digests) == [2]
+
+
+def test_outputs_and_counts_do_not_change_the_digest(read, tmp_path):
+    """Running and saving the notebook in Jupyter repeats nothing."""
+    before = read("a = 1").digest
+    data = raw("a = 1")
+    data["cells"][0].update(execution_count=7, outputs=[{"output_type": "stream", "name": "stdout", "text": "x"}])
+    data["cells"][0]["source"] = "a = 1"
+    (tmp_path / "forecast.ipynb").write_text(json.dumps(data, indent=4))
+    assert before == read_notebook(tmp_path / "forecast.ipynb").digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "numbers"),
+    [
+        ("abc", "abc", []),
+        ("abc", "axc", [2]),
+        ("abc", "abcd", [4]),
+        ("abc", "xabc", [1]),
+        ("abc", "ab", [2]),
+        ("a", "", []),
+    ],
+)
+def test_changed_cells_are_numbers_in_the_new_notebook(old, new, numbers):
+    """A deleted cell shows as the one that stands there now."""
+    assert numbers == changed_cells(list(old), list(new))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "language", "kernel"),
+    [
+        ({}, "python", ""),
+        (PYTHON, "python", "python3"),
+        ({"kernelspec": {"name": "ir", "language": "R"}}, "R", "ir"),
+        ({"kernelspec": {"name": "conda-x"}, "language_info": {"name": "python"}}, "python", "conda-x"),
+        ({"kernelspec": {"name": "deno"}}, "", "deno"),
+    ],
+)
+def test_language_and_kernel_come_from_the_metadata(read, metadata, language, kernel):
+    """A notebook that names nothing is Python's; a kernel of unknown language is not checked."""
+    notebook = read(("code", "x <- 3", ["parameters"]) if language != "python" else "x", metadata=metadata)
+    assert (language, kernel, language == "python") == (notebook.language, notebook.kernel, notebook.parameters_known)
+
+
+def test_a_bom_is_no_harm(tmp_path):
+    """Some Windows editors write one."""
+    path = tmp_path / "forecast.ipynb"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(raw("x = 1")).encode())
+    assert len(read_notebook(path).cells) == 1
+
+
+def test_a_missing_notebook_is_refused_with_the_near_one(tmp_path):
+    """The folder's notebooks are named."""
+    (tmp_path / "forecast.ipynb").write_text("{}")
+    error = refused(tmp_path / "forcast.ipynb", TargetError)
+    assert "Did you mean 'forecast.ipynb'?" in error.message
+
+
+def test_a_folder_is_no_notebook(tmp_path):
+    """Nor is what cannot be read."""
+    refused(tmp_path, TargetError)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_notebook_is_refused(tmp_path):
+    """With the system's reason."""
+    path = tmp_path / "forecast.ipynb"
+    path.write_text(json.dumps(raw("x = 1")))
+    path.chmod(0)
+    assert "Permission denied" in refused(path, TargetError).message
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"hello", "not JSON"),
+        (b'{"cells": [\n {"cell_type": "code",\n', "3: the notebook is cut off"),
+        (b'{"cells": [\n {"cell_type": "co', "2: the notebook is cut off"),
+        (b'{"cells": [\n<<<<<<< HEAD\n', "2: a merge conflict"),
+        (b'{"a": 1}', "no notebook"),
+        (b"[1]", "no notebook"),
+        (b'{"nbformat": true}', "no notebook"),
+        (b'{"nbformat": 4}', "no list of cells"),
+        (b'{"nbformat": 5, "cells": []}', "format 5"),
+        (b'{"nbformat": 4, "cells": []}', "no code cell"),
+        (b'{"nbformat": 4, "cells": [3]}', "cell 1 of the file"),
+        (b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": 3}]}', "cell 1 of the file"),
+        (b'{\n"a": "\xff"}', "2: byte 0xff is not UTF-8"),
+        (b"[" * 100_000, "deep"),
+    ],
+)
+def test_what_is_no_notebook_is_refused(tmp_path, content, says):
+    """With value, place and remedy."""
+    path = tmp_path / "forecast.ipynb"
+    path.write_bytes(content)
+    assert says in refused(path).message
+
+
+def test_format_3_is_refused_and_the_remedy_converts_it(tmp_path):
+    """The command of the message is run as it stands."""
+    path = tmp_path / "old one.ipynb"
+    cell = {"cell_type": "code", "input": "x = 1", "outputs": [], "language": "python", "metadata": {}}
+    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": ""}, "worksheets": [{"cells": [cell]}]}
+    path.write_text(json.dumps(old))
+    command = refused(path).remedy.splitlines()[-1]
+    search = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": search}, capture_output=True)
+    assert [c.source for c in read_notebook(path).cells] == ["x = 1"]
+
+
+def test_two_parameter_cells_are_refused_and_both_named(read):
+    """The remedy removes the later tag, or says which line to delete."""
+    with pytest.raises(DefinitionError, match="cells 1 and 3") as caught:
+        read(("code", "x = 1", ["parameters"]), "y", ("code", "z = 1", ["parameters"]))
+    assert caught.value.remedy.endswith("forecast.ipynb 3 --remove parameters")
+    with pytest.raises(DefinitionError) as caught:
+        read(("code", "x = 1", ["parameters"]), "# nbflow: parameters\nz = 1")
+    assert caught.value.remedy.endswith("delete the first line of cell 2.")
+
+
+@pytest.mark.parametrize("tag", ["parameters", "results"])
+def test_a_syntax_error_is_told_before_any_kernel_starts(read, tag):
+    """In the cells that are read without running them, with cell and line."""
+    with pytest.raises(DefinitionError, match=rf"cell 2 \({tag}\), line 2"):
+        read("ok = 1", ("code", "x = 1\ny = = 2", [tag]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30m", 1800.0),
+        ("90", 90.0),
+        (90, 90.0),
+        ("1.5h", 5400.0),
+        ("500ms", 0.5),
+        ("1h30m", 5400.0),
+        ("1d 2h", 93600.0),
+    ],
+)
+def test_durations_have_units(text, expected):
+    """The largest first; a number alone is seconds."""
+    assert expected == seconds(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "-3s", "nan", "inf", "30x", "5m1h", "1h1h", True, 0, float("nan"), float("inf"), 10**400]
+)
+def test_what_is_no_time_above_zero_is_refused(text):
+    """With the value and an example."""
+    with pytest.raises(ParameterError, match="no time above zero"):
+        seconds(text)
+
+
+def test_reading_needs_no_library(tmp_path):
+    """Importing nbformat can take two seconds."""
+    code = "import sys, nbflow.source; print([m for m in ('nbformat', 'yaml', 'papermill') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
