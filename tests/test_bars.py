@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from nbflow.events import (
 )
 from nbflow.outcome import Failure, Outcome, failed
 from nbflow.reporters.audience import Audience
-from nbflow.reporters.bars import Bars
+from nbflow.reporters.bars import CLEAR_BELOW, Bars, _Bar
 from nbflow.reporters.escape import width
 from nbflow.reporters.lines import Lines
 from nbflow.reporters.screen import reporter, screen
@@ -187,6 +188,25 @@ def test_the_rows_vanish_and_the_bar_stays_once() -> None:
     assert (0, 2) == (terminal.screen.cursor.x, terminal.screen.cursor.y)
 
 
+def test_a_run_that_broke_off_leaves_no_rows() -> None:
+    """Even without the run's last event the rows vanish and the bar says how far it was."""
+    terminal = Terminal()
+    picture(terminal).end()
+    assert 2 == len(terminal.text)
+    assert terminal.text[1].startswith(" 42%|")
+    assert "17/40, 1 failed   2:10" in terminal.text[1]
+
+
+def test_a_long_label_takes_a_third_of_the_line() -> None:
+    """What a task does must stay readable beside its name."""
+    terminal = Terminal(61)
+    bars = bars_on(terminal)
+    for event in [*opened(2), started(0, "path=" + "x" * 80), cell(0, 1, "Load")]:
+        bars(event)
+    bars.draw(1001.0)
+    assert f"  path={'x' * 14}…  cell  1/11  Load" == terminal.text[1][:41].rstrip()
+
+
 def test_an_interrupted_run_does_not_look_full() -> None:
     """Cancelled items are not done."""
     terminal = Terminal()
@@ -230,6 +250,16 @@ def test_kept_items_count_at_once() -> None:
     assert terminal.text[0].endswith("| 38/40, 38 kept, 1 running   0:05")
 
 
+def test_failures_of_an_earlier_working_are_no_news() -> None:
+    """What is kept is counted, not told again."""
+    terminal = Terminal()
+    bars = bars_on(terminal)
+    for event in [*opened(2), finished(0, MISSING, kept=True)]:
+        bars(event)
+    bars.draw(1005.0)
+    assert 1 == len(terminal.text)
+
+
 def test_an_attempt_a_warning_and_users_text_are_harmless_lines() -> None:
     """Nothing that a notebook prints or is called can move the cursor."""
     terminal = Terminal()
@@ -266,8 +296,11 @@ def test_a_new_size_of_the_terminal_is_a_new_picture() -> None:
     """Lines fit the new width at the next picture."""
     terminal = Terminal(100)
     bars = picture(terminal)
+    bars.draw(1130.5)
+    assert CLEAR_BELOW not in terminal.pieces[-1]
     terminal.screen.resize(24, 50)
     bars.draw(1131.0)
+    assert terminal.pieces[-1].startswith(CLEAR_BELOW)  # real terminals fold what no longer fits
     assert 1 == sum("17/40" in line for line in terminal.text)
     assert 1 == sum("city=Lima" in line for line in terminal.text)
     assert all(len(line) <= 50 for line in terminal.text)
@@ -339,9 +372,30 @@ def test_our_bars_leave_others_bars_alone() -> None:
     lock, interval, monitor = tqdm.get_lock(), tqdm.monitor_interval, tqdm.monitor
     picture(Terminal()).end()
     assert lock is tqdm.get_lock()
+    assert lock is not _Bar.get_lock()
     assert interval == tqdm.monitor_interval
     assert monitor is tqdm.monitor
     assert 0 == sum(thread.name.startswith("tqdm") for thread in threading.enumerate())
+
+
+def test_settings_for_others_tqdm_do_not_break_ours() -> None:
+    """TQDM_DISABLE and its like change the defaults of every tqdm in the process."""
+    program = """if True:
+        import io
+        from nbflow.events import NodeStarted, RunStarted
+        from nbflow.reporters.bars import Bars
+        file = io.StringIO()
+        bars = Bars(2, file, size=lambda: (60, 20))
+        bars.begin()
+        bars(RunStarted(0.0, 'r', 'f', 1, {}, 2))
+        bars(NodeStarted(0.0, ('a',), 'a', 1, 'city=Oslo', 0))
+        bars.draw(1.0)
+        bars.end()
+        print('city=Oslo' in file.getvalue(), file.getvalue()[-1] == chr(10))
+    """
+    env = {**os.environ, "TQDM_DISABLE": "1", "TQDM_DELAY": "9", "TQDM_DYNAMIC_NCOLS": "1"}
+    ended = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert ("True True\n", "") == (ended.stdout, ended.stderr)
 
 
 def test_a_terminal_without_unicode_gets_a_plain_bar() -> None:
@@ -426,7 +480,8 @@ for i in (0, 2):
     audience.tell(NodeFinished(1001.0, ("m", str(i)), str(i), "", Outcome("completed"), "", i))
 audience.tell(RunFinished(1005.0, "failed"))
 left = audience.close(None)
-print(json.dumps([left, look(), bars._box.children[0].children[1].bar_style, len(bars._box.children)]))
+closed = [row.container.comm is None for row in bars._rows]
+print(json.dumps([left, look(), bars._box.children[0].children[1].bar_style, len(bars._box.children), closed]))
 """
 
 
@@ -451,9 +506,10 @@ def test_a_notebook_shows_widgets_in_the_cell_that_began() -> None:
     assert ["city=&lt;b&gt;Oslo", 2, 11, "flex"] == [*first[:3], first[4]]
     assert f"cell{space}{space}3/11" in first[3]
     assert "none" == second[4]
-    left, bars, style, parts = ended
+    left, bars, style, parts, closed = ended
     assert 0 == left
     assert 1 == len(bars)
     assert ["100%", 3, 3] == bars[0][:3]
     assert "danger" == style
     assert 2 == parts
+    assert [True, True] == closed

@@ -119,8 +119,11 @@ def test_a_wrong_value_is_told_as_in_the_picture(forecast, csv):
 def test_an_empty_cell_without_default_is_refused(forecast, csv):
     """There is nothing to take instead."""
     csv("city,lat\nOslo,1\n,2\n")
-    told = refusal(lambda: from_command_line(forecast, items="cities.csv"))
-    assert told == "cities.csv:3: city is missing, and forecast.ipynb has no default for it."
+    expected = (
+        "cities.csv:3: city is missing, and forecast.ipynb has no default for it.\n"
+        "  forecast.ipynb says: city: str (cell 1)."
+    )
+    assert expected == refusal(lambda: from_command_line(forecast, items="cities.csv"))
 
 
 def test_a_column_that_is_no_parameter_offers_the_others(forecast, csv):
@@ -207,19 +210,19 @@ def test_plain_values_are_for_the_one_parameter(forecast, tmp_path):
 
 def test_a_generator_and_any_list_serve(forecast):
     """Tuples, ranges, arrays."""
-    import numpy
+    import numpy as np
 
     assert build_items(forecast, items=({"city": c} for c in "a")).rows == [{"city": "a"}]
-    items = build_items(forecast, grid={"city": ("a",), "depth": numpy.array([1, 2]), "rate": range(1)})
+    items = build_items(forecast, grid={"city": ("a",), "depth": np.array([1, 2]), "rate": range(1)})
     assert [int, int] == [type(row["depth"]) for row in items.rows]
 
 
 def test_a_frame_means_the_same_as_the_csv_it_came_from(forecast, csv):
     """What pandas calls missing is an empty cell, and its whole floats beside one are integers again."""
-    import pandas
+    import pandas as pd
 
     csv("city,lat,depth\nOslo,59.9,1\nLima,,\nCairo,1.5,3\n")
-    framed = build_items(forecast, items=pandas.read_csv("cities.csv"))
+    framed = build_items(forecast, items=pd.read_csv("cities.csv"))
     assert from_command_line(forecast, items="cities.csv").rows == framed.rows
     assert framed.places == ["items, row 0", "items, row 1", "items, row 2"]
     assert [int, int] == [type(row["depth"]) for row in framed.rows if "depth" in row]
@@ -227,10 +230,10 @@ def test_a_frame_means_the_same_as_the_csv_it_came_from(forecast, csv):
 
 def test_frames_with_strange_columns_are_refused(forecast):
     """Names that are no text, or stand twice."""
-    import pandas
+    import pandas as pd
 
-    assert "called 0, which is no text" in refusal(lambda: build_items(forecast, items=pandas.DataFrame([["a"]])))
-    twice = pandas.DataFrame([["a", "b"]], columns=["city", "city"])
+    assert "called 0, which is no text" in refusal(lambda: build_items(forecast, items=pd.DataFrame([["a"]])))
+    twice = pd.DataFrame([["a", "b"]], columns=["city", "city"])
     assert "two columns called 'city'" in refusal(lambda: build_items(forecast, items=twice))
 
 

@@ -144,9 +144,14 @@ def test_python_values_fit_leniently_or_strictly(notebook, declaration, value, e
         ("x: int", 2.5),
         ("x: int", None),
         ("x: int", True),
-    ]
-    + [("x: float", 2**60 + 1), ("x: float", 10**400), ("x: list[int]", ["a"]), ("x: dict[str, int]", {"a": 2.5})]
-    + [("x: Literal[1]", True), ("x: str", None), ("x = []", "ab")],
+        ("x: float", 2**60 + 1),
+        ("x: float", 10**400),
+        ("x: list[int]", ["a"]),
+        ("x: dict[str, int]", {"a": 2.5}),
+        ("x: Literal[1]", True),
+        ("x: str", None),
+        ("x = []", "ab"),
+    ],
 )
 def test_python_values_that_do_not_fit_are_refused(notebook, declaration, value):
     """A boolean is no number, text no list, and a number that would change is no float."""
@@ -156,9 +161,9 @@ def test_python_values_that_do_not_fit_are_refused(notebook, declaration, value)
 
 def test_scalars_of_numpy_become_pythons(notebook):
     """Papermill would inject ``np.int64(5)`` as the text ``"5"``."""
-    import numpy
+    import numpy as np
 
-    got = fit(notebook, "x: int", numpy.int64(5), text=False)
+    got = fit(notebook, "x: int", np.int64(5), text=False)
     assert (int, 5) == (type(got), got)
 
 

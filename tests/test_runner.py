@@ -309,14 +309,15 @@ def test_the_injected_cell_counts_as_the_parameters_cell(tmp_path, kernels):
         ("import os; os._exit(3)", ["exit code 3"]),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["signal 9", "memory?"]),
         ("exit()", ["exit code 0", "exit() or quit()"]),
-        ("import faulthandler; faulthandler._sigsegv()", ["signal 11", "Segmentation fault"]),
+        ("import faulthandler; faulthandler.enable(); faulthandler._sigsegv()", ["signal 11", "Segmentation fault"]),
     ],
 )
 def test_a_dead_kernel_is_known_at_once_and_no_cell_behind_it_is_completed(tmp_path, kernels, source, words):
     """Exit code or signal, the cell, an error output in it; known within 2 seconds of the death."""
     died: list[float] = []
-    path = write(tmp_path / "n.ipynb", "a = 1", f"print('last words')\nopen('died', 'w').close()\n{source}", "b = 2")
-    ran = run(path, kernels)
+    heard = "while not os.path.exists('heard'): pass\nopen('died', 'w').close()"
+    path = write(tmp_path / "n.ipynb", "import os", f"print('last words', flush=True)\n{heard}\n{source}", "b = 2")
+    ran = run(path, kernels, tell=lambda event: isinstance(event, Printed) and (tmp_path / "heard").touch())
     ended = time.time()
     died.append((tmp_path / "died").stat().st_mtime)
     assert ("dead-kernel", 2) == (ran.outcome.error.kind, ran.outcome.error.cell)
@@ -545,7 +546,9 @@ def test_secrets_are_masked_wherever_text_is_written(tmp_path, kernels, monkeypa
 
 def test_the_kernels_own_stderr_reaches_the_log_and_not_the_terminal(tmp_path, kernels, capfd):
     """What is written below Python, after its streams are taken away."""
-    ran = run(write(tmp_path / "n.ipynb", "import faulthandler; faulthandler._sigsegv()"), kernels)
+    ran = run(
+        write(tmp_path / "n.ipynb", "import faulthandler; faulthandler.enable(); faulthandler._sigsegv()"), kernels
+    )
     assert "Fatal Python error: Segmentation fault" in ran.log
     assert ("", "") == capfd.readouterr()
 
@@ -671,7 +674,7 @@ def test_a_log_shows_at_most_ten_lines_a_second(tmp_path):
     shown, now = [], [0.0]
     log = TaskLog(tmp_path / "l" / "x.log", Masker(["secret-1"]), shown.append, lambda: now[0])
     for i in range(100):
-        now[0] = i * 0.05
+        now[0] = i / 16
         log.printed("stdout", f"line {i} secret-1\n")
     log.close()
     assert 50 == len(shown)

@@ -32,8 +32,6 @@ from nbflow.loading.scalars import Quoted, core, flow_items, load_yaml
         "tRUE",
         "0b11",
         "00.5",
-    ]
-    + [
         "1e",
         "e3",
         ".",
@@ -58,10 +56,29 @@ def test_text_stays_text(text):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("1e-3", 0.001), ("1e3", 1000.0), ("0x1F", 31), ("0o17", 15), ("-5", -5), ("+5", 5), ("0", 0), ("-.5", -0.5)]
-    + [("1.", 1.0), (".inf", math.inf), ("-.Inf", -math.inf), ("true", True), ("FALSE", False), ("~", None), ("", None)]
-    + [("null", None), ("[1, NO, 0150, 'x']", [1, "NO", "0150", "x"]), ("{a: 1.5, b: [~]}", {"a": 1.5, "b": [None]})]
-    + [("'5'", "5"), ('"a\\tb"', "a\tb"), (" 7 ", 7)],
+    [
+        ("1e-3", 0.001),
+        ("1e3", 1000.0),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("-5", -5),
+        ("+5", 5),
+        ("0", 0),
+        ("-.5", -0.5),
+        ("1.", 1.0),
+        (".inf", math.inf),
+        ("-.Inf", -math.inf),
+        ("true", True),
+        ("FALSE", False),
+        ("~", None),
+        ("", None),
+        ("null", None),
+        ("[1, NO, 0150, 'x']", [1, "NO", "0150", "x"]),
+        ("{a: 1.5, b: [~]}", {"a": 1.5, "b": [None]}),
+        ("'5'", "5"),
+        ('"a\\tb"', "a\tb"),
+        (" 7 ", 7),
+    ],
 )
 def test_other_text_becomes_a_value(text, expected):
     """With its exact type."""

@@ -140,8 +140,8 @@ def test_a_missing_table_is_refused_with_the_near_one(read, tmp_path):
     for name in ("citys.csv", "cities.cvs", "cities"):
         with pytest.raises(TargetError, match=r"Did you mean 'cities.csv'\?"):
             read_table(tmp_path / name)
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(TargetError, match="cannot be read"):
-        (tmp_path / "folder.csv").mkdir()
         read_table(tmp_path / "folder.csv")
 
 

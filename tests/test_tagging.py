@@ -154,7 +154,7 @@ def test_mode_and_symlink_stay(path, tmp_path):
     assert link.is_symlink()
     assert tags(path, 1) == ["parameters"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert sorted(os.listdir(tmp_path)) == ["forecast.ipynb", "other"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["forecast.ipynb", "other"]
 
 
 def test_a_failed_write_leaves_the_notebook_as_it_was(path, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_failed_write_leaves_the_notebook_as_it_was(path, tmp_path, monkeypatc
     with pytest.raises(StoreError, match="No space left on device"):
         add_tag(path, 1, "parameters")
     assert before == path.read_bytes()
-    assert os.listdir(tmp_path) == ["forecast.ipynb"]
+    assert [p.name for p in tmp_path.iterdir()] == ["forecast.ipynb"]
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")

@@ -39,8 +39,9 @@ def names(definition: MapDefinition) -> list[PurePath]:
         path = PurePath(template.format_map({**words, "index": str(index)}))
         path = path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
         if path in found:
+            both = f"{definition.label(found[path])} and {definition.label(index)}"
             raise ParameterError(
-                f"--name {template!r} gives {path} to two items: {definition.label(found[path])} and {definition.label(index)}",
+                f"--name {template!r}: {both} would both be {path}",
                 f"Put what tells them apart into it, or the index: --name '{template}-{{index}}'",
             )
         found[path] = index

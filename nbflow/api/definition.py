@@ -66,7 +66,7 @@ class MapDefinition:
 
     def workflow(self) -> Workflow:
         """Give the workflow that this is: one fan-out over one notebook."""
-        parameters: Binding = Merged((Literal(self.shared), Name("item"))) if self.shared else Name("item")
+        parameters: Binding = Merged((Name("item"), Literal(self.shared))) if self.shared else Name("item")
         step = NotebookStep(
             id="notebook",
             path=self.notebook,
@@ -100,7 +100,7 @@ class MapDefinition:
 
     def parameters(self, index: int) -> dict[str, Value]:
         """Give all parameters of an item."""
-        return {**self.shared, **self.items[index]}
+        return {**self.items[index], **self.shared}
 
     def data(self, limit: int | None = None) -> dict[str, Value]:
         """Give what JSON can hold of it; with more items than ``limit`` their list is left out."""
@@ -122,13 +122,13 @@ class MapDefinition:
         version = data.get("nbflow")
         if version != FORMAT or data.get("kind") != "map":
             raise StoreError(
-                f"{place}: its definition has version {version!r} and kind {data.get('kind')!r}; this nbflow reads 1 and 'map'",
+                f"{place}: a definition of version {version!r}, kind {data.get('kind')!r}; this nbflow reads 1, 'map'",
                 "It was written by another nbflow: use that one, or pip install -U nbflow.",
             )
         if "items" not in data:
             raise StoreError(
-                f"{place}: a checkpoint lists up to 1,000 items; this run has {data.get('count')}, and its run folder is gone",
-                "Start it again with nbflow map NOTEBOOK --resume and the same items: nothing that is recorded here repeats.",
+                f"{place}: lists no items, for there are {data.get('count')}, and the run folder that has them is gone",
+                "Put the folder back from a copy, or start again: nbflow map NOTEBOOK --items FILE",
             )
         try:
             known = {field.name: untagged(data[field.name]) for field in fields(MapDefinition) if field.name in data}

@@ -31,7 +31,7 @@ class Interrupts:
         self.noted: list[signal.Signals] = []
         """What came, in order."""
 
-    def __enter__(self) -> Interrupts:
+    def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self is newer than Python 3.10
         """Begin to note."""
         if threading.current_thread() is threading.main_thread():
             for which in self._signals:

@@ -234,7 +234,7 @@ class Run:
         except ImportError as problem:
             raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
         if result is None:
-            return pd.DataFrame(self.rows())
+            return pd.DataFrame(self.rows())  # type: ignore[no-any-return, unused-ignore]  # pandas may have no stubs
         frames = []
         for item in self._items():
             if isinstance(item.output, dict) and result in item.output:
@@ -249,7 +249,7 @@ class Run:
                 frames.append(frame)
         if not frames:
             raise TargetError(f"no item has a result {result!r}", "run.to_frame() lists all results.")
-        return pd.concat(frames, ignore_index=True)
+        return pd.concat(frames, ignore_index=True)  # type: ignore[no-any-return, unused-ignore]  # as above
 
     def rows(self) -> list[dict[str, Value]]:
         """Give the table as one mapping per item; a result named like another column gets ``result.`` before it."""

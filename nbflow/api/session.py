@@ -91,7 +91,7 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
     place = changed_places(before.cells, request.definition.cells)
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
-        f"{command} --changed keep     keeps them, and runs only the rest\n{command} --changed rerun    runs them again",
+        f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
     )
 
 
@@ -136,11 +136,11 @@ class Session:
         request, definition = self.request, self.request.definition
         path = folder / "journal.jsonl"
         journaled = read_journal(path) if path.exists() else None
-        if request.stored is not None and request.stored.journaled is not None and journaled is not None:
-            if journaled.good != request.stored.journaled.good:
-                raise StoreError(
-                    f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
-                )
+        seen = request.stored.journaled if request.stored is not None else None
+        if seen is not None and journaled is not None and journaled.good != seen.good:
+            raise StoreError(
+                f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
+            )
         seeded = request.stored is not None and journaled is None
         journal = Journal(path, journaled.good if journaled is not None else 0)
         found = surroundings(request.home.folder, definition.kernel)

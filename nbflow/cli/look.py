@@ -28,6 +28,7 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
     """
     from .. import api
+    from ..api.reading import locate
     from ..reporters.text import status_list, status_one
     from .work import columns, say
 
@@ -39,7 +40,7 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
         say(status_list(lines, columns()))
         say([f"  cannot be read: {text}" for text in broken])
         return 0
-    stored = api.locate(target, state_dir=api.state_folder(state_dir))
+    stored = locate(target, state_dir=api.state_folder(state_dir))
     run = stored.run()
     if as_json:
         click.echo(json.dumps(run.data()))
@@ -69,6 +70,7 @@ def _standing(stored: Stored, run: Run, target: str, state_dir: str | None) -> A
 
 def _all(state_dir: str | None) -> tuple[list[Any], list[str]]:
     from .. import api
+    from ..api.reading import locate
     from ..errors import NbflowError
     from ..reporters.text import RunLine
     from ..store.home import all_runs, size
@@ -77,7 +79,7 @@ def _all(state_dir: str | None) -> tuple[list[Any], list[str]]:
     tops = [Path.cwd(), *([api.state_folder(state_dir)] if api.state_folder(state_dir) else [])]
     for folder in [run for top in tops if top is not None for run in all_runs(top)]:
         try:
-            run = api.locate(folder).run()
+            run = locate(folder).run()
             progress = run.progress
             done, failed = progress.counts["completed"], progress.counts["failed"]
             lines.append(
@@ -197,11 +199,12 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
 def _follow(target: str, item: str | None, state_dir: str | None) -> int:
     """Print what comes until nobody works at the run any more."""
     from .. import api
+    from ..api.reading import locate
 
     seen: dict[str, int] = {}
     last = ""
     while True:
-        stored = api.locate(target, state_dir=api.state_folder(state_dir))
+        stored = locate(target, state_dir=api.state_folder(state_dir))
         at_work = stored.at_work
         run = stored.run()
         chosen = run.outcomes if item is None else [run[item]]

@@ -12,7 +12,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def state_dir(command: F) -> F:
     """Add ``--state-dir``."""
-    return click.option("--state-dir", metavar="DIR", help="Where runs are kept instead of beside the notebook.")(command)
+    return click.option("--state-dir", metavar="DIR", help="Where runs are kept instead of beside the notebook.")(
+        command
+    )
 
 
 def output(command: F) -> F:

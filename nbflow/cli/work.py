@@ -77,6 +77,7 @@ def map_(
       nbflow map train.ipynb --grid city=Oslo,Lima --grid depth=2,3 -j 4
     """
     from .. import api
+    from ..api import requests
     from ..api.interrupts import Interrupts
     from ..durations import seconds
     from ..loading.items import from_command_line
@@ -84,7 +85,7 @@ def map_(
 
     with Interrupts(SIGNALS) as interrupts:
         found = read_notebook(Path(notebook))
-        wanted = api.MapOptions(
+        wanted = requests.MapOptions(
             max_concurrency=jobs,
             kernel=kernel,
             output=tuple(word.strip() for word in output.split(",")) if output else (),
@@ -99,11 +100,9 @@ def map_(
             changed=changed or "ask",  # type: ignore[arg-type]  # click has checked the word
             state_dir=api.state_folder(state_dir),
         )
-        built = from_command_line(
-            found, items=items, grid=grid, zip=zipped, parameters=parameters, columns=columns
-        )
-        request = (api.again_request if again else api.map_request)(found, built, wanted)
-        note = "" if again else api.unfinished(request.home)
+        built = from_command_line(found, items=items, grid=grid, zip=zipped, parameters=parameters, columns=columns)
+        request = (requests.again_request if again else requests.map_request)(found, built, wanted)
+        note = "" if again else requests.unfinished(request.home)
         return _go(request, interrupts, notebook, note, dry_run, detach, quiet, as_json, state_dir)
 
 
@@ -136,12 +135,14 @@ def resume(
     TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
     """
     from .. import api
+    from ..api import requests
     from ..api.interrupts import Interrupts
+    from ..api.reading import locate
     from ..loading.items import assignments
 
     with Interrupts(SIGNALS) as interrupts:
-        stored = api.locate(target, state_dir=api.state_folder(state_dir))
-        request = api.resume_request(
+        stored = locate(target, state_dir=api.state_folder(state_dir))
+        request = requests.resume_request(
             stored,
             parameters=assignments("-p", parameters),
             text=True,
@@ -169,10 +170,11 @@ def _go(
     state_dir: str | None,
 ) -> int:
     from .. import api
+    from ..api import requests
     from ..reporters.text import Planned, explain
 
     if dry_run:
-        rows = api.explained(request)
+        rows = requests.explained(request)
         if as_json:
             items = [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]
             click.echo(json.dumps({"run_id": request.run_id, "items": items}))
@@ -203,7 +205,13 @@ def _work(
         if run.status == "completed":
             return _nothing_to_do(run, quiet, as_json)
     lines = head(
-        request.home.name, len(request.definition.items), request.workers, request.definition.kernel, request.run_id, kept, note
+        request.home.name,
+        len(request.definition.items),
+        request.workers,
+        request.definition.kernel,
+        request.run_id,
+        kept,
+        note,
     )
     shown = None if quiet else reporter(request.workers, sys.stderr, [*lines, ""])
     session = Session(request, reporter=shown)
@@ -268,15 +276,16 @@ def end_of(run: Run, target: str, state_dir: str | None = None) -> Any:
 def table_of(run: Run, items: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
     """Give the rows of the results table and its columns: what varies, results, status, seconds."""
     varying = [name for name in run.varying if items and name in items[0].parameters]
-    rows, results = [], {}
+    rows: list[dict[str, Any]] = []
+    results: dict[str, None] = {}
     for item in items:
-        output = item.output if isinstance(item.output, dict) else {}
+        output: dict[str, Any] = item.output if isinstance(item.output, dict) else {}
         clash = {name: f"result.{name}" for name in output if name in varying or name in ("status", "seconds")}
         named = {clash.get(name, name): value for name, value in output.items()}
         results.update(dict.fromkeys(named))
         parameters = {name: item.parameters[name] for name in varying}
-        label = {} if varying else {"index": item.index}
-        rows.append({**label, **parameters, **named, "status": item.status, "seconds": item.seconds})
+        first = {} if varying else {"index": item.index}
+        rows.append({**first, **parameters, **named, "status": item.status, "seconds": item.seconds})
     return rows, [*(varying or ["index"]), *results, "status", "seconds"]
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ QUIET = logging.getLogger("nbflow.kernels")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False  # what these libraries log lands in whatever cell runs; the outcome says it better
 
-LAST_LINES = 20
+LAST_LINES = 60
 START_SECONDS = 60.0
 FAREWELL_SECONDS = 1.5
 
@@ -51,6 +52,7 @@ class LocalKernels:
         self._starting = threading.BoundedSemaphore(at_once or _usable_cores())
         self._start_seconds = start_seconds
         self._context = zmq.asyncio.Context()
+        self._close = weakref.finalize(self, self._context.destroy, 0)
         # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
         self._context.setsockopt(zmq.RCVHWM, 0)
         self._context.setsockopt(zmq.LINGER, 0)
@@ -88,8 +90,8 @@ class LocalKernels:
         return kernel
 
     def close(self) -> None:
-        """Give back the sockets' threads; no kernel may be running."""
-        self._context.destroy(linger=0)
+        """Give back the sockets' threads; no kernel may be running. Happens by itself when this is forgotten."""
+        self._close()
 
 
 class Kernel:
@@ -209,7 +211,7 @@ class Kernel:
         else:
             how = f"exit code {code}"
         last = self.last_words.rpartition("\n")[2].strip()
-        return f"{how}; its last line: {last[:300]}" if last else how
+        return f"{how}: {last[:300]}" if last else how
 
     async def _greet(self) -> dict[str, Any]:
         """Give the kernel's language; not before both its answer and its output are heard."""

@@ -413,7 +413,7 @@ def _fitted(notebook: Notebook, factors: list[_Factor]) -> list[_Factor]:
                 _cell(cell, row, parameter, convert, wrong, notebook.name) for row, cell in enumerate(cells)
             ]
         if wrong:
-            raise _first(factor, known, wrong)
+            raise _first(factor, notebook, wrong)
         fitted.append(_Factor(factor.source, columns, factor.length, factor.place, own=factor.own))
     return fitted
 
@@ -438,13 +438,17 @@ def _cell(
         return cell
 
 
-def _first(factor: _Factor, known: Mapping[str, Parameter], wrong: list[tuple[int, str, str]]) -> ParameterError:
+def _first(factor: _Factor, notebook: Notebook, wrong: list[tuple[int, str, str]]) -> ParameterError:
     row, name, why = min(wrong, key=lambda found: found[0])
     place = factor.place(row)
-    parameter = known.get(name)
+    parameter = next((p for p in notebook.parameters if p.name == name), None)
     remedies = []
-    if factor.text and factor.own and parameter is not None and parameter.has_default:
+    if parameter is None:
+        remedies.append("Parameters are numbers, text, booleans, None, and lists and mappings of them.")
+    elif factor.text and factor.own and parameter.has_default:
         remedies.append(f"An empty cell would take the notebook's default ({parameter.default_text}).")
+    else:
+        remedies.append(f"{notebook.name} says: {parameter} (cell {notebook.parameters_cell}).")
     if len(wrong) > 1:
         remedies.append(f"{len(wrong) - 1} more value{'s do' if len(wrong) > 2 else ' does'} not fit.")
     return ParameterError(f"{place}: {name} {why}.", "\n".join(remedies), place)

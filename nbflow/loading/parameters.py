@@ -159,8 +159,10 @@ def _read(value: Value, kind: Type, *, comma: bool) -> Value:
     if "str" in kind.kinds and not kind.choices:
         return _text_or_more(text, kind, quoted=isinstance(value, Quoted))
     stripped = text.strip()
-    read = _number(stripped.replace(",", ".") if comma and _COMMA.fullmatch(stripped) else stripped, kind)
-    read = core(stripped) if read is None else read
+    if comma and {"int", "float"} & set(kind.kinds) and _COMMA.fullmatch(stripped):
+        stripped = stripped.replace(",", ".")
+    number = _number(stripped, kind)
+    read = core(stripped) if number is None else number
     if read is None and "none" not in kind.kinds:
         raise _WrongError
     return _fitted(read, kind)

@@ -216,7 +216,10 @@ def _elements(path: Path, text: str) -> Iterator[tuple[int, Value]]:
         raise _no_list(path)
     at = _after_blanks(text, at + 1)
     while text[at : at + 1] != "]":
-        row, end = decoder.raw_decode(text, at)
+        try:
+            row, end = decoder.raw_decode(text, at)
+        except _TwiceError as problem:
+            raise json.JSONDecodeError(str(problem), text, at) from None
         yield at, row
         at = _after_blanks(text, end)
         if text[at : at + 1] == ",":

@@ -168,7 +168,7 @@ def _like(text: str, start: int, end: int, metadata: object, *, ordered: bool) -
     line = text[text.rfind("\n", 0, start) + 1 : start]
     margin = line[: len(line) - len(line.lstrip())]
     if not margin:  # all in one line
-        tight = '":' in text and '": ' not in text
+        tight = text[start - 1] == ":"
         return json.dumps(
             metadata, ensure_ascii=False, separators=(",", ":") if tight else (", ", ": "), sort_keys=ordered
         )

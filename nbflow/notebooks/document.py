@@ -181,13 +181,18 @@ class SaveManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
 
 
 def _tell(cell: Any, ending: Ending) -> None:
-    """Add an error output that says what happened, where the kernel could not say it."""
-    if any(output["output_type"] == "error" for output in cell["outputs"]):
+    """Make the cell's error say what happened, where the kernel could not say it or knew only of an interrupt."""
+    interrupts = (
+        [out for out in cell["outputs"] if out.get("ename") == "KeyboardInterrupt"] if ending.how != "error" else []
+    )
+    others = [out for out in cell["outputs"] if out not in interrupts]
+    if any(out["output_type"] == "error" for out in others):
         return
     name = ending.exception or _NAMES.get(ending.how, "Error")
-    text = "\n".join(filter(None, [ending.traceback, f"{name}: {ending.message}"]))
-    error = nbformat.v4.new_output("error", ename=name, evalue=ending.message, traceback=text.splitlines())
-    cell["outputs"].append(error)
+    lines = [line for out in interrupts for line in out["traceback"]] or (ending.traceback or "").splitlines()
+    lines.append(f"{name}: {ending.message}")
+    error = nbformat.v4.new_output("error", ename=name, evalue=ending.message, traceback=lines)
+    cell["outputs"] = [*others, error]
 
 
 def write_notebook(nb: Any, path: Path, masker: Masker) -> None:

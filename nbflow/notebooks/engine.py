@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from papermill.engines import Engine, NotebookExecutionManager
 from papermill.log import logger
@@ -21,8 +21,10 @@ from ..durations import seconds
 from ..errors import NbflowError
 from ..source import Cell
 from ..types import StopReason
-from .document import Document
 from .execution import Ending, Execution, Hooks
+
+if TYPE_CHECKING:
+    from .document import Document
 
 __all__ = ["NbflowEngine"]
 
@@ -48,6 +50,8 @@ class NbflowEngine(Engine):  # type: ignore[misc]  # papermill is untyped
         NbflowError
             If the kernel did not start.
         """
+        from .document import Document  # papermill loads this module while it is itself being imported
+
         manager = _Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
         document = Document(nb, _known(nb))
         manager.notebook_start()

@@ -280,13 +280,12 @@ class Execution:
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        parts = [self._memory.hint(code)]
-        if self._client is not None and self._client.ended_itself:
-            parts = ["the cell ended it by exit() or quit()"]
         words = self.kernel.last_words
-        if not parts[0] and words:
-            parts = [f"its last line: {words.rpartition(chr(10))[2].strip()}"]
-        message = short(": ".join([f"kernel died ({how})", *filter(None, parts)]), 400)
+        if self._client is not None and self._client.ended_itself:
+            why = "the cell ended it by exit() or quit()"
+        else:
+            why = self._memory.hint(code) or _telling(words)
+        message = short(f"kernel died ({how}): {why}" if why else f"kernel died ({how})", 400)
         return Ending("dead-kernel", message, "DeadKernelError", number, index, words or None)
 
     # Stopping
@@ -366,6 +365,13 @@ def _runs(cell: Any) -> bool:
     return bool(
         cell.cell_type == "code" and cell.source.strip() and "skip-execution" not in cell.metadata.get("tags", ())
     )
+
+
+def _telling(words: str) -> str:
+    """Give the line that tells most of what a dying process wrote: Python's own of a crash, else the last."""
+    lines = [line.strip() for line in words.splitlines()]
+    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    return next(iter(fatal or lines[-1:]), "")
 
 
 def _seconds(seconds: float) -> str:

@@ -23,6 +23,8 @@ CLEAR_LINE = "\x1b[K"
 CLEAR_BELOW = "\r\x1b[J"
 RED = "\x1b[31m"
 PLAIN = "\x1b[0m"
+PLAIN_TQDM: dict[str, Any] = {"disable": False, "delay": 0, "dynamic_ncols": False}
+"""Against ``TQDM_DISABLE`` and its like, which change defaults of every tqdm: ours would break off."""
 
 
 class _Frame(io.StringIO):
@@ -202,6 +204,7 @@ class Bars:
             ascii=not encoding.lower().startswith("utf"),
             bar_format="{before}{bar}{behind}",
             nrows=10_000,  # how many rows fit is decided here
+            **PLAIN_TQDM,
         )
 
     def _align(self, label: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..events import AttemptFailed, NodeFinished, Warned
 from ..outcome import Outcome
 from ..state import Active, Progress
+from .amounts import duration
 from .escape import fit, for_terminal, left, width
-from .text import duration
 
 NARROWEST_BAR = 10
 """Columns of the overall bar below which words go."""

@@ -13,8 +13,9 @@ from ..events import Event
 from ..model import NodeId
 from ..state import Progress
 from . import picture
+from .amounts import duration
+from .bars import PLAIN_TQDM
 from .escape import for_terminal
-from .text import duration
 
 MOST_ROWS = 16
 """Rows at most; more cost the browser, and nobody reads them."""
@@ -131,7 +132,7 @@ class WidgetBars:
 
 
 def _bar() -> Any:
-    bar: Any = _Bar(total=1, display=False, bar_format="{before}<bar/>{behind}", leave=True)
+    bar: Any = _Bar(total=1, display=False, bar_format="{before}<bar/>{behind}", leave=True, **PLAIN_TQDM)
     label, body, words = bar.container.children
     label.layout.width, label.layout.flex, body.layout.width = LABEL, "0 0 auto", BAR
     words.layout.flex = "1 1 auto"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from .. import __version__
@@ -16,11 +16,27 @@ from ..outcome import Record
 from ..state import Progress, RunState
 from ..values import tagged
 from .files import write_atomically
-from .journal import Records, read_outcome
+from .journal import NEWER, Records, read_outcome
+from .names import is_run_id
 
 FORMAT = 1
 IN_FULL = 1000
 """Items up to which all nodes stand in it; above that the failed ones, and the journal's hash."""
+_RESTORE = "Put the file back from a copy; or move it away: the run folder says the same, where it is still there."
+_SHAPES: Mapping[str, type | tuple[type, ...]] = {
+    "run_id": str,
+    "name": str,
+    "status": str,
+    "reason": str,
+    "epoch": int,
+    "started": (int, float),
+    "finished": (int, float, type(None)),
+    "counts": dict,
+    "owner": dict,
+    "folder": str,
+    "workflow": dict,
+    "nodes": dict,
+}
 SHARE = 0.05
 """Part of a run's time that writing checkpoints may take."""
 
@@ -86,15 +102,12 @@ def render(
 
 def _node(event: NodeFinished) -> dict[str, Any]:
     o = event.outcome
-    error = None
-    if o.error is not None:
-        error = {name: getattr(o.error, name) for name in ("kind", "message", "exception", "cell", "traceback")}
     return {
         "status": o.status,
         "label": event.label,
         "index": event.index,
         "output": tagged(o.output),
-        "error": error,
+        "error": None if o.error is None else asdict(o.error),
         "seconds": round(o.seconds, 6),
         "attempts": o.attempts,
         "kept": event.kept,
@@ -132,8 +145,9 @@ class Checkpoint:
         """Give what it says of tasks that ended."""
         found = Records()
         for node in self.data["nodes"].values():
-            if node["status"] in ("completed", "failed"):
-                found.answers[node["key"]] = Record(node["fingerprint"], read_outcome(node))
+            outcome = read_outcome(node)
+            if outcome.status in ("completed", "failed"):
+                found.answers[node["key"]] = Record(str(node["fingerprint"]), outcome)
         return found
 
 
@@ -146,39 +160,31 @@ def read(path: Path) -> Checkpoint:
         If it is not there, not whole, or of a newer version.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_bytes())
     except OSError as problem:
-        raise StoreError(f"{path}: {problem.strerror}") from problem
-    except ValueError as problem:
-        raise StoreError(
-            f"{path}: is no JSON ({problem})", "Put it back from a copy, or delete it: it is written anew."
-        ) from problem
+        raise StoreError(f"{path}: {problem.strerror}", _RESTORE) from problem
+    except (ValueError, RecursionError) as problem:
+        raise StoreError(f"{path}: is no JSON ({problem})", _RESTORE) from problem
     if not isinstance(data, dict) or "nbflow" not in data:
         raise StoreError(f"{path}: is no checkpoint", "Move the file away: a run keeps its checkpoint under that name.")
     if data["nbflow"] != FORMAT:
         raise StoreError(
-            f"{path}: was written in version {data['nbflow']!r} of the format; this nbflow reads version {FORMAT}",
-            "Use the nbflow that wrote it, or pip install -U nbflow.",
+            f"{path}: was written in version {data['nbflow']!r:.40} of the format; this nbflow reads version {FORMAT}",
+            NEWER,
         )
-    shapes = {
-        "run_id": str,
-        "status": str,
-        "folder": str,
-        "workflow": dict,
-        "nodes": dict,
-        "counts": dict,
-        "owner": dict,
-    }
-    for key, shape in shapes.items():
-        if not isinstance(data.get(key), shape):
-            raise StoreError(
-                f"{path}: {key!r} is {data.get(key)!r:.60}", "Put the file back from a copy, or delete it."
-            )
+    for key, shapes in _SHAPES.items():
+        if not isinstance(data.get(key), shapes) or isinstance(data.get(key), bool):
+            raise StoreError(f"{path}: {key!r} is {data.get(key)!r:.60}", _RESTORE)
+    if not is_run_id(data["run_id"]):
+        raise StoreError(f"{path}: 'run_id' is {data['run_id']!r:.60}, which is no run id", _RESTORE)
+    folder = PureWindowsPath(data["folder"])  # splits at both slashes
+    if folder.name not in (data["run_id"], "", ".") or folder.anchor or ".." in folder.parts:
+        raise StoreError(f"{path}: 'folder' is {data['folder']!r:.60}, which is no run folder beside it", _RESTORE)
     checkpoint = Checkpoint(path, data)
     try:
         checkpoint.records()
-    except (KeyError, TypeError, ValueError) as problem:
-        raise StoreError(f"{path}: a node cannot be read ({problem})", "Put the file back from a copy.") from problem
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise StoreError(f"{path}: a node cannot be read ({problem!r:.80})", _RESTORE) from problem
     return checkpoint
 
 

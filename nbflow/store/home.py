@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from ..errors import StoreError, TargetError, did_you_mean
 from .files import write_atomically
-from .names import check_run_id, slug
+from .names import check_run_id, is_run_id, slug
 
 RUNS = "nbflow-runs"
 """Visible: Jupyter serves nothing from hidden folders."""
 ENDING = ".nbflow.json"
+_ELSEWHERE = "Keep runs elsewhere: --state-dir DIR (or set NBFLOW_STATE_DIR)."
 _DEEPEST = 5  # folders below the working directory in which a run id is looked for
 
 
@@ -70,11 +72,20 @@ class Home:
         return self.runs_folder / check_run_id(run_id)
 
     def runs(self) -> list[Path]:
-        """Give the run folders, oldest first; symlinks are no run folders."""
+        """Give the run folders, oldest first; symlinks are no run folders.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be listed.
+        """
         try:
-            found = [Path(e.path) for e in os.scandir(self.runs_folder) if e.is_dir(follow_symlinks=False)]
-        except OSError:
+            with os.scandir(self.runs_folder) as entries:
+                found = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as problem:
+            raise StoreError(f"{self.runs_folder}: {problem.strerror}", _ELSEWHERE) from problem
         return sorted((p for p in found if is_run(p)), key=lambda p: p.name)
 
     def check(self) -> None:
@@ -91,14 +102,17 @@ class Home:
                     f"{part}: is a symlink to {part.readlink()}, and runs are kept in real folders only",
                     f"Remove the link, or keep runs elsewhere: --state-dir {_elsewhere(self.base)}",
                 )
-            if part.exists() and not part.is_dir():
+        for part in (self.runs_folder, *self.runs_folder.parents):
+            if os.path.lexists(part) and not part.is_dir():
                 raise StoreError(f"{part}: is a file, and runs are kept in a folder of that name", "Move it away.")
-        here = next(p for p in (self.runs_folder, *self.runs_folder.parents) if p.exists())
-        if not os.access(here, os.W_OK | os.X_OK) or _read_only(here):
+        if self.checkpoint.is_dir():
             raise StoreError(
-                f"{here}: cannot be written",
-                "Keep runs elsewhere: --state-dir DIR (or set NBFLOW_STATE_DIR).",
+                f"{self.checkpoint}: is a folder, and the checkpoint is a file of that name", "Move it away."
             )
+        for part in (self.base, self.base / RUNS, self.runs_folder):
+            here = next(p for p in (part, *part.parents) if os.path.lexists(p))
+            if not os.access(here, os.W_OK | os.X_OK) or _read_only(here):
+                raise StoreError(f"{here}: cannot be written", _ELSEWHERE)
 
     def create(self, run_id: str) -> Path:
         """Make the folder of a new run.
@@ -118,17 +132,35 @@ class Home:
             folder.mkdir()
             (folder / "logs").mkdir()
             (folder / "source").mkdir()
+        except FileExistsError as problem:
+            raise StoreError(f"{folder}: is there already", "Ask again: each run gets an id of its own.") from problem
         except OSError as problem:
-            raise StoreError(
-                f"{folder}: {problem.strerror or problem}",
-                "Keep runs elsewhere: --state-dir DIR (or set NBFLOW_STATE_DIR).",
-            ) from problem
+            raise StoreError(f"{folder}: {problem.strerror or problem}", _ELSEWHERE) from problem
         return folder
 
 
 def is_run(folder: Path) -> bool:
-    """Whether this is a run folder."""
-    return any((folder / name).exists() for name in ("journal.jsonl", "workflow.json"))
+    """Whether this is a run folder: it is called by a run id, and something of a run is in it."""
+    files = ("journal.jsonl", "workflow.json")
+    return is_run_id(folder.name) and any(os.path.lexists(folder / name) for name in files)
+
+
+def remove(folder: Path) -> None:
+    """Delete a run folder; whether somebody works at it is for the caller to ask.
+
+    Raises
+    ------
+    StoreError
+        If it is no run folder, is reached by a symlink, or cannot be deleted.
+    """
+    if not is_run(folder) or _symlinked(folder):
+        raise StoreError(f"{folder}: is no run folder", "nbflow status lists the runs.")
+    gone = folder.with_name(f".{folder.name}.tmp")  # at once no run any more, also if this process dies now
+    try:
+        folder.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as problem:
+        raise StoreError(f"{problem.filename or folder}: {problem.strerror}", f"Delete {gone} by hand.") from problem
 
 
 def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, str | None]:
@@ -153,47 +185,60 @@ def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, s
     TargetError
         If nothing, or more than one run, is meant.
     """
-    path = cwd / target
-    if path.is_dir():
-        if path.is_symlink():
+    path = Path(os.path.abspath(cwd / target))  # noqa: PTH100 - a symlink is refused, not followed
+    if is_run(path):
+        if _symlinked(path):
             raise TargetError(
-                f"{target}: is a symlink, and run folders are real folders only", f"Name {path.resolve()}."
+                f"{target}: is reached by a symlink, and run folders are real folders only", f"Name {path.resolve()}."
             )
-        if is_run(path):
-            return Path(os.path.abspath(path)), path.name  # noqa: PTH100
-        raise TargetError(f"{target}: is a folder, but no run folder", "nbflow status lists the runs below here.")
-    if path.is_file() or Path(f"{path}{ENDING}").is_file():
-        return (path.with_name(path.name[: -len(ENDING)]) if path.name.endswith(ENDING) else path), None
+        return path, path.name
+    file = path.with_name(path.name.removesuffix(ENDING)) if path.name else path
+    if not path.is_dir() and (_is_file(path) or _is_file(Path(f"{file}{ENDING}")) or Home.of(file, state_dir).runs()):
+        return file, None
     below = list(all_runs(cwd)) + (list(all_runs(state_dir)) if state_dir is not None else [])
-    found = sorted({run for run in below if run.name.startswith(target)})
-    if len(found) == 1 and target:
+    found = sorted({run for run in below if target and run.name.startswith(target)})
+    if len(found) == 1:
         return found[0], found[0].name
-    if found and target:
+    if found:
         names = "\n".join(f"{run.name}  {run.parent.name}" for run in found[:8])
         raise TargetError(f"{target!r} is the beginning of {len(found)} run ids", f"Name more of it:\n{names}")
-    near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.ipynb")] if path.parent.is_dir() else [])
-    runs = (
-        f"{len(below)} runs are below this folder; nbflow status lists them."
-        if below
-        else "There are no runs below this folder."
-    )
-    raise TargetError(f"{target}: no such notebook, run folder or run id.{near}", runs)
+    runs = "nbflow status lists the runs below this folder." if below else "There are no runs below this folder."
+    if path.is_dir():
+        raise TargetError(f"{target}: is a folder, but no run folder", runs)
+    near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.ipynb")])
+    raise TargetError(f"{target:.200}: no such notebook, run folder or run id.{near}", runs)
 
 
 def all_runs(top: Path, depth: int = _DEEPEST) -> Iterator[Path]:
     """Give all run folders below a folder, hidden folders and symlinks left out."""
-    try:
-        entries = sorted(os.scandir(top), key=lambda e: e.name)
-    except OSError:
-        return
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False) or entry.name.startswith("."):
-            continue
-        if entry.name == RUNS:
-            for notebook in sorted(p for p in Path(entry.path).iterdir() if p.is_dir() and not p.is_symlink()):
-                yield from sorted(p for p in notebook.iterdir() if p.is_dir() and not p.is_symlink() and is_run(p))
+    for folder in _folders(top):
+        if folder.name == RUNS:
+            for notebook in _folders(folder):
+                yield from filter(is_run, _folders(notebook))
         elif depth > 0:
-            yield from all_runs(Path(entry.path), depth - 1)
+            yield from all_runs(folder, depth - 1)
+
+
+def _folders(top: Path) -> list[Path]:
+    """Give the folders in a folder, sorted; those that are hidden, symlinks, or packages of others left out."""
+    try:
+        with os.scandir(top) as entries:
+            names = [e.name for e in entries if e.is_dir(follow_symlinks=False) and e.name[0] != "."]
+    except OSError:  # one that may not be looked into holds no runs of this person
+        return []
+    return [top / name for name in sorted(names) if name not in ("node_modules", "__pycache__")]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a file name, or not to be looked at
+        return False
+
+
+def _symlinked(run: Path) -> bool:
+    """Whether a run folder, its notebook's, or the one of all runs is a symlink."""
+    return any(part.is_symlink() for part in (run, *run.parents[:2]))
 
 
 def size(folder: Path) -> int:

@@ -59,9 +59,9 @@ def read_owner(folder: Path) -> Owner | None:
     """Give who works, or worked, at a run; ``None`` if that cannot be told. Never takes the lock."""
     try:
         data = json.loads((folder / "owner.json").read_bytes())
-        texts = {name: str(data.get(name, "")) for name in ("user", "host", "boot", "nbflow")}
-        numbers = {name: float(data[name]) for name in ("process_start", "since", "heartbeat")}
-        return Owner(pid=int(data["pid"]), **texts, **numbers)
+        user, host, boot, version = (str(data.get(name, "")) for name in ("user", "host", "boot", "nbflow"))
+        start, since, heartbeat = (float(data[name]) for name in ("process_start", "since", "heartbeat"))
+        return Owner(user, host, boot, int(data["pid"]), start, since, heartbeat, version)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -165,10 +165,11 @@ def _who(owner: Owner) -> str:
 
 def _this_process(now: float) -> Owner:
     pid = os.getpid()
-    return Owner(_user(), socket.gethostname(), _boot(), pid, _began(pid) or 0.0, now, now)
+    return Owner(user(), socket.gethostname(), _boot(), pid, _began(pid) or 0.0, now, now)
 
 
-def _user() -> str:
+def user() -> str:
+    """Give the name of this process's user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
@@ -178,16 +179,11 @@ def _user() -> str:
 @cache
 def _boot() -> str:
     """Give what differs between machines, boots and containers that share a host name."""
-    parts = []
-    for give in (
-        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
-        lambda: str(Path("/proc/self/ns/pid").readlink()),
-    ):
-        try:
-            parts.append(give())
-        except OSError:
-            parts.append("")
-    return " ".join(parts)
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _began(pid: int) -> float | None:

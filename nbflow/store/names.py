@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 import unicodedata
 from pathlib import Path
 
 from ..errors import TargetError
-from ..model import NotebookStep
+from ..model import CallStep
 from ..task import Places, Task
 
 LONGEST = 100
 """Bytes that a file name made from a label has at most."""
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{4,6}-[0-9a-z]{4,16}")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+_NAME = re.compile(r"(?:^| )[^ =]+=")
 
 
 def slug(text: str, longest: int = LONGEST) -> str:
@@ -34,27 +35,42 @@ def slug(text: str, longest: int = LONGEST) -> str:
     ('São-Paulo-3-4', 'etc', 'NUL_', 'item')
     """
     text = unicodedata.normalize("NFC", text)
-    kept = "".join(c if c.isalnum() or c in "._=+,@" else "-" for c in text)
-    kept = re.sub(r"\.\.+", ".", re.sub(r"-+", "-", kept)).strip("-. ")
-    encoded = kept.encode("utf-8", "ignore")[:longest]
-    kept = encoded.decode("utf-8", "ignore").rstrip("-. ") or "item"
+    kept = "".join(c if c.isalnum() or c in "._=+,@" or unicodedata.category(c)[0] == "M" else "-" for c in text)
+    kept = re.sub(r"\.\.+", ".", re.sub(r"-+", "-", kept)).strip("-.")
+    encoded = kept.encode("utf-8")[:longest]
+    kept = encoded.decode("utf-8", "ignore").rstrip("-.") or "item"
     return f"{kept}_" if kept.partition(".")[0].lower() in _RESERVED else kept
 
 
 def new_run_id(now: float, salt: str | None = None) -> str:
-    """Give a run id that sorts by time: local date and time to the second, and four random digits.
+    """Give a run id that sorts by time: local date and time, and the part of the second in four digits.
+
+    Local time is what people remember; ids of the hour that summer time repeats sort among each other.
 
     Parameters
     ----------
     now : float
         Seconds since 1970.
+    salt : str, optional
+        Stands for the last four digits.
 
     Examples
     --------
-    >>> new_run_id(0.0, "7f3a")[-5:]
-    '-7f3a'
+    >>> new_run_id(0.5)[-5:], new_run_id(0.0, "7f3a")[-5:]
+    ('-8000', '-7f3a')
     """
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{salt or secrets.token_hex(2)}"
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}-{salt or format(int(now % 1 * 65536), '04x')}"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text is the id of a run, and nothing besides.
+
+    Examples
+    --------
+    >>> is_run_id("20261123-030112-7f3a"), is_run_id("../20261123-030112-7f3a")
+    (True, False)
+    """
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def check_run_id(text: str) -> str:
@@ -65,7 +81,7 @@ def check_run_id(text: str) -> str:
     TargetError
         If it is none.
     """
-    if not _RUN_ID.fullmatch(text):
+    if not is_run_id(text):
         raise TargetError(
             f"{text!r} is no run id", "A run id looks like 20261123-030112-7f3a; nbflow status lists them."
         )
@@ -77,13 +93,12 @@ def file_stem(index: int | None, label: str) -> str:
 
     Examples
     --------
-    >>> file_stem(16, "city=Cairo")
-    '16_Cairo'
+    >>> file_stem(16, "city=New York year=2026")
+    '16_New-York_2026'
     """
     if index is None:
         return slug(label)
-    values = " ".join(part.partition("=")[2] or part for part in label.split(" "))
-    return f"{index}_{slug(values, LONGEST - 20)}"
+    return f"{index}_{slug(_NAME.sub('_', label).removeprefix('_'), LONGEST - 20)}"
 
 
 class Namer:
@@ -100,17 +115,22 @@ class Namer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._taken: set[str] = set()
+        self._call = self._places("call")
 
     def places(self, task: Task) -> Places:
-        """Give the files of an attempt."""
-        base = file_stem(task.index, task.label)
-        name, turn = base, 0
-        if isinstance(task.step, NotebookStep):  # other kinds leave no files, so their names need not be free
-            while not self._free(name):
-                turn += 1
-                mark = task.fingerprint.replace(".", "").replace("-", "")[:6]
-                name = f"{base}-{mark}" if turn == 1 else f"{base}-{mark}-{turn}"
-            self._taken.add(name)
+        """Give the files of an attempt; calls of functions leave none, and share places that nobody makes."""
+        if isinstance(task.step, CallStep):
+            return self._call
+        base = name = file_stem(task.index, task.label)
+        mark = re.sub("[^0-9a-z]", "", task.fingerprint)[-6:]
+        turn = 1
+        while not self._free(name):
+            name = f"{base}-{mark}" if turn == 1 else f"{base}-{mark}-{turn}"
+            turn += 1
+        self._taken.add(name.casefold())  # on some file systems Oslo and oslo are one
+        return self._places(name)
+
+    def _places(self, name: str) -> Places:
         folder = self._folder
         return Places(
             folder,
@@ -122,6 +142,7 @@ class Namer:
         )
 
     def _free(self, name: str) -> bool:
-        folder = self._folder
+        if name.casefold() in self._taken:
+            return False
         owned = (f"{name}.ipynb", f"{name}.failed.ipynb", f"logs/{name}.log", f"artifacts/{name}", f"items/{name}")
-        return name not in self._taken and not any((folder / file).exists() for file in owned)
+        return not any(os.path.lexists(self._folder / file) for file in owned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,12 +15,19 @@ from typing import Any
 import psutil
 
 from .. import __version__
+from .lock import user
 
 _CAPS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "PYTHONHASHSEED")
-_PACKAGES = (
-    "import importlib.metadata as m, json;"
-    "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions() if d.metadata['Name']}))"
-)
+_PACKAGES = """
+import sys
+sys.path = [place for place in sys.path if place]  # or a json.py of the user would be imported
+import importlib.metadata, json
+found = {}
+for package in importlib.metadata.distributions():
+    if package.metadata["Name"]:
+        found.setdefault(package.metadata["Name"], package.version)
+print(json.dumps(found))
+"""
 
 
 def usable_cores() -> int:
@@ -31,37 +39,42 @@ def usable_cores() -> int:
     True
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota_v2(Path("/sys/fs/cgroup")) or _quota_v1(Path("/sys/fs/cgroup/cpu"))
-    return max(1, min(cores, int(quota + 0.5)) if quota else cores)
+    return max(1, min(cores, round(quota() or cores)))
 
 
-def _quota_v2(root: Path) -> float | None:
-    """Give the smallest limit, in cores, on the way from this process's group to the root."""
+def quota(root: Path = Path("/")) -> float | None:
+    """Give the smallest limit, in cores, on the way from this process's control group to the top.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where ``proc`` and ``sys`` are.
+    """
     try:
-        own = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    group = next((line[3:] for line in own if line.startswith("0::")), "")
-    folder, limits = root / group.lstrip("/"), []
-    for place in (folder, *folder.parents):
-        if not place.is_relative_to(root):
-            break
-        try:
-            most, period = (place / "cpu.max").read_text(encoding="ascii").split()
-        except (OSError, ValueError):
+    limits = []
+    for line in lines:
+        _, names, group = line.split(":", 2)
+        if names and "cpu" not in names.split(","):
             continue
-        if most != "max":
-            limits.append(int(most) / int(period))
-    return min(limits, default=None)
+        top = root / "sys/fs/cgroup" / ("cpu" if names else "")  # names are of version 1, none of version 2
+        folder = top / group.lstrip("/")
+        limits += [_limit(place) for place in (folder, *folder.parents) if place.is_relative_to(top)]
+    return min((limit for limit in limits if limit), default=None)
 
 
-def _quota_v1(folder: Path) -> float | None:
+def _limit(group: Path) -> float | None:
+    """Give the limit of one control group, in cores; ``None`` if it has none."""
     try:
-        most = int((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
-        period = int((folder / "cpu.cfs_period_us").read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        if (group / "cpu.max").exists():
+            most, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            most, period = ((group / f"cpu.cfs_{what}_us").read_text(encoding="ascii") for what in ("quota", "period"))
+        return int(most) / int(period) if int(most) > 0 else None
+    except (OSError, ValueError):  # no limit, "max"
         return None
-    return most / period if most > 0 else None
 
 
 def surroundings(folder: Path, kernel: str) -> dict[str, Any]:
@@ -78,6 +91,8 @@ def surroundings(folder: Path, kernel: str) -> dict[str, Any]:
         "nbflow": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "user": user(),
+        "host": socket.gethostname(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": kernel,
@@ -95,23 +110,33 @@ def packages(python: str) -> dict[str, str]:
         The environment's interpreter; the first word of the kernel's command.
     """
     done = _run([python, "-c", _PACKAGES], None, 20.0)
-    return dict(sorted(json.loads(done).items())) if done else {}
+    try:
+        return dict(sorted(json.loads((done or "{}").splitlines()[-1]).items()))
+    except (ValueError, AttributeError, IndexError):  # it is not Python, or says something of its own at its end
+        return {}
 
 
 def interpreter(argv: Sequence[str]) -> str | None:
     """Give the Python interpreter that a kernel's command starts, if it is one."""
     if not argv or "python" not in Path(argv[0]).name:
         return None
-    return sys.executable if argv[0] in ("python", "python3") else argv[0]
+    ours = ("python", "python3", f"python3.{sys.version_info.minor}")  # jupyter_client starts itself for these
+    return sys.executable if argv[0] in ours else argv[0]
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
     """Give commit, and whether files differ from it; nbflow's own files apart."""
-    commit = _run(["git", "rev-parse", "HEAD"], folder, 2.0)
+    git = [
+        "git",
+        "--no-optional-locks",
+        "-c",
+        "core.fsmonitor=false",
+    ]  # writes nothing, runs nothing of the repository's
+    commit = _run([*git, "rev-parse", "--verify", "HEAD"], folder, 2.0)
     if not commit:
         return None
-    ours = [":(exclude,glob)**/nbflow-runs/**", ":(exclude,glob)**/*.nbflow.json"]
-    status = _run(["git", "status", "--porcelain", "--", ".", *ours], folder, 2.0)
+    ours = [":(top,exclude,glob)**/nbflow-runs/**", ":(top,exclude,glob)**/*.nbflow.json"]
+    status = _run([*git, "status", "--porcelain", "--", ":(top)", *ours], folder, 2.0)
     return {"commit": commit.strip(), "dirty": None if status is None else bool(status.strip())}
 
 
@@ -119,7 +144,14 @@ def _run(command: Sequence[str], folder: Path | None, limit: float) -> str | Non
     """Give what a program prints; ``None`` if it is not there, fails, or takes longer than ``limit`` seconds."""
     try:
         done = subprocess.run(  # noqa: S603 - our own words only
-            command, cwd=folder, capture_output=True, text=True, timeout=limit, check=False, stdin=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=limit,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -1,0 +1,310 @@
+"""Requests: what is asked for, checked from end to end before anything is started or written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..engine.plan import plan
+from ..engine.recorded import Recorded
+from ..errors import LockedError, ParameterError, RefusedError, TargetError
+from ..loading.items import Items
+from ..loading.parameters import check, shared_values
+from ..source import Notebook, read_notebook
+from ..store.home import Home
+from ..store.lock import read_owner
+from ..store.names import new_run_id
+from ..store.surroundings import usable_cores
+from ..types import Changed
+from .copies import check_folder, names
+from .definition import MapDefinition, changed_places, find_item
+from .reading import Stored, locate
+from .session import Request, answers, ask
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a resume would do with one item."""
+
+    index: int
+    label: str
+    runs: bool
+    """Whether it would run."""
+    reason: str
+    """``kept``, ``never ran``, ``failed``, ``interrupted``, ``cell 5 changed``, ``parameter year changed``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """The options of a map, as they were given."""
+
+    max_concurrency: int | None = None
+    kernel: str | None = None
+    output: tuple[str, ...] = ()
+    output_dir: str | None = None
+    name: str | None = None
+    cwd: str = "notebook"
+    timeout: float | None = None
+    retry: int = 0
+    fail_fast: bool = False
+    max_failures: int | None = None
+    secret: tuple[str, ...] = ()
+    changed: Changed = "ask"
+    state_dir: Path | None = None
+
+
+def default_concurrency() -> int:
+    """Give how many items run at a time by default: four, or as many cores as there are for us."""
+    return min(4, usable_cores())
+
+
+def map_request(notebook: Notebook, items: Items, options: MapOptions) -> Request:
+    """Check a new map; nothing is written.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin.
+    """
+    home = Home.of(notebook.path, options.state_dir)
+    definition = _definition(home, notebook, items, options)
+    home.check()
+    return Request(
+        home=home,
+        notebook=notebook,
+        definition=definition,
+        run_id=_free_id(home),
+        workers=definition.max_concurrency,
+        recorded=Recorded(),
+        warnings=tuple(items.warnings),
+    )
+
+
+def again_request(notebook: Notebook, items: Items, options: MapOptions) -> Request:
+    """Check a map that goes on with the newest run of its notebook; without one it is new."""
+    home = Home.of(notebook.path, options.state_dir)
+    try:
+        stored = locate(notebook.path, state_dir=options.state_dir)
+    except TargetError:
+        return map_request(notebook, items, options)
+    options = replace(options, changed=_answered(stored, options.changed, notebook))
+    request = map_request(notebook, items, options)
+    request = replace(request, run_id=stored.id, stored=stored, recorded=answers(stored.records, options.changed))
+    _refuse_at_work(stored)
+    ask(request, request.plan(), stored.definition, f"nbflow map {home.name} ... --resume")
+    return request
+
+
+def resume_request(
+    stored: Stored,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    text: bool = False,
+    max_concurrency: int | None = None,
+    changed: Changed = "ask",
+    from_: str | None = None,
+    only: str | None = None,
+    force: bool = False,
+    take_over: bool = False,
+    target: str = "",
+    ask_first: bool = True,
+) -> Request:
+    """Check that a run can be taken up again; nothing is written.
+
+    Parameters
+    ----------
+    stored : Stored
+        The run.
+    parameters : mapping, optional
+        New values for parameters that all items share.
+    text : bool
+        Whether those are texts, as the command line gives them.
+    ask_first : bool
+        Whether changed code of finished items is a question; a dry run only shows it.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin.
+    """
+    before = stored.definition
+    notebook = read_notebook(stored.home.file)
+    changed = _answered(stored, changed, notebook)
+    definition = replace(before.of(notebook), changed=changed)
+    if max_concurrency is not None:
+        definition = replace(definition, max_concurrency=concurrency(max_concurrency))
+    warnings: list[str] = []
+    shared = definition.shared
+    given = dict(parameters or {})
+    if clash := [name for name in given if definition.items and name in definition.items[0]]:
+        raise ParameterError(
+            f"{clash[0]} differs from item to item, so it cannot be set for all of them.",
+            f"Start again with other items: nbflow map {notebook.name} --resume ... keeps those that stay the same.",
+        )
+    if given:
+        shared = {**shared, **shared_values(notebook, given, text=text, place="-p" if text else "")}
+    warnings += check(notebook, [*shared, *(definition.items[0] if definition.items else ())])
+    if given:
+        definition = replace(definition, shared=shared)
+    _check_kernel(definition.kernel)
+    request = Request(
+        home=stored.home,
+        notebook=notebook,
+        definition=definition,
+        run_id=stored.id,
+        workers=definition.max_concurrency,
+        recorded=_forgetting(stored, definition, changed, from_ or only, only=only is not None, force=force),
+        stored=stored,
+        warnings=tuple(warnings),
+        take_over=take_over,
+    )
+    _refuse_at_work(stored, take_over=take_over)
+    if ask_first and not force:
+        ask(request, request.plan(), stored.definition, f"nbflow resume {target or stored.home.name}")
+    return request
+
+
+def _answered(stored: Stored, changed: Changed, notebook: Notebook) -> Changed:
+    """Give what holds for changed code: an answer stands until the code changes again."""
+    before = stored.definition
+    return before.changed if changed == "ask" and before.source == notebook.digest else changed
+
+
+def _forgetting(
+    stored: Stored, definition: MapDefinition, changed: Changed, item: str | None, *, only: bool, force: bool
+) -> Recorded:
+    """Give the records without those that somebody wants to have again."""
+    if force:
+        return Recorded()
+    recorded = answers(stored.records, changed)
+    if item is None:
+        return recorded
+    key = _keys(definition)[find_item(definition, item)]
+    kept = {k: record for k, record in recorded.answers.items() if k != key}
+    return replace(recorded, answers=kept, only=frozenset([key]) if only else None)
+
+
+def _keys(definition: MapDefinition) -> list[str]:
+    """Give who each item is, in item order."""
+    return [one.task.key for one in plan(definition.workflow(), Recorded()).tasks]
+
+
+def _refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
+    owner = read_owner(stored.folder)
+    if owner is None or not owner.alive(time.time()) or take_over:
+        return
+    if owner.here and owner.pid == os.getpid() and not stored.at_work:
+        return
+    raise LockedError(
+        f"run {stored.id} is at work in process {owner.pid}{'' if owner.here else f' on {owner.host}'}",
+        f"Wait for it, or stop it: nbflow cancel {stored.id}"
+        + ("" if owner.here else "\nIf that process is dead for certain, add --take-over."),
+    )
+
+
+def _definition(home: Home, notebook: Notebook, items: Items, options: MapOptions) -> MapDefinition:
+    for name in options.secret:
+        if name not in os.environ:
+            raise ParameterError(
+                f"--secret {name}: there is no environment variable of that name", f"Set it: export {name}=..."
+            )
+    if options.max_failures is not None and options.max_failures < 1:
+        raise ParameterError(f"--max-failures is {options.max_failures}", "It is a number from 1.")
+    if options.max_failures is not None and options.fail_fast:
+        raise ParameterError(
+            "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
+        )
+    if options.retry < 0:
+        raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 1.")
+    if options.name is not None and options.output_dir is None:
+        raise ParameterError(f"--name {options.name!r} is given without --output-dir", "Say where: --output-dir DIR")
+    if options.cwd not in ("notebook", "item") and not (home.folder / options.cwd).is_dir():
+        raise ParameterError(
+            f"--cwd {options.cwd!r}: no such folder", "It is notebook, item, or a folder that is there."
+        )
+    kernel = options.kernel or notebook.kernel or "python3"
+    _check_kernel(kernel)
+    definition = MapDefinition(
+        notebook=home.name,
+        items=items.rows,
+        shared=items.shared,
+        varying=items.varying,
+        source=notebook.digest,
+        cells=notebook.cell_digests,
+        kernel=kernel,
+        max_concurrency=concurrency(options.max_concurrency),
+        outputs=options.output,
+        cwd=options.cwd,
+        timeout=options.timeout,
+        retry=options.retry,
+        fail_fast=options.fail_fast,
+        max_failures=options.max_failures,
+        output_dir=options.output_dir,
+        name=options.name,
+        secrets=options.secret,
+        changed=options.changed,
+    )
+    if definition.output_dir is not None:
+        check_folder(home.folder / definition.output_dir)
+        names(definition)
+    return definition
+
+
+def _check_kernel(name: str) -> None:
+    from ..kernels import check as check_kernel
+
+    check_kernel(name)
+
+
+def concurrency(given: object) -> int:
+    """Give the items in flight: a whole number from 1, or the default for ``None``."""
+    if given is None:
+        return default_concurrency()
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise ParameterError(
+            f"max_concurrency (-j) is {given!r}", "It is a whole number from 1: how many items run at a time."
+        )
+    return given
+
+
+def _free_id(home: Home) -> str:
+    while (home.runs_folder / (run_id := new_run_id(time.time()))).exists():
+        pass
+    return run_id
+
+
+def unfinished(home: Home) -> str:
+    """Give the id of the newest run of a notebook if it could be resumed; empty otherwise."""
+    try:
+        stored = locate(home.file, state_dir=None if home.base == home.folder else home.base.parent)
+        status = stored.run().status
+    except RefusedError:
+        return ""
+    return stored.id if status in ("failed", "interrupted", "paused") else ""
+
+
+def explained(request: Request) -> list[Planned]:
+    """Give what would be done with each item, and why."""
+    planned = request.plan()
+    rows = [Planned(e.index or 0, e.label, runs=False, reason="kept") for e in planned.kept]
+    rows += [
+        Planned(one.task.index or 0, one.task.label, runs=True, reason=_reason(request, one.reason))
+        for one in planned.tasks
+    ]
+    return sorted(rows, key=lambda row: row.index)
+
+
+def _reason(request: Request, reason: str) -> str:
+    if request.stored is None:
+        return reason
+    before, now = request.stored.definition, request.definition
+    if reason == "code":
+        return f"{changed_places(before.cells, now.cells)} changed"
+    if reason == "parameters":
+        changed = [name for name, value in now.shared.items() if before.shared.get(name, ...) != value]
+        return f"parameter {', '.join(changed)} changed" if changed else "parameters changed"
+    return reason
