@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__  # for those who ask which one they have
 
 if TYPE_CHECKING:
     from .api import Item, Planned, Run, cancel, clean, logs, map, results, resume, status  # noqa: A004 - what it does

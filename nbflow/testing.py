@@ -11,7 +11,19 @@ from typing import ClassVar
 from .driver import work
 from .engine.kinds import KINDS, Kind, task
 from .engine.machine import Machine
-from .engine.protocol import Begin, Breath, Cancel, Command, Finish, Flow, Interrupt, SetTimer, Start, TaskEnded, TimerFired
+from .engine.protocol import (
+    Begin,
+    Breath,
+    Cancel,
+    Command,
+    Finish,
+    Flow,
+    Interrupt,
+    SetTimer,
+    Start,
+    TaskEnded,
+    TimerFired,
+)
 from .engine.recorded import Recorded
 from .events import Event, NodeFinished, NodeStarted
 from .model import Binding, Block, FanOut, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
@@ -56,7 +68,7 @@ class PausingStep(Step):
     kind: ClassVar[str] = "pausing"
 
 
-def _pause(step: PausingStep, names: Names) -> Flow:
+def _pause(step: PausingStep, names: Names) -> Flow:  # noqa: ARG001 - the shape of a kind
     yield from ()
     return Outcome("paused")
 

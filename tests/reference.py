@@ -125,6 +125,8 @@ class Place:
 
     step: Step
     path: list[tuple[str, int]]
+    tolerant: bool
+    """Whether its failure is tolerated."""
 
 
 @dataclass
@@ -152,7 +154,7 @@ def layout(flow: Workflow) -> Layout:
             one(step, name(step), [*path, (group, place)], names)
 
     def one(step: Step, node: str, path: list[tuple[str, int]], names: Any) -> None:
-        found.places[node] = Place(step, path)
+        found.places[node] = Place(step, path, step.continue_on_error)
         if not isinstance(step, FanOut):
             return
         found.fans[node] = step
@@ -168,7 +170,7 @@ def layout(flow: Workflow) -> Layout:
                 one(body, f"{node}:{body.id}:{index}", below, inner)
             else:
                 item_node = f"{node}:*:{index}"
-                found.places[item_node] = Place(step, below)
+                found.places[item_node] = Place(step, below, tolerant=False)
                 steps(step.body, item_node, below, inner, lambda s, at=index, up=node: f"{up}:{s.id}:{at}")
 
     steps(flow.block, "", [], {"inputs": dict(flow.inputs)}, lambda step: step.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -141,9 +141,7 @@ class Maker:
 
 
 def _with(step: Step, **changes: Any) -> Step:
-    """Give the step with other fields; ``dataclasses.replace`` would do, were it not for cached digests."""
-    from dataclasses import replace
-
+    """Give the step with other fields."""
     return replace(step, **changes)
 
 
@@ -241,11 +239,10 @@ class Watch:
         fan = self.flow.fans.get(group)
         if fan is not None:
             self.open.get(group, set()).discard(place)
-        tolerant = where.step.continue_on_error and ":*:" not in node.rpartition("/")[2][-8:]
         if fan is None:
-            halts = outcome.status != "completed" and not (outcome.status == "failed" and tolerant)
+            halts = outcome.status != "completed" and not (outcome.status == "failed" and where.tolerant)
         elif outcome.status == "failed":
-            counts = fan.max_failures is not None or not tolerant
+            counts = fan.max_failures is not None or not where.tolerant
             failed_at = self.failed.setdefault(group, [])
             failed_at += [place] if counts else []
             allowed = fan.max_failures or (1 if fan.on_error == "halt" else NEVER)

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "nbflow"
 
 FLOORS = {
     "errors": 0,
+    "version": 0,
     "types": 0,
     "values": 1,
     "model": 1,

@@ -374,6 +374,8 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
     """Work at a run to its end, and show it."""
     from ..reporters.screen import reporter
 
+    if (done := request.nothing_to_do()) is not None:
+        return done
     observers: Sequence[OnEvent] = [on_event] if callable(on_event) else list(on_event)
     shown = None if quiet else reporter(request.workers)
     session = Session(request, on_event=observers, reporter=shown)

@@ -70,6 +70,13 @@ class Request:
         """Give what would be done."""
         return plan(self.definition.workflow(), self.recorded)
 
+    def nothing_to_do(self) -> Run | None:
+        """Give the run, if it completed and all of it is recorded."""
+        if self.stored is None or self.plan().tasks:
+            return None
+        run = self.stored.run()
+        return run if run.status == "completed" else None
+
 
 def answers(records: Records, changed: Changed) -> Recorded:
     """Give what answers for a resume that was told what to do with changed code."""

@@ -9,9 +9,10 @@ from typing import NoReturn
 
 import click
 
-from .. import __version__
 from ..errors import NbflowError
+from ..version import __version__
 from . import look, manage, work
+from .screen import say
 
 __all__ = ["main"]
 
@@ -58,10 +59,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 def _refuse(message: str, remedy: str, code: int, words: Sequence[str]) -> NoReturn:
     """Say in one line what is wrong, below it what to do; with ``--json`` also as the one object on stdout."""
-    from ..reporters.escape import for_file
-
-    lines = [f"error: {message}", *(f"  {line}" for line in remedy.splitlines())]
-    sys.stderr.write("".join(f"{for_file(line, sys.stderr)}\n" for line in lines))
+    say([f"error: {message}", *(f"  {line}" for line in remedy.splitlines())], sys.stderr)
     if "--json" in words:
         sys.stdout.write(json.dumps({"error": {"message": message, "remedy": remedy}}) + "\n")
     sys.exit(code)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from . import options
+from .screen import say
 
 
 @click.command()
@@ -15,7 +14,6 @@ from . import options
 def cancel(target: str, state_dir: str | None) -> int:
     """End a run that another process works at; what is done is kept."""
     from .. import api
-    from .work import say
 
     api.cancel(target, state_dir=state_dir)
     say([f"asked to stop; nbflow status {target} shows when it has, nbflow resume {target} goes on"])
@@ -29,10 +27,9 @@ def cancel(target: str, state_dir: str | None) -> int:
 def clean(target: str, keep: int, state_dir: str | None) -> int:
     """Remove old runs of a notebook with all their files."""
     from .. import api
-    from .work import near, say
 
     gone = api.clean(target, keep=keep, state_dir=state_dir)
-    say([f"removed {near(folder)}" for folder in gone] or ["nothing to remove"])
+    say([f"removed run {folder.name}" for folder in gone] or ["nothing to remove"])
     return 0
 
 
@@ -46,8 +43,7 @@ def tag(notebook: str, cell: int, tag: str, remove: bool) -> int:
 
     CELL counts the code cells from 1.
     """
-    from ..loading.tagging import add_tag, remove_tag
-    from .work import say
+    from ..api.words import tag_words
 
-    say([(remove_tag if remove else add_tag)(Path(notebook), cell, tag)])
+    say([tag_words(notebook, cell, tag, remove=remove)])
     return 0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from . import options
+from .screen import columns, say
 
 if TYPE_CHECKING:
     from ..api.interrupts import Interrupts
@@ -30,7 +27,7 @@ CODES = {"completed": 0, "paused": 3}
 @click.option("--grid", multiple=True, metavar="NAME=A,B", help="Every combination is an item.")
 @click.option("--zip", "zipped", multiple=True, metavar="NAME=A,B", help="Lists taken side by side.")
 @options.working
-@click.option("--columns", metavar="A,B", help="The columns of FILE that are used.")
+@click.option("--columns", "used", metavar="A,B", help="The columns of FILE that are used.")
 @click.option("-k", "--kernel", metavar="KERNEL", help="The kernel; by default the notebook's own.")
 @click.option("--output", metavar="A,B", help="Names of the results; by default those of the cell tagged results.")
 @click.option("--output-dir", metavar="DIR", help="Copy finished notebooks there ...")
@@ -54,7 +51,7 @@ def map_(
     changed: str | None,
     dry_run: bool,
     detach: bool,
-    columns: str | None,
+    used: str | None,
     kernel: str | None,
     output: str | None,
     output_dir: str | None,
@@ -76,34 +73,36 @@ def map_(
       nbflow map forecast.ipynb --items cities.csv -p year=2026
       nbflow map train.ipynb --grid city=Oslo,Lima --grid depth=2,3 -j 4
     """
-    from .. import api
-    from ..api import requests
+    from ..api import requests, state_folder
     from ..api.interrupts import Interrupts
-    from ..durations import seconds
-    from ..loading.items import from_command_line
-    from ..source import read_notebook
+    from ..api.words import map_words
 
     with Interrupts(SIGNALS) as interrupts:
-        found = read_notebook(Path(notebook))
-        wanted = requests.MapOptions(
-            max_concurrency=jobs,
+        request = map_words(
+            notebook,
+            items=items,
+            grid=grid,
+            zip=zipped,
+            parameters=parameters,
+            columns=used,
+            jobs=jobs,
             kernel=kernel,
-            output=tuple(word.strip() for word in output.split(",")) if output else (),
-            output_dir=os.path.abspath(output_dir) if output_dir else None,  # noqa: PTH100 - symlinks stay as they are named
+            output=output,
+            output_dir=output_dir,
             name=name,
             cwd=cwd,
-            timeout=None if timeout is None else seconds(timeout, "--timeout"),
+            timeout=timeout,
             retry=retry,
             fail_fast=fail_fast,
             max_failures=max_failures,
             secret=secret,
             changed=changed or "ask",  # type: ignore[arg-type]  # click has checked the word
-            state_dir=api.state_folder(state_dir),
+            again=again,
+            state_dir=state_folder(state_dir),
         )
-        built = from_command_line(found, items=items, grid=grid, zip=zipped, parameters=parameters, columns=columns)
-        request = (requests.again_request if again else requests.map_request)(found, built, wanted)
         note = "" if again else requests.unfinished(request.home)
-        return _go(request, interrupts, notebook, note, dry_run, detach, quiet, as_json, state_dir)
+        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, note=note)
+        return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
 @click.command()
@@ -134,180 +133,89 @@ def resume(
 
     TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
     """
-    from .. import api
-    from ..api import requests
+    from ..api import state_folder
     from ..api.interrupts import Interrupts
-    from ..api.reading import locate
-    from ..loading.items import assignments
+    from ..api.words import resume_words
 
     with Interrupts(SIGNALS) as interrupts:
-        stored = locate(target, state_dir=api.state_folder(state_dir))
-        request = requests.resume_request(
-            stored,
-            parameters=assignments("-p", parameters),
-            text=True,
-            max_concurrency=jobs,
+        request = resume_words(
+            target,
+            parameters=parameters,
+            jobs=jobs,
             changed=changed or "ask",  # type: ignore[arg-type]  # click has checked the word
             from_=from_,
             only=only,
             force=force,
             take_over=take_over,
-            target=target,
             ask_first=not dry_run,
+            state_dir=state_folder(state_dir),
         )
-        return _go(request, interrupts, target, "", dry_run, detach, quiet, as_json, state_dir)
+        show = Show(target, state_dir, quiet=quiet, as_json=as_json)
+        return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
-def _go(
-    request: Request,
-    interrupts: Interrupts,
-    target: str,
-    note: str,
-    dry_run: bool,
-    detach: bool,
-    quiet: bool,
-    as_json: bool,
-    state_dir: str | None,
-) -> int:
-    from .. import api
-    from ..api import requests
-    from ..reporters.text import Planned, explain
+class Show:
+    """How a working is shown: as pictures, as one JSON object, or not at all."""
 
-    if dry_run:
-        rows = requests.explained(request)
-        if as_json:
+    def __init__(self, target: str, state_dir: str | None, *, quiet: bool, as_json: bool, note: str = "") -> None:
+        self._target = target
+        self._state_dir = state_dir
+        self._quiet = quiet
+        self._as_json = as_json
+        self._note = note
+
+    def go(self, request: Request, interrupts: Interrupts, *, dry_run: bool, detach: bool) -> int:
+        """Plan, detach or work, as it was asked for; gives the exit code."""
+        if dry_run:
+            return self._plan(request)
+        if detach:
+            return self._detach(request)
+        return self._work(request, interrupts)
+
+    def _plan(self, request: Request) -> int:
+        from ..api.requests import explained
+        from ..api.showing import plan_lines
+
+        rows = explained(request)
+        if self._as_json:
             items = [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]
             click.echo(json.dumps({"run_id": request.run_id, "items": items}))
         else:
-            _print(explain([Planned(r.index, r.label, r.runs, r.reason) for r in rows], columns()))
+            say(plan_lines(rows, columns()))
         return 0
-    if detach:
-        run = api.detached(request)
-        if as_json:
+
+    def _detach(self, request: Request) -> int:
+        from ..api.detaching import detach
+
+        run = detach(request)
+        target = self._target
+        self._tell(
+            run, [f"run {run.id} is at work on its own", f"  nbflow status {target}", f"  nbflow cancel {target}"]
+        )
+        return 0
+
+    def _work(self, request: Request, interrupts: Interrupts) -> int:
+        from ..api.session import Session
+        from ..api.showing import end_lines, shown
+
+        if (done := request.nothing_to_do()) is not None:
+            self._tell(done, [f"nothing to do: all {len(done)} items of run {done.id} are done"])
+            return 0
+        session = Session(request, reporter=None if self._quiet else shown(request, sys.stderr, self._note))
+        session.start()
+        session.wait(interrupts)
+        run = session.run
+        screen = sys.stderr if self._quiet else sys.stdout
+        lines = end_lines(run, self._target, self._state_dir, columns(screen))
+        self._tell(run, ["", *lines] if sys.stderr.isatty() else lines)
+        if self._quiet and run.status != "completed":
+            say(lines, sys.stderr)
+        if run.status == "interrupted" and interrupts.noted:
+            return 128 + interrupts.noted[0]
+        return CODES.get(run.status, 1)
+
+    def _tell(self, run: Run, lines: list[str]) -> None:
+        if self._as_json:
             click.echo(json.dumps(run.data()))
-        elif not quiet:
-            _print([f"run {run.id} is at work on its own", f"  nbflow status {target}", f"  nbflow cancel {target}"])
-        return 0
-    return _work(request, interrupts, target, note, quiet, as_json, state_dir)
-
-
-def _work(
-    request: Request, interrupts: Interrupts, target: str, note: str, quiet: bool, as_json: bool, state_dir: str | None
-) -> int:
-    from ..api.session import Session
-    from ..reporters.screen import reporter
-    from ..reporters.text import ending, head
-
-    planned = request.plan() if request.stored is not None else None
-    kept = len(planned.kept) if planned is not None else 0
-    if planned is not None and not planned.tasks and request.stored is not None:
-        run = request.stored.run()
-        if run.status == "completed":
-            return _nothing_to_do(run, quiet, as_json)
-    lines = head(
-        request.home.name,
-        len(request.definition.items),
-        request.workers,
-        request.definition.kernel,
-        request.run_id,
-        kept,
-        note,
-    )
-    shown = None if quiet else reporter(request.workers, sys.stderr, [*lines, ""])
-    session = Session(request, reporter=shown)
-    session.start()
-    session.wait(interrupts)
-    run = session.run
-    if as_json:
-        click.echo(json.dumps(run.data()))
-    told = ending(end_of(run, target, state_dir), columns(sys.stderr if quiet else sys.stdout))
-    if not quiet and not as_json:
-        _print(["", *told] if sys.stderr.isatty() else told)
-    elif quiet and run.status != "completed":
-        _print(told, sys.stderr)
-    return code_of(run, interrupts)
-
-
-def _nothing_to_do(run: Run, quiet: bool, as_json: bool) -> int:
-    if as_json:
-        click.echo(json.dumps(run.data()))
-    elif not quiet:
-        _print([f"nothing to do: all {len(run)} items of run {run.id} are done"])
-    return 0
-
-
-def code_of(run: Run, interrupts: Interrupts) -> int:
-    """Give the exit code for how a run ended."""
-    if run.status == "interrupted" and interrupts.noted:
-        return 128 + interrupts.noted[0]
-    return CODES.get(run.status, 1)
-
-
-def end_of(run: Run, target: str, state_dir: str | None = None) -> Any:
-    """Give what there is to say of a run, as the texts want it."""
-    from ..reporters.text import Ending, Failed
-
-    progress = run.progress
-    items = run.outcomes
-    rows, names = table_of(run, items)
-    failures = [
-        Failed.of(item.label, item.error, near(item.notebook) if item.notebook else None, item.index)
-        for item in items
-        if item.status == "failed"
-    ]
-    now = progress.finished or time.time()
-    return Ending(
-        status=run.status,
-        total=len(items),
-        counts=dict(progress.counts),
-        target=target,
-        reason=run.reason,
-        kept=progress.kept,
-        ran=bool(progress.ended - progress.kept or progress.active),
-        failures=failures,
-        rows=rows,
-        columns=names,
-        warnings=[warning.message for warning in run.warnings],
-        seconds=max(0.0, now - progress.started),
-        options=f"--state-dir {state_dir}" if state_dir else "",
-    )
-
-
-def table_of(run: Run, items: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Give the rows of the results table and its columns: what varies, results, status, seconds."""
-    varying = [name for name in run.varying if items and name in items[0].parameters]
-    rows: list[dict[str, Any]] = []
-    results: dict[str, None] = {}
-    for item in items:
-        output: dict[str, Any] = item.output if isinstance(item.output, dict) else {}
-        clash = {name: f"result.{name}" for name in output if name in varying or name in ("status", "seconds")}
-        named = {clash.get(name, name): value for name, value in output.items()}
-        results.update(dict.fromkeys(named))
-        parameters = {name: item.parameters[name] for name in varying}
-        first = {} if varying else {"index": item.index}
-        rows.append({**first, **parameters, **named, "status": item.status, "seconds": item.seconds})
-    return rows, [*(varying or ["index"]), *results, "status", "seconds"]
-
-
-def near(path: Path) -> str:
-    """Give a path as it is typed from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
-
-
-def columns(file: Any = None) -> int:
-    """Give the columns that may be used."""
-    return min(shutil.get_terminal_size((79, 24)).columns, 120) if (file or sys.stdout).isatty() else 100
-
-
-def _print(lines: list[str], file: Any = None) -> None:
-    from ..reporters.escape import for_file
-
-    out = file or sys.stdout
-    out.write("".join(f"{for_file(line, out)}\n" for line in lines))
-    out.flush()
-
-
-say = _print
+        elif not self._quiet:
+            say(lines)

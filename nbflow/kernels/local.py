@@ -30,7 +30,7 @@ QUIET = logging.getLogger("nbflow.kernels")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False  # what these libraries log lands in whatever cell runs; the outcome says it better
 
-LAST_LINES = 60
+LAST_LINES = 200
 START_SECONDS = 60.0
 FAREWELL_SECONDS = 1.5
 
@@ -292,8 +292,8 @@ class Kernel:
                 return
             text = self._decoder.decode(data)
             first, *others = text.split("\n")
-            self._words[-1] = (self._words[-1] + first)[-2000:]
-            self._words.extend(line[-2000:] for line in others)
+            self._words[-1] = (self._words[-1] + first)[-500:]
+            self._words.extend(line[-500:] for line in others)
             self._heard(text)
 
     async def _watch(self) -> int | None:

@@ -43,15 +43,12 @@ class Items:
 class _Words:
     """What the ways to give items are called, where they were given."""
 
-    items: str
-    grid: str
-    zip: str
     parameters: str
     columns: Callable[[Sequence[str]], str]
 
 
-_PYTHON = _Words("items", "grid", "zip", "parameters", lambda names: f"columns={list(names)!r}")
-_COMMAND = _Words("--items", "--grid", "--zip", "-p", lambda names: f"--columns {shlex.quote(','.join(names))}")
+_PYTHON = _Words("parameters", lambda names: f"columns={list(names)!r}")
+_COMMAND = _Words("-p", lambda names: f"--columns {shlex.quote(','.join(names))}")
 
 
 @dataclass(frozen=True, slots=True)

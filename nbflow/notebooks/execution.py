@@ -27,6 +27,8 @@ __all__ = ["Ending", "Execution", "Hooks"]
 GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None: 3.0}
 """Seconds between interrupt and kill."""
 
+CRASH = "Fatal Python error"
+
 How: TypeAlias = Literal["completed", "error", "dead-kernel", "timeout", "start", "cancelled"]
 
 
@@ -280,13 +282,13 @@ class Execution:
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        words = self.kernel.last_words
+        words = _last_words(self.kernel.last_words)
         if self._client is not None and self._client.ended_itself:
             why = "the cell ended it by exit() or quit()"
         else:
-            why = self._memory.hint(code) or _telling(words)
+            why = self._memory.hint(code) or (words[0] if words[0].startswith(CRASH) else words[-1])
         message = short(f"kernel died ({how}): {why}" if why else f"kernel died ({how})", 400)
-        return Ending("dead-kernel", message, "DeadKernelError", number, index, words or None)
+        return Ending("dead-kernel", message, "DeadKernelError", number, index, "\n".join(words) or None)
 
     # Stopping
 
@@ -367,11 +369,11 @@ def _runs(cell: Any) -> bool:
     )
 
 
-def _telling(words: str) -> str:
-    """Give the line that tells most of what a dying process wrote: Python's own of a crash, else the last."""
-    lines = [line.strip() for line in words.splitlines()]
-    fatal = [line for line in lines if line.startswith("Fatal Python error")]
-    return next(iter(fatal or lines[-1:]), "")
+def _last_words(text: str) -> list[str]:
+    """Give what tells most of what a dying process wrote: from Python's word for a crash on, else the end."""
+    lines = text.splitlines() or [""]
+    crash = next((i for i, line in enumerate(lines) if line.startswith(CRASH)), None)
+    return lines[-30:] if crash is None else lines[crash : crash + 30]
 
 
 def _seconds(seconds: float) -> str:

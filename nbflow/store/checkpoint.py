@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from .. import __version__
 from ..errors import StoreError
 from ..events import NodeFinished
 from ..model import node_text
 from ..outcome import Record
 from ..state import Progress, RunState
 from ..values import tagged
+from ..version import __version__
 from .files import write_atomically
 from .journal import NEWER, Records, read_outcome
 from .names import is_run_id

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from .. import __version__
 from ..errors import LockedError, StoreError
+from ..version import __version__
 from .files import write_atomically
 
 STALE = 60.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from .. import __version__
+from ..version import __version__
 from .lock import user
 
 _CAPS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "PYTHONHASHSEED")

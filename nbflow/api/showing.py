@@ -1,0 +1,199 @@
+"""Showing runs: what the command line prints of them, as lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..errors import NbflowError, ParameterError, StoreError
+from ..reporters.audience import Reporter
+from ..reporters.ending import Ending, Failed, ending
+from ..reporters.escape import for_file
+from ..reporters.screen import reporter
+from ..reporters.table import table
+from ..reporters.text import Planned as PlannedLine
+from ..reporters.text import RunLine, Standing, explain, head, status_list, status_one
+from ..store.files import write_atomically
+from ..store.home import all_runs, size
+from ..store.lock import read_owner
+from ..values import File, Value, dumps, tagged
+from .reading import Stored, locate
+from .requests import Planned
+from .run import Item, Run
+from .session import Request
+
+LAST_COLUMNS = ("status", "seconds", "attempts", "error", "notebook")
+
+
+def write_lines(lines: list[str], file: TextIO) -> None:
+    """Write lines to a person; what a file's encoding does not have is replaced."""
+    file.write("".join(f"{for_file(line, file)}\n" for line in lines))
+    file.flush()
+
+
+def shown(request: Request, file: TextIO, note: str = "") -> Reporter:
+    """Give what shows a run at work: its head, then its progress.
+
+    Parameters
+    ----------
+    request : Request
+        What is about to begin.
+    file : TextIO
+        Terminal or log.
+    note : str
+        The id of an unfinished run of the same notebook.
+    """
+    definition = request.definition
+    kept = len(request.plan().kept) if request.stored is not None else 0
+    count, workers = len(definition.items), request.workers
+    lines = head(request.home.name, count, workers, definition.kernel, request.run_id, kept, note)
+    return reporter(workers, file, [*lines, ""])
+
+
+def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
+    """Give what there is to say of a run that ended."""
+    return ending(_ending(run, target, state_dir), columns)
+
+
+def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
+    progress = run.progress
+    items = run.outcomes
+    rows, names = _table(run, items)
+    failed = [item for item in items if item.status == "failed"]
+    return Ending(
+        status=run.status,
+        total=len(items),
+        counts=dict(progress.counts),
+        target=target,
+        reason=run.reason,
+        kept=progress.kept,
+        ran=bool(progress.ended - progress.kept or progress.active),
+        failures=[Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in failed],
+        rows=rows,
+        columns=names,
+        warnings=[warning.message for warning in run.warnings],
+        seconds=max(0.0, (progress.finished or time.time()) - progress.started),
+        options=f"--state-dir {state_dir}" if state_dir else "",
+    )
+
+
+def status_lines(stored: Stored, run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
+    """Give how one run stands now."""
+    owner = read_owner(stored.folder) if stored.at_work else None
+    standing = Standing(
+        run_id=run.id,
+        name=stored.home.name,
+        started=run.progress.started,
+        now=time.time(),
+        end=_ending(run, target, state_dir),
+        owner=f"{owner.user} on {owner.host}, process {owner.pid}" if owner is not None else "",
+        folder=_near(stored.folder) or "",
+        active=list(run.progress.active.values()),
+    )
+    return status_one(standing, columns)
+
+
+def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
+    """Give all runs below some folders, and a line for each that cannot be read."""
+    lines: list[RunLine] = []
+    broken: list[str] = []
+    for folder in (run for top in tops for run in all_runs(top)):
+        try:
+            run = locate(folder).run()
+            progress = run.progress
+            done, failed = progress.counts["completed"], progress.counts["failed"]
+            began, name = progress.started, folder.parent.name
+            lines.append(RunLine(run.id, name, run.status, done, len(run), failed, began, size(folder)))
+        except NbflowError as problem:
+            broken.append(problem.message)
+    return lines, broken
+
+
+def list_lines(lines: list[RunLine], broken: list[str], columns: int) -> list[str]:
+    """Give the list of runs."""
+    return [*status_list(lines, columns), *(f"  cannot be read: {text}" for text in broken)]
+
+
+def list_data(lines: list[RunLine], broken: list[str]) -> dict[str, Any]:
+    """Give the list of runs as ``--json`` prints it."""
+    names = ("run_id", "name", "status", "done", "total", "failed", "started", "size")
+    return {"runs": [{name: getattr(line, name) for name in names} for line in lines], "unreadable": broken}
+
+
+def plan_lines(rows: list[Planned], columns: int) -> list[str]:
+    """Give each item with what would happen to it, and why."""
+    return explain([PlannedLine(row.index, row.label, row.runs, row.reason) for row in rows], columns)
+
+
+def table_lines(run: Run, columns: int) -> list[str]:
+    """Give the results table of a run."""
+    rows, names = _table(run, run.outcomes)
+    return table(rows, names, columns, len(rows))
+
+
+def _table(run: Run, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
+    """Give the rows of the results table and its columns: what varies, results, status, seconds."""
+    varying = [name for name in run.varying if items and name in items[0].parameters] or ["index"]
+    rows: list[dict[str, Value]] = []
+    results: dict[str, None] = {}
+    for item in items:
+        output: dict[str, Value] = item.output if isinstance(item.output, dict) else {}
+        taken = {*varying, "status", "seconds"}
+        named = {f"result.{name}" if name in taken else name: value for name, value in output.items()}
+        results.update(dict.fromkeys(named))
+        known: dict[str, Value] = {"index": item.index, **item.parameters}
+        rows.append(
+            {**{name: known[name] for name in varying}, **named, "status": item.status, "seconds": item.seconds}
+        )
+    return rows, [*varying, *results, "status", "seconds"]
+
+
+def write_table(run: Run, file: Path) -> None:
+    """Write the table of a run, one row per item; the file's ending says how.
+
+    Raises
+    ------
+    ParameterError
+        For an ending that is not known.
+    StoreError
+        If the file cannot be written.
+    """
+    if file.suffix not in (".csv", ".tsv", ".json", ".parquet"):
+        raise ParameterError(f"-o {file}: unknown ending {file.suffix!r}", "Write to .csv, .tsv, .json or .parquet.")
+    if not file.parent.is_dir():
+        raise StoreError(f"-o {file}: there is no folder {file.parent}", f"Make it: mkdir -p {file.parent}")
+    try:
+        if file.suffix == ".json":
+            write_atomically(file, (json.dumps([tagged(row) for row in run.rows()], indent=1) + "\n").encode("ascii"))
+        elif file.suffix == ".parquet":
+            run.to_frame().to_parquet(file)
+        else:
+            write_atomically(file, _separated(run.rows(), "," if file.suffix == ".csv" else "\t"))
+    except OSError as problem:
+        raise StoreError(f"-o {file}: {problem.strerror or problem}") from problem
+
+
+def _separated(rows: list[dict[str, Value]], delimiter: str) -> bytes:
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in LAST_COLUMNS]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow([*names, *LAST_COLUMNS])
+    writer.writerows([_cell(row.get(name)) for name in (*names, *LAST_COLUMNS)] for row in rows)
+    return text.getvalue().encode("utf-8")
+
+
+def _cell(value: Value) -> object:
+    if isinstance(value, File):
+        return value.path
+    return dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _near(path: Path | None) -> str | None:
+    """Give a path as it is typed from here."""
+    if path is None:
+        return None
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,108 @@
+"""Words: the texts of the command line, turned into requests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..durations import seconds
+from ..loading.items import assignments, from_command_line
+from ..loading.tagging import add_tag, remove_tag
+from ..source import read_notebook
+from ..types import Changed
+from .reading import locate
+from .requests import MapOptions, again_request, map_request, resume_request
+from .session import Request
+
+__all__ = ["map_words", "resume_words", "tag_words"]
+
+
+def map_words(
+    notebook: str,
+    *,
+    items: str | None,
+    grid: Sequence[str],
+    zip: Sequence[str],  # noqa: A002 - the option's name
+    parameters: Sequence[str],
+    columns: str | None,
+    jobs: int | None,
+    kernel: str | None,
+    output: str | None,
+    output_dir: str | None,
+    name: str | None,
+    cwd: str,
+    timeout: str | None,
+    retry: int,
+    fail_fast: bool,
+    max_failures: int | None,
+    secret: Sequence[str],
+    changed: Changed,
+    again: bool,
+    state_dir: Path | None,
+) -> Request:
+    """Check what ``nbflow map`` was given; nothing is written.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin.
+    """
+    found = read_notebook(Path(notebook))
+    options = MapOptions(
+        max_concurrency=jobs,
+        kernel=kernel,
+        output=tuple(word.strip() for word in output.split(",")) if output else (),
+        output_dir=os.path.abspath(output_dir) if output_dir else None,  # noqa: PTH100 - symlinks stay as they are named
+        name=name,
+        cwd=cwd if cwd in ("notebook", "item") else os.path.abspath(cwd),  # noqa: PTH100 - as above
+        timeout=None if timeout is None else seconds(timeout, "--timeout"),
+        retry=retry,
+        fail_fast=fail_fast,
+        max_failures=max_failures,
+        secret=tuple(secret),
+        changed=changed,
+        state_dir=state_dir,
+    )
+    built = from_command_line(found, items=items, grid=grid, zip=zip, parameters=parameters, columns=columns)
+    return (again_request if again else map_request)(found, built, options)
+
+
+def resume_words(
+    target: str,
+    *,
+    parameters: Sequence[str],
+    jobs: int | None,
+    changed: Changed,
+    from_: str | None,
+    only: str | None,
+    force: bool,
+    take_over: bool,
+    ask_first: bool,
+    state_dir: Path | None,
+) -> Request:
+    """Check what ``nbflow resume`` was given; nothing is written.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin.
+    """
+    return resume_request(
+        locate(target, state_dir=state_dir),
+        parameters=assignments("-p", parameters),
+        text=True,
+        max_concurrency=jobs,
+        changed=changed,
+        from_=from_,
+        only=only,
+        force=force,
+        take_over=take_over,
+        target=target,
+        ask_first=ask_first,
+    )
+
+
+def tag_words(notebook: str, cell: int, tag: str, *, remove: bool) -> str:
+    """Give a cell a tag, or take one away; gives the line that says so."""
+    return (remove_tag if remove else add_tag)(Path(notebook), cell, tag)

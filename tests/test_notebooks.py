@@ -1,0 +1,73 @@
+"""The notebooks that people see first: they run, and give what is stored in them (nbval)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+TOP = Path(__file__).parent.parent
+NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> Path:
+    """Give a copy of notebooks/, so that no test leaves anything in the checkout."""
+    return Path(
+        shutil.copytree(
+            TOP / "notebooks",
+            tmp_path / "notebooks",
+            ignore=shutil.ignore_patterns("nbflow-runs", "*.nbflow.json", ".ipynb_checkpoints"),
+        )
+    )
+
+
+def nbval(path: Path) -> subprocess.CompletedProcess[str]:
+    """Run one notebook's cells in order and compare the outputs of those that ask for it."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "-p", "no:cacheprovider", "-q", path.name],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": str(TOP), "PYTHONWARNINGS": "ignore"},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_a_notebook_gives_what_is_stored_in_it(notebooks, name):
+    """Each cell runs, and each cell marked NBVAL_CHECK_OUTPUT gives its stored output."""
+    done = nbval(notebooks / name)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wrong_number_would_be_seen(notebooks):
+    """With another error stored, the check fails."""
+    path = notebooks / "progression.ipynb"
+    text = path.read_text("utf-8")
+    assert text.count("typical error 54.6 points") == 1
+    path.write_text(text.replace("typical error 54.6 points", "typical error 44.6 points"), "utf-8")
+    done = nbval(path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed" in done.stdout
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_is_stored_clean(path):
+    """Valid, with ids and outputs, without errors, warnings, or paths of the machine that ran it."""
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert {"kernelspec", "language_info"} == set(notebook.metadata)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert list(range(1, len(code) + 1)) == [cell.execution_count for cell in code]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert "error" not in {output.output_type for output in outputs}
+    assert "stderr" not in {output.get("name") for output in outputs}
+    text = path.read_text("utf-8")
+    assert [] == [word for word in ("/home/", "/tmp/", "/work/", "/root/") if word in text]
