@@ -129,6 +129,7 @@ def test_a_file_of_the_user_is_not_run_to_list_packages(tmp_path, monkeypatch):
     """A json.py in the working directory is not the library's."""
     (tmp_path / "json.py").write_text("open('ran', 'w').close()")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a relative one is the user's own wish
     assert packages(sys.executable)
     assert not (tmp_path / "ran").exists()
 

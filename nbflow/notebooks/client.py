@@ -23,6 +23,10 @@ SILENCE = 4.0
 """Seconds without a message after which the end of a cell's output counts as lost."""
 
 
+PIECE = 1_000_000
+"""Characters that are looked at in one go."""
+
+
 class CellFailedError(Exception):
     """A cell raised, and was not allowed to; carries the kernel's reply."""
 
@@ -99,7 +103,9 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         """Take one message of the kernel."""
         self._messages += 1
         if msg["msg_type"] == "stream":
-            self._heard(msg["content"]["name"], msg["content"]["text"])
+            name, text = msg["content"]["name"], msg["content"]["text"]
+            for start in range(0, len(text), PIECE):  # a cell that only prints sends tens of megabytes at a time
+                self._heard(name, text[start : start + PIECE])
         return super().process_message(msg, cell, cell_index)
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:  # noqa: ARG002 - nbclient's signature

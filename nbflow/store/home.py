@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -193,7 +194,8 @@ def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, s
             )
         return path, path.name
     file = path.with_name(path.name.removesuffix(ENDING)) if path.name else path
-    if not path.is_dir() and (_is_file(path) or _is_file(Path(f"{file}{ENDING}")) or Home.of(file, state_dir).runs()):
+    folder = _stands(path, stat.S_ISDIR)
+    if not folder and (_stands(path) or _stands(Path(f"{file}{ENDING}")) or _has_runs(Home.of(file, state_dir))):
         return file, None
     below = list(all_runs(cwd)) + (list(all_runs(state_dir)) if state_dir is not None else [])
     found = sorted({run for run in below if target and run.name.startswith(target)})
@@ -203,7 +205,7 @@ def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, s
         names = "\n".join(f"{run.name}  {run.parent.name}" for run in found[:8])
         raise TargetError(f"{target!r} is the beginning of {len(found)} run ids", f"Name more of it:\n{names}")
     runs = "nbflow status lists the runs below this folder." if below else "There are no runs below this folder."
-    if path.is_dir():
+    if folder:
         raise TargetError(f"{target}: is a folder, but no run folder", runs)
     near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.ipynb")])
     raise TargetError(f"{target:.200}: no such notebook, run folder or run id.{near}", runs)
@@ -229,11 +231,16 @@ def _folders(top: Path) -> list[Path]:
     return [top / name for name in sorted(names) if name not in ("node_modules", "__pycache__")]
 
 
-def _is_file(path: Path) -> bool:
+def _stands(path: Path, kind: Callable[[int], bool] = stat.S_ISREG) -> bool:
+    """Whether a file of this kind is there; no text that a person gives is too long or too odd to be asked for."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long for a file name, or not to be looked at
+        return kind(path.stat().st_mode)
+    except (OSError, ValueError):
         return False
+
+
+def _has_runs(home: Home) -> bool:
+    return _stands(home.runs_folder, stat.S_ISDIR) and bool(home.runs())
 
 
 def _symlinked(run: Path) -> bool:
