@@ -250,9 +250,11 @@ def test_a_file_that_is_replaced_all_the_time_is_whole_whenever_its_writer_is_ki
     write_atomically(path, b"[0]")
     for _ in range(3):
         with subprocess.Popen([sys.executable, "-c", REPLACED, path], stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            seen = set()
-            while len(seen) < 4:
-                seen.add(json.loads(path.read_bytes())[0])
-            process.kill()
+            try:
+                process.stdout.readline()
+                seen = set()
+                while len(seen) < 4:
+                    seen.add(json.loads(path.read_bytes())[0])
+            finally:
+                process.kill()
         assert 1 == len(set(json.loads(path.read_bytes())))

@@ -41,8 +41,8 @@ async def once(kernels: LocalKernels, name: str = "python3", heard=lambda text: 
         seen = {
             "transport": endpoint.transport,
             "ip": endpoint.ip,
-            "file": stat.S_IMODE(os.stat(endpoint.connection_file).st_mode),
-            "folder": stat.S_IMODE(os.stat(Path(endpoint.connection_file).parent).st_mode),
+            "file": stat.S_IMODE(Path(endpoint.connection_file).stat().st_mode),
+            "folder": stat.S_IMODE(Path(endpoint.connection_file).parent.stat().st_mode),
         }
         reply = await kernel.client.execute(
             "", silent=True, user_expressions={"a": "__import__('os').getpid()"}, reply=True
@@ -118,7 +118,7 @@ def test_a_kernel_that_lives_and_says_nothing_is_told_from_a_dead_one(install):
     """After the time that it has for its start; its process is gone afterwards."""
     install("silent", "import time; time.sleep(60)")
     kernels = LocalKernels(start_seconds=0.3)
-    with pytest.raises(NbflowError, match="alive but was silent for 0.3 s"):
+    with pytest.raises(NbflowError, match=r"alive but was silent for 0\.3 s"):
         asyncio.run(once(kernels, "silent"))
 
 
@@ -130,7 +130,7 @@ def test_a_command_that_does_not_exist_is_a_start_that_failed(tmp_path, monkeypa
         json.dumps({"argv": ["/nowhere/python"], "display_name": "x", "language": "python"})
     )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    with pytest.raises(NbflowError, match="kernel 'gone' cannot be started: .*No such file"):
+    with pytest.raises(NbflowError, match=r"kernel 'gone' cannot be started: .*No such file"):
         asyncio.run(once(LocalKernels(), "gone"))
 
 
@@ -150,7 +150,8 @@ def test_a_failed_start_gives_its_place_to_the_next(install):
 
 def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path):
     """Each start that gets its turn marks it; the second waits until the first is ready or gone."""
-    mark = f"import os, sys, time; os.mkdir({str(tmp_path / 'turn')!r}); time.sleep(0.2); os.rmdir({str(tmp_path / 'turn')!r}); sys.exit(5)"
+    turn = str(tmp_path / "turn")
+    mark = f"import os, sys, time; os.mkdir({turn!r}); time.sleep(0.2); os.rmdir({turn!r}); sys.exit(5)"
     install("marker", mark)
     kernels, messages = LocalKernels(at_once=1), []
 

@@ -102,7 +102,8 @@ def test_values_frames_arrays_and_files_come_out_as_they_were(run, tmp_path):
     """The kernel knows nothing of nbflow; large values are files, by relative paths with size and digest."""
     outcome = run(
         "import pandas as pd, numpy as np, datetime as dt\nfrom pathlib import Path\nimport matplotlib",
-        "nan = float('nan')\nbig = 2**70\nday = dt.date(2026, 11, 23)\npair = (1, np.float32(0.5))\nzero_d = np.array(3)\n"
+        "nan = float('nan')\nbig = 2**70\nday = dt.date(2026, 11, 23)\npair = (1, np.float32(0.5))\n"
+        "zero_d = np.array(3)\n"
         "frame = pd.DataFrame({'a': [1, 2], 'b': pd.Categorical(['x', 'y'])}, index=pd.Index([5, 7], name='k'))\n"
         "series = pd.Series([1.5, None])\narray = np.arange(6, dtype='i2').reshape(2, 3)\nlong = 'x' * 40_000\n"
         "Path('model.bin').write_bytes(b'abc')\nmodel = Path('model.bin')",
@@ -186,7 +187,8 @@ def test_kernels_of_other_languages_give_a_warning(run, tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     script = (
         "import ipykernel.ipkernel as k\nfrom ipykernel.kernelapp import IPKernelApp\n"
-        "k.IPythonKernel.language_info = {'name': 'Klingon', 'version': '1', 'mimetype': 'text/x', 'file_extension': '.k'}\n"
+        "info = {'name': 'Klingon', 'version': '1', 'mimetype': 'text/x', 'file_extension': '.k'}\n"
+        "k.IPythonKernel.language_info = info\n"
         "IPKernelApp.launch_instance()"
     )
     spec = {

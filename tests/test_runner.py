@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,13 +22,13 @@ import pytest
 
 from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
+from nbflow.masking import Masker
 from nbflow.model import NotebookStep
 from nbflow.notebooks.log import TaskLog
 from nbflow.notebooks.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
 from nbflow.notebooks.runner import NotebookRunner
 from nbflow.notebooks.text import Fold, folded, plain, short
-from nbflow.masking import Masker
 from nbflow.outcome import Outcome
 from nbflow.source import read_notebook
 from nbflow.task import Context, Places, Task
@@ -252,8 +253,10 @@ def test_files_written_beside_the_notebook_are_told_and_hidden_ones_are_not(tmp_
     source = write(
         tmp_path / "n.ipynb",
         "import os, sqlite3\nopen('read.csv').read()\nopen('a.txt', 'w').close()\nos.mkdir('sub')\n"
-        "os.chdir('sub')\nopen('b.txt', 'a').close()\nos.chdir('..')\nopen('t', 'w').close()\nos.replace('t', 'c.txt')\n"
-        "sqlite3.connect('d.db').execute('create table x (y)')\nopen('.hidden', 'w').close()\nopen('gone', 'w').close()\n"
+        "os.chdir('sub')\nopen('b.txt', 'a').close()\nos.chdir('..')\nopen('t', 'w').close()\n"
+        "os.replace('t', 'c.txt')\n"
+        "sqlite3.connect('d.db').execute('create table x (y)')\nopen('.hidden', 'w').close()\n"
+        "open('gone', 'w').close()\n"
         "os.remove('gone')",
         "1/0",
     )
@@ -317,7 +320,7 @@ def test_a_dead_kernel_is_known_at_once_and_no_cell_behind_it_is_completed(tmp_p
     died: list[float] = []
     heard = "while not os.path.exists('heard'): pass\nopen('died', 'w').close()"
     path = write(tmp_path / "n.ipynb", "import os", f"print('last words', flush=True)\n{heard}\n{source}", "b = 2")
-    ran = run(path, kernels, tell=lambda event: isinstance(event, Printed) and (tmp_path / "heard").touch())
+    ran = run(path, kernels, tell=lambda e: isinstance(e, Printed) and (tmp_path / "heard").touch())
     ended = time.time()
     died.append((tmp_path / "died").stat().st_mtime)
     assert ("dead-kernel", 2) == (ran.outcome.error.kind, ran.outcome.error.cell)
@@ -392,7 +395,15 @@ def test_an_error_shown_by_the_notebooks_own_traceback_still_fails_it(tmp_path, 
 # Stopping
 
 SLEEP = "import time\nprint('here', flush=True)\ntime.sleep(60)"
-DEAF = "import time\nprint('here', flush=True)\nwhile True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass"
+DEAF = """
+import time
+print('here', flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+"""
 
 
 def test_a_cancelled_notebook_is_interrupted_and_keeps_its_partial_output(tmp_path, kernels):
@@ -511,10 +522,12 @@ from pathlib import Path
 from nbflow.kernels import LocalKernels
 import test_runner
 kernels = LocalKernels()
-test_runner.run(test_runner.write(Path({str(tmp_path / "small.ipynb")!r}), "1"), kernels, run_folder=Path({str(tmp_path / "s")!r}))
+small = test_runner.write(Path({str(tmp_path / "small.ipynb")!r}), "1")
+test_runner.run(small, kernels, run_folder=Path({str(tmp_path / "s")!r}))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 ran = test_runner.run(Path({str(source)!r}), kernels)
-print(ran.outcome.status, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, ran.places.log.stat().st_size)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(ran.outcome.status, grown // 1024, ran.places.log.stat().st_size)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
     status, megabytes, size = done.stdout.split()
@@ -528,7 +541,8 @@ def test_secrets_are_masked_wherever_text_is_written(tmp_path, kernels, monkeypa
     monkeypatch.setenv("TOKEN", 'hush "tok"-4711')
     source = write(
         tmp_path / "n.ipynb",
-        "import os, sys\nt = os.environ['TOKEN']\nassert len(t) == 15\nprint('one', t)\nprint('two', t[:7], end='', flush=True)\n"
+        "import os, sys\nt = os.environ['TOKEN']\nassert len(t) == 15\nprint('one', t)\n"
+        "print('two', t[:7], end='', flush=True)\n"
         "import time; time.sleep(0.3); print(t[7:])\nt",
         code("shown = 'it is ' + t\nlengths = [len(t)]", "results"),
     )
@@ -556,22 +570,31 @@ def test_the_kernels_own_stderr_reaches_the_log_and_not_the_terminal(tmp_path, k
 # Leaving nothing behind
 
 
-def leftovers() -> tuple[int, int, list[str], int]:
+def leftovers(temporary: Path) -> tuple[int, int, list[str], int]:
     gc.collect()
-    names = [p.name for p in Path("/tmp").glob("nbf-*")]
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), names, len(children())
+    process = psutil.Process()
+    return process.num_fds(), process.num_threads(), [p.name for p in temporary.iterdir()], len(children())
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """A temporary folder of our own, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(60, marks=pytest.mark.long)])
-def test_notebooks_leave_no_thread_descriptor_kernel_or_file_behind(tmp_path, kernels, count):
+def test_notebooks_leave_no_thread_descriptor_kernel_or_file_behind(tmp_path, kernels, temporary, count):
     """Those that completed, and those that failed and died."""
     cells = ["1", "1/0", "import os; os._exit(1)"]
     paths = [write(tmp_path / f"n{i}.ipynb", cells[i % 3]) for i in range(count)]
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda i: run(paths[i], kernels, run_folder=tmp_path / f"w{i}"), range(3)))
-        before = leftovers()
+        before = leftovers(temporary)
         list(pool.map(lambda i: run(paths[i], kernels, run_folder=tmp_path / f"r{i}"), range(count)))
-        assert before == leftovers()
+        assert before == leftovers(temporary)
+        assert [] == before[2]
 
 
 def _victim(tmp_path: Path, cells: list[str]) -> subprocess.Popen[str]:
@@ -665,7 +688,8 @@ def test_streams_over_the_limit_keep_order_and_both_ends():
 
 def test_a_cleared_output_starts_again(tmp_path, kernels):
     """``clear_output`` in a loop of prints leaves the last one only."""
-    source = "from IPython.display import clear_output\nfor i in range(5):\n    clear_output(wait=True)\n    print('turn', i, flush=True)"
+    loop = "for i in range(5):\n    clear_output(wait=True)\n    print('turn', i, flush=True)"
+    source = f"from IPython.display import clear_output\n{loop}"
     assert ["turn 4\n"] == [o.text for o in run(write(tmp_path / "n.ipynb", source), kernels).notebook.cells[0].outputs]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import inspect
 import os
 import shutil
@@ -16,12 +15,11 @@ from ..errors import ParameterError, StoreError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..source import read_notebook
 from ..store import commands
-from ..store.names import file_stem
 from ..types import Changed
 from .interrupts import Interrupts
 from .reading import Stored, locate
 from .requests import MapOptions, Planned, again_request, explained, map_request, resume_request
-from .run import Item, Run
+from .run import Item, Run, log_text
 from .session import OnEvent, Request, Session
 
 __all__ = [
@@ -296,21 +294,6 @@ def logs(
     run = status(target, state_dir=state_dir)
     chosen = run.outcomes if item is None else [run[item]]
     return "".join(log_text(run, one) for one in chosen)
-
-
-def log_text(run: Run, item: Item) -> str:
-    """Give what an item printed; of one at work what it printed so far."""
-    file = log_file(run, item)
-    return file.read_text(encoding="utf-8", errors="replace") if file is not None else ""
-
-
-def log_file(run: Run, item: Item) -> Path | None:
-    """Give the log of an item; of one at work, or one that was cut off, the newest that it has."""
-    if item.log is not None and item.log.exists():
-        return item.log
-    stem = glob.escape(file_stem(item.index, item.label))
-    found = sorted((run.folder / "logs").glob(f"{stem}*.log"), key=lambda file: file.stat().st_mtime)
-    return found[-1] if found else None
 
 
 def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> None:

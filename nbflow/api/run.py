@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from ..errors import NbflowError, RunFailedError, TargetError
 from ..events import NodeFinished, Warned
 from ..outcome import Failure
 from ..state import Progress
+from ..store.names import file_stem
 from ..types import RunStatus, Status
 from ..values import File, Value, tagged
 from .definition import MapDefinition, find_item
@@ -290,3 +292,18 @@ def _where(item: Item) -> str:
     if item.error is None:
         return item.status
     return f"cell {item.error.cell}  {item.error.message}" if item.error.cell else item.error.message
+
+
+def log_text(run: Run, item: Item) -> str:
+    """Give what an item printed; of one at work what it printed so far."""
+    file = log_file(run, item)
+    return file.read_text(encoding="utf-8", errors="replace") if file is not None else ""
+
+
+def log_file(run: Run, item: Item) -> Path | None:
+    """Give the log of an item; of one at work, or one that was cut off, the newest that it has."""
+    if item.log is not None and item.log.exists():
+        return item.log
+    stem = glob.escape(file_stem(item.index, item.label))
+    found = sorted((run.folder / "logs").glob(f"{stem}*.log"), key=lambda file: file.stat().st_mtime)
+    return found[-1] if found else None

@@ -148,7 +148,7 @@ class Session:
             raise StoreError(
                 f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
             )
-        seeded = request.stored is not None and journaled is None
+        seeded = request.stored is not None and request.stored.checkpoint is not None and journaled is None
         journal = Journal(path, journaled.good if journaled is not None else 0)
         found = surroundings(request.home.folder, definition.kernel)
         self._write_sources(folder, found)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,15 +19,19 @@ from ..reporters.screen import reporter
 from ..reporters.table import table
 from ..reporters.text import Planned as PlannedLine
 from ..reporters.text import RunLine, Standing, explain, head, status_list, status_one
+from ..state import Active
 from ..store.files import write_atomically
 from ..store.home import all_runs, size
 from ..store.lock import read_owner
 from ..values import File, Value, dumps, tagged
 from .reading import Stored, locate
 from .requests import Planned
-from .run import Item, Run
+from .run import Item, Run, log_file
 from .session import Request
 
+TAIL = 100_000
+"""Bytes at the end of a log in which the cell at work is looked for."""
+_CELL = re.compile(r"^--- cell (\d+)(.*)$", re.MULTILINE)
 LAST_COLUMNS = ("status", "seconds", "attempts", "error", "notebook")
 
 
@@ -92,9 +98,22 @@ def status_lines(stored: Stored, run: Run, target: str, state_dir: str | None, c
         end=_ending(run, target, state_dir),
         owner=f"{owner.user} on {owner.host}, process {owner.pid}" if owner is not None else "",
         folder=_near(stored.folder) or "",
-        active=list(run.progress.active.values()),
+        active=[_looked_up(run, stored, task) for task in run.progress.active.values()],
     )
     return status_one(standing, columns)
+
+
+def _looked_up(run: Run, stored: Stored, task: Active) -> Active:
+    """Give a task at work with the cell that its log tells of: cells are not journaled."""
+    if task.index is None or (file := log_file(run, run[task.index])) is None:
+        return task
+    with file.open("rb") as log:
+        log.seek(max(0, file.stat().st_size - TAIL))
+        begun = _CELL.findall(log.read().decode("utf-8", "replace"))
+    if not begun:
+        return task
+    cells = len(stored.definition.cells)
+    return replace(task, cell=int(begun[-1][0]), cells=cells, heading=begun[-1][1].strip())
 
 
 def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:

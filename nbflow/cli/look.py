@@ -83,6 +83,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     ITEM is its index from 0, or what it is called, such as city=Cairo.
     """
     from .. import api
+    from ..api.run import log_text
 
     if follow:
         return _follow(target, item, state_dir)
@@ -90,7 +91,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     for one in run.outcomes if item is None else [run[item]]:
         if item is None:
             say([f"==> {one.index}  {one.label}  {one.status} <=="])
-        click.echo(api.log_text(run, one), nl=False)
+        click.echo(log_text(run, one), nl=False)
     return 0
 
 
@@ -98,6 +99,7 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
     """Print what comes until nobody works at it any more."""
     from .. import api
     from ..api.reading import locate
+    from ..api.run import log_file
 
     seen: dict[Path, int] = {}
     last: Path | None = None
@@ -107,7 +109,7 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
         run = stored.run()
         chosen = run.outcomes if item is None else [run[item]]
         for one in chosen:
-            file = api.log_file(run, one)
+            file = log_file(run, one)
             if file is not None and _print_new(file, one, seen, named=item is None and file != last):
                 last = file
         if not at_work or (item is not None and chosen[0].status not in ("running", "pending")):

@@ -328,8 +328,8 @@ class Machine:
     def _end_resting(self) -> None:
         """End what rests between two attempts behind a halt."""
         for node in [node for node in self._resting.values() if node.dead]:
-            del self._resting[node.id]
-            self._ended(node, CANCELLED)
+            if self._resting.pop(node.id, None) is not None:  # else the end of another has ended it
+                self._ended(node, CANCELLED)
 
     def _ended(self, node: Node, outcome: Outcome, *, kept: bool = False) -> None:
         del self._live[node.id]
