@@ -19,17 +19,12 @@ from pathlib import Path
 
 import psutil
 from measure import finish, in_turn, median_ratio, seconds, table
-from workflows import run_calls
+from workflows import nothing, run_calls
 
 WORKERS = 4
 SIZES = (1_000, 10_000, 100_000)
 MICROSECONDS, GROWTH, JOURNAL, MEMORY = 150, 1.2, 400, 1024
 """Bounds: µs per item at 10k; that at 100k over it; journal bytes per item; bytes of memory per item."""
-
-
-def nothing(item: object) -> int:  # noqa: ARG001 - it does nothing
-    """Do nothing, and give a small result."""
-    return 0
 
 
 def peak() -> int:
@@ -44,7 +39,7 @@ def nbflow(size: int) -> dict[str, float]:
     before = psutil.Process().memory_info().rss
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        spent = seconds(lambda: run_calls(nothing, items, workers=WORKERS, folder=folder))
+        spent = seconds(lambda: run_calls("nothing", items, workers=WORKERS, folder=folder))
         (journal,) = folder.rglob("journal.jsonl")
         return {"seconds": spent, "journal": journal.stat().st_size, "memory": peak() - before}
 

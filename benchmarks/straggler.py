@@ -9,13 +9,12 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from measure import finish, in_turn, seconds, table
-from workflows import run_calls
+from workflows import nap, run_calls
 
 WORKERS = 4
 SHAPES = {
@@ -34,13 +33,13 @@ def ideal(naps: Sequence[float]) -> float:
 def nbflow(naps: Sequence[float]) -> float:
     """Give the seconds that nbflow takes."""
     with tempfile.TemporaryDirectory() as folder:
-        return seconds(lambda: run_calls(time.sleep, naps, workers=WORKERS, folder=Path(folder)))
+        return seconds(lambda: run_calls("nap", naps, workers=WORKERS, folder=Path(folder)))
 
 
 def pool(naps: Sequence[float]) -> float:
     """Give the seconds that a bare thread pool takes."""
     with ThreadPoolExecutor(WORKERS) as executor:
-        return seconds(lambda: list(executor.map(time.sleep, naps)))
+        return seconds(lambda: list(executor.map(nap, naps)))
 
 
 def main() -> int:

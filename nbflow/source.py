@@ -266,8 +266,11 @@ def _text(path: Path) -> str:
         raw = path.read_bytes()
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
-        shown = f" {path.parent} has: {', '.join(near[:8])}." if near else ""
-        raise TargetError(f"There is no notebook {path}.{did_you_mean(path.name, near)}", shown.strip()) from None
+        where = "This folder" if path.parent == Path() else path.parent
+        shown = (
+            f"{where} has: {', '.join(near[:8])}." if near else "nbflow map NOTEBOOK wants a file that ends in .ipynb."
+        )
+        raise TargetError(f"There is no notebook {path}.{did_you_mean(path.name, near)}", shown) from None
     except IsADirectoryError:
         raise TargetError(f"{path} is a folder, not a notebook.", "Name a file that ends in .ipynb.") from None
     except (OSError, ValueError) as problem:

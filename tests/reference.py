@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,6 +127,8 @@ class Place:
     path: list[tuple[str, int]]
     tolerant: bool
     """Whether its failure is tolerated."""
+    names: dict[str, Any]
+    """What its expressions see."""
 
 
 @dataclass
@@ -134,14 +136,16 @@ class Layout:
     """Every node that a workflow may have, whether one worker reaches it or not."""
 
     places: dict[str, Place] = field(default_factory=dict)
-    lists: dict[str, list[Step]] = field(default_factory=dict)
-    """The steps of each group that is a list, in order."""
+    lists: dict[str, list[tuple[Step, str]]] = field(default_factory=dict)
+    """The steps of each group that is a list, in order, with their nodes."""
     fans: dict[str, FanOut] = field(default_factory=dict)
     """The fan-out of each group of items."""
 
-    def below(self, group: str, place: int) -> Iterator[str]:
-        """Give the nodes that stand at a place of a group, or deeper."""
-        return (node for node, where in self.places.items() if (group, place) in where.path)
+    def reached(self, node: str, acts: Acts) -> list[str]:
+        """Give the nodes that one worker reaches at this one and below it, wherever it stands itself."""
+        teller = _Teller(acts)
+        teller.step(self.places[node].step, node, self.places[node].names)
+        return sorted(teller.nodes)
 
 
 def layout(flow: Workflow) -> Layout:
@@ -149,12 +153,12 @@ def layout(flow: Workflow) -> Layout:
     found = Layout()
 
     def steps(block: Block, group: str, path: list[tuple[str, int]], names: Any, name: Callable[[Step], str]) -> None:
-        found.lists[group] = in_order(block.steps)
-        for place, step in enumerate(found.lists[group]):
-            one(step, name(step), [*path, (group, place)], names)
+        found.lists[group] = [(step, name(step)) for step in in_order(block.steps)]
+        for place, (step, node) in enumerate(found.lists[group]):
+            one(step, node, [*path, (group, place)], names)
 
     def one(step: Step, node: str, path: list[tuple[str, int]], names: Any) -> None:
-        found.places[node] = Place(step, path, step.continue_on_error)
+        found.places[node] = Place(step, path, step.continue_on_error, names)
         if not isinstance(step, FanOut):
             return
         found.fans[node] = step
@@ -170,7 +174,7 @@ def layout(flow: Workflow) -> Layout:
                 one(body, f"{node}:{body.id}:{index}", below, inner)
             else:
                 item_node = f"{node}:*:{index}"
-                found.places[item_node] = Place(step, below, tolerant=False)
+                found.places[item_node] = Place(step, below, False, inner)
                 steps(step.body, item_node, below, inner, lambda s, at=index, up=node: f"{up}:{s.id}:{at}")
 
     steps(flow.block, "", [], {"inputs": dict(flow.inputs)}, lambda step: step.id)

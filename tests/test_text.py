@@ -343,7 +343,7 @@ def test_one_sentence_says_how_it_went(expected: str, end: Ending) -> None:
         ),
         ("  make space, go on   nbflow resume f", Ending("interrupted", 40, {"completed": 17}, "f", "disk full")),
         (
-            "  run the 1 again   nbflow resume f --state-dir /x",
+            "  run it again      nbflow resume f --state-dir /x",
             Ending("failed", 2, {"completed": 1, "failed": 1}, "f", options="--state-dir /x"),
         ),
         ("  stop it           nbflow cancel f", Ending("running", 2, {"completed": 1}, "f")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -9,6 +10,7 @@ from pathlib import Path, PurePath
 from ..errors import ParameterError, StoreError, did_you_mean
 from ..outcome import Outcome
 from ..store.files import write_atomically
+from ..store.home import writable
 from ..store.names import slug
 from ..task import Context, Runner, Task
 from ..values import Value
@@ -33,19 +35,32 @@ def names(definition: MapDefinition) -> list[PurePath]:
         values = (label(definition, i) for i in range(len(definition.items)))
         return [PurePath(f"{i}_{slug(text)}.ipynb") for i, text in enumerate(values)]
     _check(template, definition)
-    found: dict[PurePath, int] = {}
+    found: list[PurePath] = []
+    owners: dict[str, int] = {}
     for index in range(len(definition.items)):
-        words = {name: slug(_text(value)) for name, value in definition.parameters(index).items()}
-        path = PurePath(template.format_map({**words, "index": str(index)}))
-        path = path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
-        if path in found:
-            both = f"{definition.label(found[path])} and {definition.label(index)}"
+        path = _filled(template, definition, index)
+        owner = owners.setdefault(str(path).casefold(), index)  # on some file systems Oslo and oslo are one
+        if owner != index:
+            both = f"{definition.label(owner)} and {definition.label(index)}"
             raise ParameterError(
                 f"--name {template!r}: {both} would both be {path}",
                 f"Put what tells them apart into it, or the index: --name '{template}-{{index}}'",
             )
-        found[path] = index
-    return list(found)
+        found.append(path)
+    return found
+
+
+def _filled(template: str, definition: MapDefinition, index: int) -> PurePath:
+    """Give the name of one item; the index is a number, so that ``{index:03}`` can be written."""
+    words: dict[str, str | int] = {n: slug(_text(value)) for n, value in definition.parameters(index).items()}
+    try:
+        path = PurePath(template.format_map({**words, "index": index}))
+    except ValueError as problem:
+        raise ParameterError(
+            f"--name {template!r}: {problem}",
+            "Write only names in braces: --name '{city}'; the index also as {index:03}.",
+        ) from None
+    return path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
 
 
 def label(definition: MapDefinition, index: int) -> str:
@@ -71,7 +86,9 @@ def _check(template: str, definition: MapDefinition) -> None:
                 f"There are: {', '.join(known)}.",
             )
     pure = PurePath(template)
-    if pure.is_absolute() or ".." in pure.parts or not template.strip("/. "):
+    if not template.strip("/. "):
+        raise ParameterError(f"--name {template!r} names nothing", "Write names in braces: --name '{city}'")
+    if pure.is_absolute() or ".." in pure.parts:
         raise ParameterError(
             f"--name {template!r} leaves the output folder", "Give the folder with --output-dir, and a name in it."
         )
@@ -112,9 +129,12 @@ def check_folder(folder: Path) -> None:
     Raises
     ------
     StoreError
-        If something else stands there.
+        If something else stands there, or nothing may be written there.
     """
-    if folder.exists() and not folder.is_dir():
+    here = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
+    if not here.is_dir():
         raise StoreError(
-            f"{folder}: is a file, and notebooks are to go into a folder of that name", "Name another: --output-dir DIR"
+            f"{here}: is a file, and notebooks are to go into a folder of that name", "Name another: --output-dir DIR"
         )
+    if not writable(here):
+        raise StoreError(f"{here}: cannot be written, and notebooks are to go there", "Name another: --output-dir DIR")

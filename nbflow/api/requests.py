@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..engine.plan import plan
 from ..engine.recorded import Recorded
-from ..errors import LockedError, ParameterError, RefusedError, TargetError
+from ..errors import LockedError, ParameterError, RefusedError, TargetError, did_you_mean
 from ..loading.items import Items
 from ..loading.parameters import check, shared_values
 from ..source import Notebook, read_notebook
@@ -131,6 +131,9 @@ def resume_request(
     RefusedError
         If it cannot begin.
     """
+    _check_changed(changed)
+    if from_ is not None and only is not None:
+        raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
     before = stored.definition
     notebook = read_notebook(stored.home.file)
     changed = _answered(stored, changed, notebook)
@@ -166,6 +169,14 @@ def resume_request(
     if ask_first and not force:
         ask(request, request.plan(), stored.definition, f"nbflow resume {target or stored.home.name}")
     return request
+
+
+def _check_changed(given: str) -> None:
+    if given not in get_args(Changed):
+        raise ParameterError(
+            f"changed is {given!r}{did_you_mean(given, list(get_args(Changed)))}",
+            "It is keep or rerun: what to do with finished items whose code changed.",
+        )
 
 
 def _answered(stored: Stored, changed: Changed, notebook: Notebook) -> Changed:
@@ -207,6 +218,12 @@ def _refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
 
 
 def _definition(home: Home, notebook: Notebook, items: Items, options: MapOptions) -> MapDefinition:
+    _check_changed(options.changed)
+    if any(not name.strip() for name in options.output):
+        raise ParameterError(
+            f"--output {','.join(options.output)!r} has an empty name in it",
+            "Write names like this: --output rmse,n_days",
+        )
     for name in options.secret:
         if name not in os.environ:
             raise ParameterError(

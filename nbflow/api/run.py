@@ -254,19 +254,31 @@ class Run:
         return pd.concat(frames, ignore_index=True)  # type: ignore[no-any-return, unused-ignore]  # as above
 
     def rows(self) -> list[dict[str, Value]]:
-        """Give the table as one mapping per item; a result named like another column gets ``result.`` before it."""
-        rows = []
-        for item in self._items():
-            row: dict[str, Value] = {"index": item.index, **item.parameters}
-            taken = {*row, "status", "seconds", "attempts", "error", "notebook"}
-            output = item.output if isinstance(item.output, dict) else {}
-            for name, value in output.items():
-                row[f"result.{name}" if name in taken else name] = value
-            row["status"], row["seconds"], row["attempts"] = item.status, item.seconds, item.attempts
-            row["error"] = item.error.message if item.error else None
-            row["notebook"] = str(item.notebook) if item.notebook else None
-            rows.append(row)
-        return rows
+        """Give the table as one mapping per item, all with the same names in the same order.
+
+        A result that is called like another column gets ``result.`` before its name, a parameter ``parameter.``;
+        what an item does not have is ``None``.
+        """
+        items = list(self._items())
+        own = ("index", "status", "seconds", "attempts", "error", "notebook")
+        given = dict.fromkeys(name for item in items for name in item.parameters)
+        found = dict.fromkeys(name for item in items if isinstance(item.output, dict) for name in item.output)
+        parameters = {name: f"parameter.{name}" if name in own else name for name in given}
+        results = {name: f"result.{name}" if name in own or name in given else name for name in found}
+        return [self._row(item, parameters, results) for item in items]
+
+    def _row(self, item: Item, parameters: Mapping[str, str], results: Mapping[str, str]) -> dict[str, Value]:
+        output = item.output if isinstance(item.output, dict) else {}
+        return {
+            "index": item.index,
+            **{column: item.parameters.get(name) for name, column in parameters.items()},
+            **{column: output.get(name) for name, column in results.items()},
+            "status": item.status,
+            "seconds": item.seconds,
+            "attempts": item.attempts,
+            "error": item.error.message if item.error else None,
+            "notebook": str(item.notebook) if item.notebook else None,
+        }
 
     def cancel(self) -> None:
         """End the run: nothing new starts, kernels are interrupted and after 3 s killed."""

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..driver import Driver
@@ -41,6 +41,10 @@ from .run import Run
 OnEvent = Callable[[Event], None]
 
 
+_TOLD = ("items", "shared", "source", "output_dir", "name")
+"""Parts of a definition that are kept, or lead to something, also where no item runs."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A working that has been checked and may begin."""
@@ -71,8 +75,11 @@ class Request:
         return plan(self.definition.workflow(), self.recorded)
 
     def nothing_to_do(self) -> Run | None:
-        """Give the run, if it completed and all of it is recorded."""
+        """Give the run, if it completed, all of it is recorded, and nothing new was said that must be kept."""
         if self.stored is None or self.plan().tasks:
+            return None
+        before, now = self.stored.definition, self.definition
+        if any(getattr(before, name) != getattr(now, name) for name in _TOLD):
             return None
         run = self.stored.run()
         return run if run.status == "completed" else None
@@ -121,7 +128,7 @@ class Session:
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
         self.driver = self._open()
-        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
+        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver, request.recorded))
         self.run._stop = self.driver.cancel  # noqa: SLF001 - a run that is at work can be cancelled
 
     # -- before -------------------------------------------------------------------------------------
@@ -267,6 +274,7 @@ class Live:
     """The facts of a run that this process works at."""
 
     driver: Driver
+    recorded: Recorded
 
     @property
     def progress(self) -> Progress:
@@ -274,9 +282,16 @@ class Live:
         return self.driver.state.progress
 
     def ended(self) -> Mapping[int, NodeFinished]:
-        """Give the items that ended, by index."""
-        nodes = list(self.driver.state.nodes.values())
-        return {e.index: e for e in nodes if e.leaf and e.index is not None and e.outcome.status != "pending"}
+        """Give the items that ended, by index; one that was left out stands as it did before."""
+        found: dict[int, NodeFinished] = {}
+        for event in list(self.driver.state.nodes.values()):
+            if not event.leaf or event.index is None:
+                continue
+            if event.outcome.status != "pending":
+                found[event.index] = event
+            elif (record := self.recorded.answers.get(event.key)) is not None:
+                found[event.index] = replace(event, outcome=record.outcome)
+        return found
 
 
 def output_files(definition: MapDefinition, folder: Path) -> dict[int, Path]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,8 @@ def shown(request: Request, file: TextIO, note: str = "") -> Reporter:
     definition = request.definition
     kept = len(request.plan().kept) if request.stored is not None else 0
     count, workers = len(definition.items), request.workers
-    lines = head(request.home.name, count, workers, definition.kernel, request.run_id, kept, note)
+    columns = shutil.get_terminal_size((80, 24)).columns if file.isatty() else None
+    lines = head(request.home.name, count, workers, definition.kernel, request.run_id, kept, note, columns)
     return reporter(workers, file, [*lines, ""])
 
 
@@ -183,6 +185,8 @@ def write_table(run: Run, file: Path) -> None:
     """
     if file.suffix not in (".csv", ".tsv", ".json", ".parquet"):
         raise ParameterError(f"-o {file}: unknown ending {file.suffix!r}", "Write to .csv, .tsv, .json or .parquet.")
+    if file.is_dir():
+        raise StoreError(f"-o {file}: is a folder", f"Name a file: -o {file}/results{file.suffix}")
     if not file.parent.is_dir():
         raise StoreError(f"-o {file}: there is no folder {file.parent}", f"Make it: mkdir -p {file.parent}")
     try:
@@ -193,7 +197,7 @@ def write_table(run: Run, file: Path) -> None:
         else:
             write_atomically(file, _separated(run.rows(), "," if file.suffix == ".csv" else "\t"))
     except OSError as problem:
-        raise StoreError(f"-o {file}: {problem.strerror or problem}") from problem
+        raise StoreError(f"-o {file}: {problem.strerror or problem}", "Write it elsewhere: -o FILE") from problem
 
 
 def _separated(rows: list[dict[str, Value]], delimiter: str) -> bytes:

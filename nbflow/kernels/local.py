@@ -129,7 +129,8 @@ class Kernel:
     @property
     def exit_code(self) -> int | None:
         """How the process ended; negative: by that signal; ``None`` while it lives."""
-        return self._end.result() if self._end is not None and self._end.done() else None
+        known = self._end is not None and self._end.done() and not self._end.cancelled()
+        return self._end.result() if self._end is not None and known else None
 
     @property
     def last_words(self) -> str:
@@ -237,7 +238,7 @@ class Kernel:
 
     async def kill(self) -> None:
         """End the process and its child processes at once."""
-        if self._end is not None and not self._end.done():
+        if self._end is not None and self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 await self._manager.provisioner.kill()
 
@@ -259,10 +260,10 @@ class Kernel:
         if not self._end.done() and self._client is not None:
             self._client.shutdown()
             await asyncio.wait({self._end}, timeout=FAREWELL_SECONDS)
-        if not self._end.done():
+        if self.exit_code is None:
             await self.kill()
             await asyncio.wait({self._end}, timeout=5.0)
-        if self._end.done():
+        if self.exit_code is not None or self._end.cancelled():
             await self._manager.provisioner.wait()  # closes the descriptors of the process
         self._end.cancel()
 

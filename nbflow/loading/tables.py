@@ -89,7 +89,8 @@ def raw_is_there(path: Path) -> bytes:
     except FileNotFoundError:
         folder = path.parent
         near = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _READERS) if folder.is_dir() else []
-        shown = f"{folder} has: {', '.join(near[:8])}." if near else ""
+        where = "This folder" if folder == Path() else folder
+        shown = f"{where} has: {', '.join(near[:8])}." if near else "Give the name of a table: --items FILE"
         raise TargetError(f"There is no table {path}.{did_you_mean(path.name, near)}", shown) from None
     except (OSError, ValueError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)

@@ -106,7 +106,7 @@ def ending(end: Ending, columns: int = WIDTH) -> list[str]:
         _results(end, columns),
         [f"warning: {for_terminal(text)}" for text in end.warnings],
         [_verdict(end) + (":" if end.failures else ""), *failures(end.failures, columns)],
-        _commands(end),
+        _commands(end, columns),
     ]
     lines: list[str] = []
     for block in filter(None, blocks):
@@ -201,14 +201,14 @@ def _wrapped(begin: str, message: str, columns: int, most: int = 3) -> list[str]
     return [fit(each, columns).rstrip() for each in lines]
 
 
-def _commands(end: Ending) -> list[str]:
-    """Give what to type next, each with its reason."""
+def _commands(end: Ending, columns: int) -> list[str]:
+    """Give what to type next, each with its reason before it, or above it where they do not fit side by side."""
     target = " ".join(filter(None, [quoted(end.target), end.options]))
     todo: list[tuple[str, str]] = []
     again = f"nbflow resume {target}"
     match end.status:
         case "failed" if not end.missing:
-            todo.append((f"run the {end.failed:,} again", again))
+            todo.append(("run it again" if end.failed == 1 else f"run the {end.failed:,} again", again))
         case "failed":
             todo.append((f"run the {end.failed + end.missing:,} left", again))
         case "running":
@@ -226,4 +226,7 @@ def _commands(end: Ending) -> list[str]:
             ("what it printed", f"nbflow logs {quoted(end.target)}{item}{f' {end.options}' if end.options else ''}")
         )
     reasons = max((len(reason) for reason, _ in todo), default=0)
-    return [f"{INDENT}{reason:<{reasons}}   {command}" for reason, command in todo]
+    lines = [f"{INDENT}{reason:<{reasons}}   {command}" for reason, command in todo]
+    if all(width(line) <= columns for line in lines):
+        return lines
+    return [line for reason, command in todo for line in (f"{INDENT}{reason}", f"{INDENT}{INDENT}{command}")]

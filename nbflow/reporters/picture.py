@@ -10,6 +10,8 @@ from .escape import fit, for_terminal, left, width
 
 NARROWEST_BAR = 10
 """Columns of the overall bar below which words go."""
+LEGIBLE = 16
+"""Columns of an error message below which other words of its line go."""
 WIDEST = 120
 """Columns that a picture takes at most; further apart, its parts do not belong together."""
 
@@ -103,13 +105,13 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
     message = "" if error is None else for_terminal(error.message)
     name = for_terminal(label)
     begin = f"  {word}  {left(name, labels) if labels else name}"
-    if error is not None:
-        begin += f"  {f'{cell:<7}  ' if cell else ''}{message}"
-    return (
-        spread(begin, duration(outcome.seconds), columns)
-        if columns
-        else f"{begin.rstrip()}  {duration(outcome.seconds)}"
-    )
+    where = f"{cell:<7}  " if cell else ""
+    took = duration(outcome.seconds)
+    if not columns:
+        return f"{f'{begin}  {where}{message}'.rstrip()}  {took}"
+    if error is not None and columns - width(f"{begin}  {where}  {took}") < min(width(message), LEGIBLE):
+        return left(f"{begin}  {message}", columns)  # what went wrong is worth more than where and how long
+    return spread(f"{begin}  {where}{message}", took, columns)
 
 
 def failure(event: NodeFinished, columns: int, labels: int) -> str:

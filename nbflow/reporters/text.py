@@ -32,7 +32,14 @@ __all__ = [
 
 
 def head(
-    name: str, total: int, workers: int, kernel: str, run_id: str, kept: int = 0, unfinished: str = ""
+    name: str,
+    total: int,
+    workers: int,
+    kernel: str,
+    run_id: str,
+    kept: int = 0,
+    unfinished: str = "",
+    columns: int | None = None,
 ) -> list[str]:
     """Give the lines above a run.
 
@@ -42,6 +49,8 @@ def head(
         Items that are done already.
     unfinished : str
         The id of an earlier run of the same notebook that could be resumed, if there is one.
+    columns : int, optional
+        Columns of the terminal; where two facts do not fit side by side, they stand one below the other.
 
     Examples
     --------
@@ -54,6 +63,8 @@ def head(
     run, hint = f"run {run_id}{GAP}", "Ctrl-C stops, nbflow resume goes on"
     column = max(len(run), min(width(first), WIDTH - len(hint)))
     lines = [f"{first}kernel {for_terminal(kernel)}", f"{run:<{column}}{hint}"]
+    if columns is not None and max(map(width, lines)) > columns:
+        lines = [for_terminal(name), items, f"kernel {for_terminal(kernel)}", run.rstrip(), hint]
     if unfinished:
         lines.append(
             f"{for_terminal(unfinished)} is unfinished; nbflow resume {quoted(unfinished)} goes on with that one"

@@ -112,7 +112,7 @@ class Home:
             )
         for part in (self.base, self.base / RUNS, self.runs_folder):
             here = next(p for p in (part, *part.parents) if os.path.lexists(p))
-            if not os.access(here, os.W_OK | os.X_OK) or _read_only(here):
+            if not writable(here):
                 raise StoreError(f"{here}: cannot be written", _ELSEWHERE)
 
     def create(self, run_id: str) -> Path:
@@ -260,11 +260,14 @@ def size(folder: Path) -> int:
     return total
 
 
-def _read_only(folder: Path) -> bool:
-    try:
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-    except (OSError, AttributeError):
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder; root may write what the mode forbids, not what is mounted read-only."""
+    if not os.access(folder, os.W_OK | os.X_OK):
         return False
+    try:
+        return not os.statvfs(folder).f_flag & os.ST_RDONLY
+    except (OSError, AttributeError):
+        return True
 
 
 def _elsewhere(folder: Path) -> str:

@@ -1,0 +1,302 @@
+"""Resume with real kernels: what finished is kept, whatever happened to notebook, table and folders in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+import nbflow
+from nbflow.errors import ChangedError, LockedError
+
+
+@pytest.fixture
+def done(notebook, ran):
+    """A run of three items, of which n=3 failed in cell 3."""
+    path = notebook(ran.cell, "assert n != 3")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, max_concurrency=3, quiet=True)
+    assert "failed" == run.status
+    assert {1: 1, 2: 1, 3: 1} == ran.times()
+    return path
+
+
+def fix(notebook, ran, *, cell="assert n != 30"):
+    """Change cell 3, as a person does who mends it."""
+    return notebook(ran.cell, cell)
+
+
+def reasons(target, **keywords):
+    """Give what a resume would do, in item order."""
+    return [one.reason for one in nbflow.resume(target, dry_run=True, **keywords)]
+
+
+# -- changed code -----------------------------------------------------------------------------------------------------
+
+
+def test_mended_code_is_a_question_that_names_cell_and_count(done, notebook, ran, cli):
+    """Exit code 2, both answers as commands, and nothing is changed by asking."""
+    fix(notebook, ran)
+    before = sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+    asked = cli("resume", done.name, code=2)
+    assert asked.stderr.splitlines() == [
+        "error: work.ipynb: cell 3 changed since 2 finished items ran",
+        "  nbflow resume work.ipynb --changed keep     keeps them, runs only the rest",
+        "  nbflow resume work.ipynb --changed rerun    runs them again",
+    ]
+    assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+    assert ["cell 3 changed", "cell 3 changed", "failed"] == reasons(done)
+
+
+def test_keep_runs_only_the_rest_and_is_remembered_until_the_code_changes_again(done, notebook, ran):
+    """After ``keep`` a plain resume has nothing to ask or to do; a new edit raises the question anew."""
+    fix(notebook, ran)
+    run = nbflow.resume(done, changed="keep", quiet=True)
+    assert ("completed", [{"square": n * n} for n in (1, 2, 3)]) == (run.status, run.results)
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+    assert [True, True, False] == [item.kept for item in run.outcomes]
+    again = nbflow.resume(done, quiet=True)
+    assert "completed" == again.status
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+    fix(notebook, ran, cell="assert n != 300")
+    with pytest.raises(ChangedError, match="cell 3 changed since 3 finished items ran"):
+        nbflow.resume(done, quiet=True)
+
+
+def test_rerun_runs_all_again_and_is_remembered_until_the_code_changes_again(done, notebook, ran):
+    """After ``rerun`` all items have the new code; the next edit is a new question."""
+    fix(notebook, ran)
+    assert "completed" == nbflow.resume(done, changed="rerun", quiet=True).status
+    assert {1: 2, 2: 2, 3: 2} == ran.times()
+    assert ["kept"] * 3 == reasons(done)
+    fix(notebook, ran, cell="assert n != 300")
+    with pytest.raises(ChangedError, match="3 finished items"):
+        nbflow.resume(done, quiet=True)
+    assert {1: 2, 2: 2, 3: 2} == ran.times()
+
+
+def test_map_resume_asks_the_same_question(done, notebook, ran, cli):
+    """The command names its own remedy."""
+    fix(notebook, ran)
+    asked = cli("map", done.name, "--grid", "n=1,2,3", "--resume", code=2)
+    assert "error: work.ipynb: cell 3 changed since 2 finished items ran" == asked.stderr.splitlines()[0]
+    assert "--changed keep" in asked.stderr
+    cli("map", done.name, "--grid", "n=1,2,3", "--resume", "--changed", "keep", "--quiet")
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+
+
+def test_a_notebook_that_was_run_and_saved_in_jupyter_repeats_nothing(done, ran):
+    """Outputs, execution counts, markdown and metadata are no code."""
+    made = nbformat.read(done, 4)
+    made.cells.insert(0, nbformat.v4.new_markdown_cell("# Looked at"))
+    nbclient.NotebookClient(made, kernel_name="python3", resources={"metadata": {"path": str(done.parent)}}).execute()
+    made.metadata["language_info"]["version"] = "3.99"
+    made.metadata["toc"] = {"base_numbering": 1}
+    made.cells[1].metadata["collapsed"] = True
+    nbformat.write(made, done)
+    seen = ran.times()
+    assert ["kept", "kept", "failed"] == reasons(done)
+    nbflow.resume(done, quiet=True)
+    assert {**seen, 3: 2} == ran.times()
+
+
+# -- the items --------------------------------------------------------------------------------------------------------
+
+
+def table(folder: Path, *rows: int) -> Path:
+    """Write a table of ``n``."""
+    path = folder / "items.csv"
+    path.write_text("n\n" + "".join(f"{n}\n" for n in rows))
+    return path
+
+
+def test_a_row_at_the_top_of_the_table_runs_one_item(notebook, ran, folder, cli):
+    """Items are who they are by their values, not by their place; also rows that are gone or there twice."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--items", table(folder, 1, 2), "-q")
+    cli("map", path.name, "--items", table(folder, 7, 1, 2), "--resume", "-q")
+    assert {1: 1, 2: 1, 7: 1} == ran.times()
+    assert [(0, {"n": 7}), (1, {"n": 1}), (2, {"n": 2})] == [
+        (i.index, i.parameters) for i in nbflow.status(path).outcomes
+    ]
+    assert [{"square": 49}, {"square": 1}, {"square": 4}] == nbflow.results(path)
+    said = cli("map", path.name, "--items", table(folder, 2), "--resume")
+    assert "nothing to do" in said.stdout
+    assert [{"square": 4}] == nbflow.results(path)
+    cli("map", path.name, "--items", table(folder, 2, 2, 1), "--resume", "-q")
+    assert {1: 1, 2: 2, 7: 1} == ran.times()
+
+
+def test_a_grown_grid_runs_only_what_is_new(done, ran, cli):
+    """``map --resume`` keeps what stays, tries what failed, and starts what is new."""
+    said = cli.json("map", done.name, "--grid", "n=0,1,2,3,4", "--resume", code=1)
+    assert {0: 1, 1: 1, 2: 1, 3: 2, 4: 1} == ran.times()
+    assert ["completed", "completed", "completed", "failed", "completed"] == [i["status"] for i in said["items"]]
+    assert [{"n": n} for n in range(5)] == [i["parameters"] for i in said["items"]]
+    run = nbflow.status(done)
+    assert said["run_id"] == run.id
+    assert 1 == len(list((done.parent / "nbflow-runs" / done.name).glob("2*")))
+
+
+def test_map_resume_without_a_run_starts_one(notebook, ran, cli):
+    """There is nothing to keep, and that is no error."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1", "--resume", "-q")
+    assert {1: 1} == ran.times()
+
+
+def test_a_new_value_of_a_shared_parameter_repeats_all_without_a_question(notebook, ran, cli):
+    """It was just asked for; the dry run names the parameter."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 2026", results="both = (n, year)")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=2026", "-q")
+    assert ["parameter year changed"] * 2 == reasons(path, parameters={"year": 2027})
+    cli("resume", path.name, "-p", "year=2027", "-q")
+    assert {1: 2, 2: 2} == ran.times()
+    assert [{"both": [1, 2027]}, {"both": [2, 2027]}] == nbflow.results(path)
+    assert "nothing to do" in cli("resume", path.name).stdout
+
+
+# -- which ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_runs_one_item_again_and_starts_nothing_else(done, ran, cli):
+    """The failed one waits, and the run is not called completed."""
+    said = cli.json("resume", done.name, "--only", "n=2", code=None)
+    assert {1: 1, 2: 2, 3: 1} == ran.times()
+    assert "completed" != said["status"]
+    assert ["completed", "completed", "failed"] == [i["status"] for i in said["items"]]
+
+
+def test_from_runs_one_item_again_and_what_is_missing(done, ran, cli):
+    """An item is named by its index, or by what it is called."""
+    cli("resume", done.name, "--from", "0", "-q", code=1)
+    assert {1: 2, 2: 1, 3: 2} == ran.times()
+    refused = cli("resume", done.name, "--from", "n=99", code=2)
+    assert refused.stderr.startswith("error: 'n=99': no item is called so")
+
+
+def test_force_runs_everything_again_without_a_question(done, notebook, ran):
+    """Also when the code changed."""
+    fix(notebook, ran)
+    assert "completed" == nbflow.resume(done, force=True, quiet=True).status
+    assert {1: 2, 2: 2, 3: 2} == ran.times()
+    assert ["kept"] * 3 == reasons(done)
+
+
+def test_a_dry_run_explains_each_item_and_changes_nothing(done, cli):
+    """As people read it, and as JSON."""
+    before = sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+    said = cli("resume", done.name, "--dry-run")
+    assert "1 item would run, 2 are kept" in said.stdout
+    rows = cli.json("resume", done.name, "--dry-run")["items"]
+    assert [("n=1", False, "kept"), ("n=2", False, "kept"), ("n=3", True, "failed")] == [
+        (row["item"], row["runs"], row["reason"]) for row in rows
+    ]
+    assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+
+
+def test_what_does_not_change_the_work_repeats_nothing(notebook, ran, cli):
+    """Concurrency, time-outs, retries, names of copies: a finished run has nothing to do."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1,2", "-q")
+    more = ["--timeout", "5m", "--retry", "3", "-j", "1", "--fail-fast"]
+    assert "nothing to do" in cli("map", path.name, "--grid", "n=1,2", "--resume", *more).stdout
+    assert "nothing to do" in cli("resume", path.name, "-j", "3").stdout
+    assert {1: 1, 2: 1} == ran.times()
+
+
+# -- where ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_run_folder_the_checkpoint_suffices(done, ran, cli, folder):
+    """``nbflow-runs/`` deleted: no finished item repeats, results are there, and it says what it could not know."""
+    shutil.rmtree(folder / "nbflow-runs")
+    assert ["kept", "kept", "failed"] == reasons(done)
+    said = cli("resume", done.name, code=1)
+    assert "the run folder was gone" in said.stdout + said.stderr
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+    assert [{"square": 1}, {"square": 4}, None] == nbflow.results(done)
+    cli("resume", done.name, "-q", code=1)
+    assert {1: 1, 2: 1, 3: 3} == ran.times()
+
+
+def test_the_checkpoint_mailed_with_its_notebook_goes_on_in_another_folder(done, ran, tmp_path, monkeypatch):
+    """Two files are enough: all paths in them are relative."""
+    there = tmp_path / "elsewhere"
+    there.mkdir()
+    for file in (done, done.with_name(done.name + ".nbflow.json")):
+        shutil.move(file, there)
+    monkeypatch.chdir(there)
+    run = nbflow.resume("work.ipynb", quiet=True)
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+    assert [{"square": 1}, {"square": 4}, None] == run.results
+    assert there in run.folder.parents
+
+
+def test_a_run_of_another_folder_is_found_by_the_beginning_of_its_id(done, ran, cli, tmp_path, monkeypatch):
+    """From any folder above it."""
+    monkeypatch.chdir(tmp_path)
+    run_id = nbflow.status(done).id
+    cli.folder = tmp_path
+    cli("resume", run_id[:-2], "-q", code=1)
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+
+
+def test_runs_in_a_state_directory_leave_nothing_beside_the_notebook(notebook, ran, cli, folder, tmp_path):
+    """And they resume from there."""
+    path = notebook(ran.cell, "assert n != 3")
+    state = tmp_path / "state"
+    cli("map", path.name, "--grid", "n=1,3", "--state-dir", state, "-q", code=1)
+    assert [path] == list(folder.iterdir())
+    cli("resume", path.name, "--state-dir", state, "-q", code=1)
+    assert {1: 1, 3: 2} == ran.times()
+    assert "failed" == cli.json("status", path.name, "--state-dir", state)["status"]
+    assert [path] == list(folder.iterdir())
+
+
+def test_files_of_kept_results_that_are_gone_are_told_of(notebook, ran, folder):
+    """The item stays kept, for nobody needs the file; the run says so."""
+    path = notebook(ran.cell, "import pandas as pd\nassert n != 3", results="table = pd.DataFrame({'x': [n]})")
+    run = nbflow.map(path, grid={"n": [1, 3]}, max_concurrency=2, quiet=True)
+    Path(run.folder, run[0].output["table"].path).unlink()
+    run = nbflow.resume(path, quiet=True)
+    assert {1: 1, 3: 2} == ran.times()
+    assert any("files of kept results are gone" in w.message or "file of kept" in w.message for w in run.warnings)
+
+
+def test_a_second_resume_is_refused_while_one_is_at_work(done, ran, cli, folder, tmp_path, until):
+    """Exit code 2, with the process that works at it; nothing runs twice."""
+    gate = tmp_path / "go"
+    body = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.05)"
+    made = nbformat.read(done, 4)
+    made.cells[2].source = body
+    nbformat.write(made, done)
+    first = cli.start("resume", done.name, "--changed", "keep", "-q")
+    until(lambda: ran.times()[3] == 2)
+    refused = cli("resume", done.name, code=2)
+    assert f"process {first.pid}" in refused.stderr.splitlines()[0]
+    assert "nbflow cancel" in refused.stderr
+    with pytest.raises(LockedError):
+        nbflow.map(done, grid={"n": [1]}, resume=True, changed="keep", quiet=True)
+    gate.touch()
+    first.communicate(timeout=60)
+    assert 0 == first.returncode
+    assert {1: 1, 2: 1, 3: 2} == ran.times()
+
+
+def test_a_finished_run_says_that_there_is_nothing_to_do(notebook, ran, cli, folder):
+    """In words, in JSON, in Python; and the journal is not touched."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1", "-q")
+    journal = next((folder / "nbflow-runs").rglob("journal.jsonl"))
+    before = journal.read_bytes()
+    assert cli("resume", path.name).stdout.startswith("nothing to do: ")
+    said = cli.json("resume", path.name)
+    assert ("completed", [{"square": 1}]) == (said["status"], [item["output"] for item in said["items"]])
+    assert "completed" == nbflow.resume(path, quiet=True).status
+    assert before == journal.read_bytes()
+    assert {1: 1} == ran.times()
+    assert "completed" == json.loads((folder / "work.ipynb.nbflow.json").read_text())["status"]
