@@ -50,6 +50,9 @@ LAST = 1.0
 TEND = 0.25
 """Seconds between two looks at the run folder: commands, heartbeat, fsync, checkpoint."""
 
+BATCH = 64
+"""Messages taken in one turn at most: their events go out in one write."""
+
 RUN_STATUS: Mapping[Status, RunStatus] = {
     "completed": "completed",
     "skipped": "completed",
@@ -184,6 +187,7 @@ class Driver:
         self._flights: dict[NodeId, _Flight] = {}
         self._timers: list[tuple[float, int, _Message]] = []
         self._order = itertools.count()
+        self._commands: list[Command] = []
         self._overlaps = Overlaps()
         self._warned: set[str] = set()
         self._why = ""
@@ -222,6 +226,7 @@ class Driver:
         try:
             self._publish([self.started])
             self._act(Begin())
+            self._flush()
             while self._outcome is None:
                 self._turn()
             self._finish()
@@ -236,14 +241,15 @@ class Driver:
         now = time.monotonic()
         due = min(self._timers[0][0] if self._timers else now + TEND, self._next_tend)
         try:
-            message = self._inbox.get(timeout=max(0.0, due - now)) if due > now else self._inbox.get_nowait()
+            self._take(self._inbox.get(timeout=max(0.0, due - now)) if due > now else self._inbox.get_nowait())
+            for _ in range(BATCH):  # what came meanwhile goes out in the same write
+                self._take(self._inbox.get_nowait())
         except queue.Empty:
             pass
-        else:
-            self._take(message)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._take(heapq.heappop(self._timers)[2])
+        self._flush()
         if now >= self._next_tend:
             self._next_tend = now + TEND
             for word in self.ledger.tend(self.state, self.clock()):
@@ -254,6 +260,7 @@ class Driver:
             case _Stop():
                 self._why = self._why or message.why
                 self._act(Cancel())
+                self._flush()
                 if message.now:
                     for flight in self._flights.values():
                         self._kill(_Kill(flight.task.node, flight.task.attempt, "kill"))
@@ -279,7 +286,12 @@ class Driver:
                 self._publish([Warned(self.clock(), None, f"an unknown command came in: {word!r}")])
 
     def _act(self, stimulus: Stimulus) -> None:
-        commands = self.machine.handle(stimulus, self.clock())
+        """Move the machine; what it says is written and carried out at the next flush."""
+        self._commands += self.machine.handle(stimulus, self.clock())
+
+    def _flush(self) -> None:
+        """Write the events among the commands, then carry the others out, in order."""
+        commands, self._commands = self._commands, []
         events: list[Event] = []
         for command in commands:
             if not isinstance(command, (Start, SetTimer, Interrupt, Breath, Finish)):
