@@ -192,6 +192,7 @@ class Driver:
         self._warned: set[str] = set()
         self._why = ""
         self._full: OSError | None = None
+        self._unwritten: list[Event] = []
         self._outcome: Outcome | None = None
         self._next_tend = 0.0
         self.done = threading.Event()
@@ -252,8 +253,18 @@ class Driver:
         self._flush()
         if now >= self._next_tend:
             self._next_tend = now + TEND
-            for word in self.ledger.tend(self.state, self.clock()):
-                self._command(word)
+            self._tend()
+
+    def _tend(self) -> None:
+        if self._full is not None:
+            return
+        try:
+            words = self.ledger.tend(self.state, self.clock())
+        except OSError as problem:
+            self._disk_full(problem)
+            return
+        for word in words:
+            self._command(word)
 
     def _take(self, message: _Message) -> None:
         match message:
@@ -282,6 +293,8 @@ class Driver:
                 self.pause()
             case "unpause":
                 self.unpause()
+            case "taken over":
+                self.cancel("taken over by another process", now=True)
             case _:
                 self._publish([Warned(self.clock(), None, f"an unknown command came in: {word!r}")])
 
@@ -327,29 +340,34 @@ class Driver:
     # -- writing --------------------------------------------------------------------------------------
 
     def _publish(self, events: Sequence[Event]) -> bool:
-        """Write events, take them into the state, tell them; tells whether they were written."""
-        if not events:
-            return self._full is None
-        if self._full is None:
-            try:
-                self.ledger.write(events)
-            except OSError as problem:
-                self._disk_full(problem, events)
+        """Write events, take them into the state, tell them; tells whether new work may start."""
+        if events:
+            self._write(events)
         for event in events:
             self.state.apply(event)
             self.tell(event)
         return self._full is None
 
-    def _disk_full(self, problem: OSError, events: Sequence[Event]) -> None:
-        """Nothing more can be kept: write what is in memory with the last room there is, and end."""
+    def _write(self, events: Sequence[Event]) -> None:
+        """Write events; what finds no room is kept in memory, and tried again with the next ones."""
+        if self._full is not None:
+            events = [event for event in events if not isinstance(event, NodeStarted)]  # it will not start
+        self._unwritten += events
+        try:
+            self.ledger.write(self._unwritten)
+        except OSError as problem:
+            self._disk_full(problem)
+        else:
+            self._unwritten = []
+
+    def _disk_full(self, problem: OSError) -> None:
+        """Start nothing more, free what was kept back for this, and end."""
+        if self._full is not None:
+            return
         self._full = problem
         self.ledger.make_room()
-        try:
-            self.ledger.write([event for event in events if not isinstance(event, NodeStarted)])
-        except OSError as again:
-            self._full = again
-        self._why = "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
-        self._inbox.put(_Stop(self._why))
+        self._write([])
+        self._inbox.put(_Stop(_no_room(problem)))
 
     def _noticed(self, event: Event) -> list[Event]:
         """Give warnings that follow from an event."""
@@ -380,7 +398,7 @@ class Driver:
     def _landed(self, task: Task, done: Future[Outcome]) -> None:
         problem = done.exception()
         if isinstance(problem, OSError):
-            self._inbox.put(_Stop("disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)))
+            self._inbox.put(_Stop(_no_room(problem)))
             outcome = Outcome("cancelled", attempts=task.attempt)
         elif problem is not None:
             outcome = _exception(problem)
@@ -429,7 +447,14 @@ class Driver:
                 self._publish([last])
         reason = self._why if status == "interrupted" else ""
         self._publish([RunFinished(self.clock(), status, self._outcome.error, reason)])
-        self.ledger.close(self.state, self.clock())
+        try:
+            self.ledger.close(self.state, self.clock())
+        except OSError as problem:  # the journal's lines stand; readers see an interrupted run
+            self.state.apply(RunFinished(self.clock(), "interrupted", self._outcome.error, _no_room(problem)))
+
+
+def _no_room(problem: OSError) -> str:
+    return "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
 
 
 def work(runner: Runner, task: Task, context: Context) -> Outcome:

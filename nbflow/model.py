@@ -262,6 +262,22 @@ class FanOut(Step):
             raise DefinitionError(f"max_failures is {self.max_failures} in step {self.id!r}", "It is a number from 1.")
         if self.single and len(self.body.steps) != 1:
             raise DefinitionError(f"fan-out {self.id!r} has {len(self.body.steps)} steps as its one step")
+        if isinstance(self.max_concurrency, Literal) and not _is_window(self.max_concurrency.value):
+            raise DefinitionError(
+                f"max_concurrency is {self.max_concurrency.value!r:.40} in step {self.id!r}",
+                "It is a whole number from 1.",
+            )
+
+
+def _is_window(value: Value) -> bool:
+    """Whether it says how many items may be in flight: a whole number from 1, also as text; null is 1."""
+    if value is None:
+        return True
+    try:
+        number = int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0
+    except (ValueError, OverflowError):
+        return False
+    return number >= 1 and (isinstance(value, str) or number == value)
 
 
 @dataclass(frozen=True)

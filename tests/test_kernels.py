@@ -148,6 +148,20 @@ def test_a_failed_start_gives_its_place_to_the_next(install):
     assert before == set(Path(tempfile.gettempdir()).glob("nbf-*"))
 
 
+def test_a_kernel_that_runs_holds_no_place_of_those_that_start():
+    """The limit is for starts."""
+
+    async def two(kernels):
+        first = await kernels.launch("python3", cwd=Path.cwd(), env=os.environ, heard=lambda text: None)
+        await first.ready()
+        await asyncio.wait_for(once(kernels), 30)
+        await first.close()
+
+    kernels = LocalKernels(at_once=1)
+    asyncio.run(two(kernels))
+    kernels.close()
+
+
 def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path):
     """Each start that gets its turn marks it; the second waits until the first is ready or gone."""
     turn = str(tmp_path / "turn")

@@ -231,8 +231,9 @@ def test_a_folder_that_cannot_be_locked_is_refused_with_a_way_out(folder):
 def test_a_lock_whose_owner_cannot_be_written_is_let_go(folder):
     """The next one finds it free."""
     (folder / "owner.json").mkdir()
+    first = RunLock(folder)
     with pytest.raises(OSError, match="owner"):
-        RunLock(folder).acquire()
+        first.acquire()
     (folder / "owner.json").rmdir()
     lock = RunLock(folder)
     lock.acquire()

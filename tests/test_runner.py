@@ -458,6 +458,17 @@ def test_a_kill_does_not_wait_for_the_interrupt(tmp_path, kernels):
     assert [] == children()
 
 
+def test_a_kernel_that_dies_takes_the_processes_it_started_along(tmp_path, kernels):
+    """They are in its group, and nobody else would end them."""
+    start = "import os, subprocess\nopen('pid', 'w').write(str(subprocess.Popen(['sleep', '60']).pid))\nos._exit(1)"
+    run(write(tmp_path / "n.ipynb", start), kernels)
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        psutil.Process(pid).wait(timeout=5)
+    except psutil.NoSuchProcess:
+        pass
+
+
 def test_a_stop_before_the_first_cell_starts_nothing(tmp_path, kernels):
     """Also the kernel that was starting is gone."""
     ran = run(write(tmp_path / "n.ipynb", "open('ran', 'w').close()"), kernels, stop=ManualStop("cancel"))

@@ -94,6 +94,7 @@ def test_cores_are_those_that_this_process_may_use():
 GROUPS = {
     "v2, here": ("0::/a/b\n", {"a/b/cpu.max": "150000 100000"}, 1.5),
     "v2, above": ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000", "cpu.max": "max 1"}, 0.5),
+    "v2, less above": ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "50000 100000"}, 0.5),
     "v2, none": ("0::/\n", {"cpu.max": "max 100000"}, None),
     "v1": ("4:cpu,cpuacct:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 2.0),
     "v1, none": ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),

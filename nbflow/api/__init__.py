@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..errors import ParameterError, StoreError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..source import read_notebook
 from ..store import commands
+from ..store.home import remove
 from ..types import Changed
 from .interrupts import Interrupts
 from .reading import Stored, locate
@@ -338,7 +338,7 @@ def clean(
     gone = []
     for run in old:
         if not _is_at_work(run):
-            shutil.rmtree(run.folder)
+            remove(run.folder)
             gone.append(run.folder)
     return gone
 

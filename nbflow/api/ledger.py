@@ -88,6 +88,8 @@ class RunLedger:
             self._journal.sync()
         if moment - self._beaten >= BEAT:
             self._beaten = moment
+            if self._lock.lost():
+                return ["taken over"]
             self._lock.beat(now)
         if self._journal.size != self._seen and self._pace.due(moment):
             self._write_checkpoint(state)

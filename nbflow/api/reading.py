@@ -42,9 +42,10 @@ class Stored:
 
     @cached_property
     def journaled(self) -> Journaled | None:
-        """What the journal says; ``None`` if there is none."""
+        """What the journal says; ``None`` if there is none, or its process died before the first line."""
         path = self.folder / "journal.jsonl"
-        return read_journal(path) if path.exists() else None
+        found = read_journal(path) if path.exists() else None
+        return found if found is not None and found.events else None
 
     @cached_property
     def events(self) -> list[Event]:

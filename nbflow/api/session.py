@@ -21,10 +21,10 @@ from ..executors.threads import ThreadExecutor
 from ..model import NotebookStep
 from ..reporters.audience import Audience, Reporter
 from ..source import Notebook
-from ..state import Progress
+from ..state import Progress, RunState
 from ..store.files import write_atomically
 from ..store.home import Home
-from ..store.journal import Journal, Journaled, Records, read_journal
+from ..store.journal import Journal, Journaled, Records, encode, read_journal
 from ..store.lock import RunLock
 from ..store.names import Namer
 from ..store.surroundings import interpreter, packages, surroundings
@@ -151,11 +151,15 @@ class Session:
         path = folder / "journal.jsonl"
         journaled = read_journal(path) if path.exists() else None
         seen = request.stored.journaled if request.stored is not None else None
-        if seen is not None and journaled is not None and journaled.good != seen.good:
+        if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
             raise StoreError(
                 f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
             )
-        seeded = request.stored is not None and request.stored.checkpoint is not None and journaled is None
+        seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
+        if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
+            lines = [encode(event) for event in _from_checkpoint(request)]
+            write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+            journaled = read_journal(path)
         journal = Journal(path, journaled.good if journaled is not None else 0)
         found = surroundings(request.home.folder, definition.kernel)
         self._write_sources(folder, found)
@@ -163,8 +167,6 @@ class Session:
             time.time(), request.run_id, request.home.name, request.epoch, definition.shared, request.workers
         )
         ledger = RunLedger(request.home, folder, lock, journal, definition.data(limit=1000), found)
-        if seeded:
-            journal.append(_from_checkpoint(request))
         driver = Driver(
             machine=Machine(definition.workflow(), request.recorded, max_workers=request.workers),
             executor=ThreadExecutor(request.workers),
@@ -175,10 +177,18 @@ class Session:
             tell=self._tell,
         )
         driver.state.apply(started)
-        ledger.begin(driver.state)
+        ledger.begin(self._opening(started))
         for message in [*request.warnings, *filter(None, [taken]), *_torn(journaled), *_lost(request, seeded=seeded)]:
             driver.note(Warned(time.time(), None, message))
         return driver
+
+    def _opening(self, started: RunStarted) -> RunState:
+        """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""
+        state = RunState()
+        state.apply(started)
+        for event in self.request.plan().events if self.request.stored is not None else ():
+            state.apply(event)
+        return state
 
     def _write_sources(self, folder: Path, found: Mapping[str, object]) -> None:
         request = self.request

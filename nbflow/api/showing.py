@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,7 +76,7 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
     return Ending(
         status=run.status,
         total=len(items),
-        counts=dict(progress.counts),
+        counts=Counter(item.status for item in items),
         target=target,
         reason=run.reason,
         kept=progress.kept,
