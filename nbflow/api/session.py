@@ -142,6 +142,11 @@ class Session:
         taken = lock.acquire(take_over=request.take_over)
         try:
             return self._build(folder, lock, taken)
+        except OSError as problem:
+            lock.release()
+            raise StoreError(
+                f"{problem.filename or folder}: {problem.strerror or problem}", "Make room, or use --state-dir."
+            ) from problem
         except BaseException:
             lock.release()
             raise

@@ -8,8 +8,8 @@ import json
 import re
 import shutil
 import time
-from dataclasses import replace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
