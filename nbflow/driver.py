@@ -133,7 +133,15 @@ class _Kill:
     step: Literal["kill", "give up"]
 
 
-_Message: TypeAlias = "Stimulus | _Stop | _Kill | TaskEvent"
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """An attempt came back from its worker, perhaps after it was given up."""
+
+    task: Task
+    outcome: Outcome
+
+
+_Message: TypeAlias = "Stimulus | _Stop | _Kill | _Landed | TaskEvent"
 
 
 @dataclass(slots=True)
@@ -167,6 +175,10 @@ class Driver:
         Is told each event after it was written, in order.
     clock : callable, optional
         Seconds since 1970.
+    grace : mapping, optional
+        Seconds between interrupt and kill, for each reason to stop.
+    last : float, optional
+        Seconds that a killed task has to come back before it is given up.
     """
 
     machine: Machine
@@ -177,6 +189,8 @@ class Driver:
     started: RunStarted
     tell: Callable[[Event], None]
     clock: Callable[[], float] = time.time
+    grace: Mapping[StopReason, float] = field(default_factory=lambda: GRACE)
+    last: float = LAST
     state: RunState = field(default_factory=RunState)
     """What the events add up to; written by the driver's thread only."""
     crashed: BaseException | None = None
@@ -233,7 +247,8 @@ class Driver:
             self._finish()
         except BaseException as problem:  # the caller's thread raises it; this one has nobody above it
             self.crashed = problem
-            raise
+            for flight in self._flights.values():
+                flight.stop.ask_now()
         finally:
             self.executor.shutdown(wait=False)
             self.done.set()
@@ -277,10 +292,12 @@ class Driver:
                         self._kill(_Kill(flight.task.node, flight.task.attempt, "kill"))
             case _Kill():
                 self._kill(message)
-            case TaskEnded():
-                if self._flights.pop(message.node, None) is not None:  # else it was given up
-                    self._act(message)
-            case Begin() | TimerFired() | Cancel() | Hold() | Continue() | Breath():
+            case _Landed(task, outcome):
+                flight = self._flights.get(task.node)
+                if flight is not None and flight.task is task:  # else it was given up
+                    del self._flights[task.node]
+                    self._act(TaskEnded(task.node, outcome))
+            case Begin() | TaskEnded() | TimerFired() | Cancel() | Hold() | Continue() | Breath():
                 self._act(message)
             case _:
                 self._publish([message])
@@ -321,7 +338,7 @@ class Driver:
                     self._start(task)
                 else:
                     self._flights[task.node] = _Flight(task, Stopper(), Future())
-                    self._inbox.put(TaskEnded(task.node, Outcome("cancelled")))
+                    self._inbox.put(_Landed(task, Outcome("cancelled")))
             case SetTimer():
                 self._in(command.seconds, TimerFired(command))
             case Interrupt():
@@ -365,6 +382,7 @@ class Driver:
         if self._full is not None:
             return
         self._full = problem
+        self._unwritten = [event for event in self._unwritten if not isinstance(event, NodeStarted)]
         self.ledger.make_room()
         self._write([])
         self._inbox.put(_Stop(_no_room(problem)))
@@ -396,6 +414,8 @@ class Driver:
         future.add_done_callback(lambda done: self._landed(task, done))
 
     def _landed(self, task: Task, done: Future[Outcome]) -> None:
+        if done.cancelled():
+            return  # it was given up before it had begun
         problem = done.exception()
         if isinstance(problem, OSError):
             self._inbox.put(_Stop(_no_room(problem)))
@@ -404,7 +424,7 @@ class Driver:
             outcome = _exception(problem)
         else:
             outcome = done.result()
-        self._inbox.put(TaskEnded(task.node, outcome))
+        self._inbox.put(_Landed(task, outcome))
 
     def _interrupt(self, node: NodeId, reason: StopReason) -> None:
         flight = self._flights.get(node)
@@ -413,7 +433,7 @@ class Driver:
         first = flight.stop.reason is None or reason == "cancel"
         flight.stop.ask(reason)
         if first:
-            self._in(GRACE[reason], _Kill(node, flight.task.attempt, "kill"))
+            self._in(self.grace[reason], _Kill(node, flight.task.attempt, "kill"))
 
     def _kill(self, message: _Kill) -> None:
         flight = self._flights.get(message.node)
@@ -421,15 +441,10 @@ class Driver:
             return
         if message.step == "kill":
             flight.stop.ask_now()
-            self._in(LAST, replace(message, step="give up"))
+            self._in(self.last, replace(message, step="give up"))
             return
-        timed_out = flight.stop.reason == "timeout"
-        error = Failure(
-            "timeout",
-            f"no time left after {flight.task.step.timeout or 0:g} s; it did not stop when asked to",
-        )
-        outcome = Outcome("failed", error=error) if timed_out else Outcome("cancelled")
-        self._take(TaskEnded(message.node, replace(outcome, attempts=message.attempt)))
+        flight.future.cancel()  # a pool of ours has a fresh thread then
+        self._take(_Landed(flight.task, replace(_given_up(flight), attempts=message.attempt)))
 
     # -- the end --------------------------------------------------------------------------------------
 
@@ -443,7 +458,9 @@ class Driver:
                 last = self._inbox.get_nowait()
             except queue.Empty:
                 break
-            if not isinstance(last, (TaskEnded, _Stop, _Kill, TimerFired, Breath, Begin, Cancel, Hold, Continue)):
+            if not isinstance(
+                last, (TaskEnded, _Landed, _Stop, _Kill, TimerFired, Breath, Begin, Cancel, Hold, Continue)
+            ):
                 self._publish([last])
         reason = self._why if status == "interrupted" else ""
         self._publish([RunFinished(self.clock(), status, self._outcome.error, reason)])
@@ -455,6 +472,15 @@ class Driver:
 
 def _no_room(problem: OSError) -> str:
     return "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
+
+
+def _given_up(flight: _Flight) -> Outcome:
+    """Give how a task ends that did not come back after it was killed."""
+    if flight.stop.reason != "timeout":
+        return Outcome("cancelled")
+    seconds = flight.task.step.timeout
+    left = "no time left" if seconds is None else f"no time left after {seconds:g} s"
+    return Outcome("failed", error=Failure("timeout", f"{left}; it did not stop when asked to"))
 
 
 def work(runner: Runner, task: Task, context: Context) -> Outcome:

@@ -154,7 +154,7 @@ class RunState:
 
     progress: Progress = field(default_factory=Progress)
     nodes: dict[NodeId, NodeFinished] = field(default_factory=dict)
-    """The nodes that ended, each with its outcome, label and index."""
+    """The nodes that ended, each with its outcome and index; items without their labels."""
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -165,7 +165,8 @@ class RunState:
                 task = self.progress.active.get(event.node)
                 if task is not None and not event.label:  # the journal tells label and index once, at the start
                     event = replace(event, label=task.label, index=task.index)
-                self.nodes[event.node] = event
+                # A hundred thousand labels are not kept: who shows an item knows what it is called.
+                self.nodes[event.node] = event if event.index is None else replace(event, label="", at=0.0)
             case _:
                 pass
         self.progress.apply(event)

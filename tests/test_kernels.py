@@ -153,9 +153,11 @@ def test_a_kernel_that_runs_holds_no_place_of_those_that_start():
 
     async def two(kernels):
         first = await kernels.launch("python3", cwd=Path.cwd(), env=os.environ, heard=lambda text: None)
-        await first.ready()
-        await asyncio.wait_for(once(kernels), 30)
-        await first.close()
+        try:
+            await first.ready()
+            await asyncio.wait_for(once(kernels), 10)
+        finally:
+            await first.close()
 
     kernels = LocalKernels(at_once=1)
     asyncio.run(two(kernels))

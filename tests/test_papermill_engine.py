@@ -80,3 +80,10 @@ def test_a_dead_kernel_or_a_time_out_completes_no_cell_that_never_ran(tmp_path, 
     assert ["completed", "failed", "pending"] == states
     assert nb.metadata.papermill.exception is True
     assert "An Exception was encountered" in nb.cells[0].source
+
+
+def test_an_early_exit_completes_only_what_ran(tmp_path):
+    """papermill alone says completed of the rest."""
+    write(tmp_path / "in.ipynb", ("raise SystemExit(0)",), ("b = 2",))
+    done, _, states = papermill(tmp_path)
+    assert (0, ["completed", "pending"]) == (done.returncode, states)

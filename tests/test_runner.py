@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -395,15 +396,7 @@ def test_an_error_shown_by_the_notebooks_own_traceback_still_fails_it(tmp_path, 
 # Stopping
 
 SLEEP = "import time\nprint('here', flush=True)\ntime.sleep(60)"
-DEAF = """
-import time
-print('here', flush=True)
-while True:
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt:
-        pass
-"""
+DEAF = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + SLEEP
 
 
 def test_a_cancelled_notebook_is_interrupted_and_keeps_its_partial_output(tmp_path, kernels):
@@ -463,10 +456,8 @@ def test_a_kernel_that_dies_takes_the_processes_it_started_along(tmp_path, kerne
     start = "import os, subprocess\nopen('pid', 'w').write(str(subprocess.Popen(['sleep', '60']).pid))\nos._exit(1)"
     run(write(tmp_path / "n.ipynb", start), kernels)
     pid = int((tmp_path / "pid").read_text())
-    try:
+    with suppress(psutil.NoSuchProcess):
         psutil.Process(pid).wait(timeout=5)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def test_a_stop_before_the_first_cell_starts_nothing(tmp_path, kernels):
@@ -695,6 +686,16 @@ def test_streams_over_the_limit_keep_order_and_both_ends():
     assert whole.endswith("199\n")
     assert 1 == whole.count("left out")
     assert len(whole) < 400
+
+
+def test_the_note_tells_how_much_is_missing():
+    """What is neither in the head nor in the tail, to a tenth."""
+    streams, outputs = Streams(100), []
+    for text in ["x" * 5000, *["y" * 10] * 500]:
+        streams.add(outputs, lambda name: {"output_type": "stream", "name": name, "text": ""}, "stdout", text)
+    streams.settle()
+    (output,) = outputs
+    assert "x" * 50 + "\n… 9.9 kB left out, all of it is in the log …\n" + "y" * 50 == output["text"]
 
 
 def test_a_cleared_output_starts_again(tmp_path, kernels):

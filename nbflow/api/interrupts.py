@@ -12,6 +12,8 @@ from typing import Any
 class Interrupts:
     """While it is entered, signals are noted; the main thread alone can have it so.
 
+    One that nobody answered is given, at the end, to what handled it before: it may be late, but is never lost.
+
     Parameters
     ----------
     signals : sequence of signal.Signals
@@ -21,6 +23,7 @@ class Interrupts:
     --------
     >>> with Interrupts([signal.SIGINT]) as interrupts:
     ...     signal.raise_signal(signal.SIGINT)
+    ...     interrupts.answered = True
     ...     interrupts.noted
     [<Signals.SIGINT: 2>]
     """
@@ -30,6 +33,8 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
         self.noted: list[signal.Signals] = []
         """What came, in order."""
+        self.answered = False
+        """Whether somebody acted on it; set by whoever did."""
 
     def __enter__(self) -> Interrupts:  # noqa: PYI034 - Self is newer than Python 3.10
         """Begin to note."""
@@ -47,3 +52,5 @@ class Interrupts:
         """Give back what handled them before."""
         for which, handler in self._before.items():
             signal.signal(which, handler)
+        if self.noted and not self.answered and kind is None:
+            signal.raise_signal(self.noted[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class RunLedger:
         Open; closed at the end.
     definition, surroundings : mapping
         What stands in the checkpoint besides the state.
+    called : callable, optional
+        Gives what people call the item with an index.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RunLedger:
         journal: Journal,
         definition: Mapping[str, Any],
         surroundings: Mapping[str, Any],
+        called: Callable[[int], str] = "item {}".format,
     ) -> None:
         self._home = home
         self._folder = folder
@@ -58,6 +61,7 @@ class RunLedger:
         self._journal = journal
         self._definition = definition
         self._surroundings = surroundings
+        self._called = called
         self._pace = Pace()
         self._beaten = self._synced = time.monotonic()
         self._ours: tuple[int, int] | None = None  # inode and time of the checkpoint we wrote last
@@ -119,6 +123,7 @@ class RunLedger:
             surroundings=self._surroundings,
             folder=os.path.relpath(self._folder, path.parent),
             journal={"bytes": self._journal.size, "sha256": self._journal.sha256},
+            called=self._called,
         )
         checkpoints.write(path, content)
         if path == self._home.checkpoint:

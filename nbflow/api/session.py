@@ -171,7 +171,7 @@ class Session:
         started = RunStarted(
             time.time(), request.run_id, request.home.name, request.epoch, definition.shared, request.workers
         )
-        ledger = RunLedger(request.home, folder, lock, journal, definition.data(limit=1000), found)
+        ledger = RunLedger(request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label)
         driver = Driver(
             machine=Machine(definition.workflow(), request.recorded, max_workers=request.workers),
             executor=ThreadExecutor(request.workers),
@@ -252,6 +252,7 @@ class Session:
 
     def wait(self, interrupts: Interrupts) -> None:
         """Wait for the end; the first interrupt cancels, the second kills."""
+        interrupts.answered = True
         heard = 0
         while not self.driver.done.wait(0.2):
             while heard < len(interrupts.noted):

@@ -159,7 +159,7 @@ def table_lines(run: Run, columns: int) -> list[str]:
 
 def _table(run: Run, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
     """Give the rows of the results table and its columns: what varies, results, status, seconds."""
-    varying = [name for name in run.varying if items and name in items[0].parameters] or ["index"]
+    varying = [name for name in run.varying if any(name in item.parameters for item in items)] or ["index"]
     rows: list[dict[str, Value]] = []
     results: dict[str, None] = {}
     for item in items:
@@ -169,7 +169,7 @@ def _table(run: Run, items: list[Item]) -> tuple[list[dict[str, Value]], list[st
         results.update(dict.fromkeys(named))
         known: dict[str, Value] = {"index": item.index, **item.parameters}
         rows.append(
-            {**{name: known[name] for name in varying}, **named, "status": item.status, "seconds": item.seconds}
+            {**{name: known.get(name) for name in varying}, **named, "status": item.status, "seconds": item.seconds}
         )
     return rows, [*varying, *results, "status", "seconds"]
 

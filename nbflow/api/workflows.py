@@ -92,6 +92,7 @@ def run_workflow(
         driver.start()
         while not driver.done.wait(0.2):
             if interrupts.noted:
+                interrupts.answered = True
                 driver.cancel("Ctrl-C", now=len(interrupts.noted) > 1)
     audience.close(0) if on_event else None
     if driver.crashed is not None:

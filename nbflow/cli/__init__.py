@@ -12,12 +12,24 @@ import click
 from ..errors import NbflowError
 from ..version import __version__
 from . import look, manage, work
-from .screen import say
+from .screen import let_go_of_pipes, open_streams, say
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Verbs(click.Group):
+    """The verbs; one whose reader has seen enough ends quietly (click would end it with exit code 1)."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Call the verb that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            let_go_of_pipes()
+            return 0
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="nbflow", message="%(prog)s %(version)s")
 def nbflow() -> None:
     """Run one notebook over many parameter sets: in parallel, resumable.
@@ -38,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     Exit codes: 0 completed, 1 failed, 2 refused, 3 paused, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if words is None else words)
+    open_streams()
     try:
         code = nbflow.main(given, prog_name="nbflow", standalone_mode=False)
     except click.exceptions.Exit as end:
@@ -51,9 +64,6 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         _refuse(problem.message, problem.remedy, problem.exit_code, given)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
     sys.exit(code or 0)
 
 

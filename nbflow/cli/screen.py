@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import sys
 from typing import TextIO
@@ -16,6 +18,30 @@ def columns(file: TextIO | None = None) -> int:
     if not (file or sys.stdout).isatty():
         return WITHOUT
     return min(shutil.get_terminal_size((80, 24)).columns - 1, WIDEST)
+
+
+def open_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr: else the next file, a journal, gets the place of one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+
+
+def let_go_of_pipes() -> None:
+    """Write nothing more to streams that nobody reads; the interpreter would complain about them at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+            with contextlib.suppress(OSError):
+                stream.flush()
+    os.close(nowhere)
 
 
 def say(lines: list[str], file: TextIO | None = None) -> None:

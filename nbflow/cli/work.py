@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
-from .screen import columns, say
+from .screen import columns, let_go_of_pipes, say
 
 if TYPE_CHECKING:
     from ..api.interrupts import Interrupts
@@ -215,7 +215,10 @@ class Show:
         return CODES.get(run.status, 1)
 
     def _tell(self, run: Run, lines: list[str]) -> None:
-        if self._as_json:
-            click.echo(json.dumps(run.data()))
-        elif not self._quiet:
-            say(lines)
+        try:
+            if self._as_json:
+                click.echo(json.dumps(run.data()))
+            elif not self._quiet:
+                say(lines)
+        except BrokenPipeError:  # what was done is worth its exit code, whoever reads of it
+            let_go_of_pipes()

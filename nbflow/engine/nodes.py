@@ -206,7 +206,7 @@ class ItemGroup(Group):
         self._failed: list[int] = []  # places, in order
         self._who = array("Q", bytes(8 * len(items)))  # digests of the items' values
         self._known = 0
-        self._seen: dict[int, int] = {}
+        self._seen = _Seen(len(items))
         self._repeated: dict[int, int] = {}  # places whose value came before: how often
 
     def next(self) -> int | None:
@@ -235,10 +235,8 @@ class ItemGroup(Group):
         """Give who the item is: its value, and how often that came before; never its position."""
         while self._known <= place:
             who = int.from_bytes(_hash(canonical(self.items[self._known])), "big")
-            count = self._seen.get(who, 0)
-            self._seen[who] = count + 1
             self._who[self._known] = who
-            if count:
+            if count := self._seen.add(who):
                 self._repeated[self._known] = count
             self._known += 1
         return _hash(self.owner.key, self.body.id, str(self._who[place]), str(self._repeated.get(place, 0))).hex()
@@ -267,6 +265,27 @@ class ItemGroup(Group):
             if outcome.status in ("pending", "paused"):
                 return outcome.status
         return "failed" if any(not tolerated(seen[place], self.body) for place in self._failed) else "completed"
+
+
+class _Seen:
+    """Counts how often a digest came before, in a fifth of the memory that a dict of integers takes."""
+
+    def __init__(self, size: int) -> None:
+        self._mask = (1 << (2 * size).bit_length()) - 1
+        self._table = array("Q", bytes(8 * (self._mask + 1)))  # open addressing; 0 is a free place
+        self._again: dict[int, int] = {}
+
+    def add(self, who: int) -> int:
+        """Give how often it came before, and count it."""
+        who = who or 1
+        table, place = self._table, who & self._mask
+        while table[place]:
+            if table[place] == who:
+                self._again[who] = self._again.get(who, 0) + 1
+                return self._again[who]
+            place = (place + 1) & self._mask
+        table[place] = who
+        return 0
 
 
 def tolerated(outcome: Outcome, step: Step) -> bool:

@@ -19,6 +19,21 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
+class _Given(Future[T]):
+    """A call that can be given up while it runs: its thread is lost, and another takes its place."""
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        super().__init__()
+        self._lost = lost
+
+    def cancel(self) -> bool:
+        """Take the call back; or, if it runs, no longer count on its thread. Called once at most."""
+        back = super().cancel()
+        if not back and not self.done():
+            self._lost()
+        return back
+
+
 class ThreadExecutor(Executor):
     """At most so many threads, made when they are needed and used again.
 
@@ -45,7 +60,7 @@ class ThreadExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a function called by the next free thread. Called from one thread only: the driver's."""
-        future: Future[T] = Future()
+        future: Future[T] = _Given(self._replace)
 
         def call() -> None:
             if not future.set_running_or_notify_cancel():
@@ -59,10 +74,19 @@ class ThreadExecutor(Executor):
 
         self._work.put(call)
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._max_workers:
-            thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._add()
         return future
+
+    def _add(self) -> None:
+        thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _replace(self) -> None:
+        """Have a thread more, since one hangs; it takes what already waits for a thread."""
+        self._max_workers += 1
+        if not self._work.empty():
+            self._add()
 
     def _serve(self) -> None:
         while (call := self._work.get()) is not None:

@@ -41,19 +41,13 @@ def _source(module: Any) -> str:
 
 
 def watch_code() -> str:
-    """Give the code that makes a Python kernel remember what it writes; it leaves no name behind."""
-    setup = f"exec(compile({_source(watch)!r}, '<nbflow>', 'exec'), space); space['wrote'] = space['watch']()"
-    return _in_fresh_module("_nbflow_watch", setup, keep=True)
-
-
-def _in_fresh_module(name: str, setup: str, *, keep: bool) -> str:
-    lines = [
-        "import sys as s, types as t",
-        f"m = t.ModuleType({name!r}); space = m.__dict__",
-        *([f"s.modules[{name!r}] = m"] if keep else []),
-        setup,
-    ]
-    code = "\n".join(lines)
+    """Give the code that makes a Python kernel remember what it writes; it leaves no name in the notebook."""
+    code = (
+        "import sys, types\n"
+        "made = sys.modules['_nbflow_watch'] = types.ModuleType('_nbflow_watch')\n"
+        f"exec(compile({_source(watch)!r}, '<nbflow>', 'exec'), made.__dict__)\n"
+        "made.wrote = made.watch()"
+    )
     return f"__import__('builtins').exec({code!r}, {{}})"
 
 

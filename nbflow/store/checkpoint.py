@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -56,6 +56,7 @@ def render(
     surroundings: Mapping[str, Any],
     folder: str,
     journal: Mapping[str, Any],
+    called: Callable[[int], str] = lambda index: f"item {index}",
 ) -> dict[str, Any]:
     """Give the content of a checkpoint.
 
@@ -73,6 +74,8 @@ def render(
         The run folder, relative to the checkpoint's.
     journal : mapping
         ``bytes`` and ``sha256`` of the journal.
+    called : callable, optional
+        Gives what people call the item with an index.
     """
     progress = state.progress
     leaves = [event for event in list(state.nodes.values()) if event.leaf]
@@ -93,18 +96,18 @@ def render(
         "folder": folder,
         "journal": dict(journal),
         "workflow": dict(definition),
-        "nodes": {node_text(event.node): _node(event) for event in shown},
+        "nodes": {node_text(event.node): _node(event, called) for event in shown},
         "nodes_left_out": len(leaves) - len(shown),
         "warnings": [warning.message for warning in progress.warnings[:50]],
         "surroundings": dict(surroundings),
     }
 
 
-def _node(event: NodeFinished) -> dict[str, Any]:
+def _node(event: NodeFinished, called: Callable[[int], str]) -> dict[str, Any]:
     o = event.outcome
     return {
         "status": o.status,
-        "label": event.label,
+        "label": event.label if event.index is None else called(event.index),
         "index": event.index,
         "output": tagged(o.output),
         "error": None if o.error is None else asdict(o.error),
