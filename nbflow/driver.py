@@ -245,7 +245,7 @@ class Driver:
             while self._outcome is None:
                 self._turn()
             self._finish()
-        except BaseException as problem:  # the caller's thread raises it; this one has nobody above it
+        except BaseException as problem:  # noqa: BLE001 - the caller's thread raises it; this one has nobody above it
             self.crashed = problem
             for flight in self._flights.values():
                 flight.stop.ask_now()
@@ -293,8 +293,8 @@ class Driver:
             case _Kill():
                 self._kill(message)
             case _Landed(task, outcome):
-                flight = self._flights.get(task.node)
-                if flight is not None and flight.task is task:  # else it was given up
+                landed = self._flights.get(task.node)
+                if landed is not None and landed.task is task:  # else it was given up
                     del self._flights[task.node]
                     self._act(TaskEnded(task.node, outcome))
             case Begin() | TaskEnded() | TimerFired() | Cancel() | Hold() | Continue() | Breath():

@@ -218,6 +218,8 @@ def _foreign_scalar(value: Any, library: str, where: str) -> Any:
         if plain is not None and (isinstance(plain, int) or coarse != value):
             raise NotAValueError(f"{_name(value)} ({value}), which Python's own types cannot hold", where)
         return plain
+    if value.dtype.kind == "c":
+        raise NotAValueError(_name(value), where)
     plain = value.item()
     if type(plain) is type(value):  # longdouble gives itself
         try:

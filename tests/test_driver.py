@@ -124,7 +124,9 @@ def test_the_disk_is_full_once_and_the_run_can_be_resumed(tmp_path: Path) -> Non
     assert ("interrupted", "disk full") == (run.status, run.driver.state.progress.reason)
     assert 1 == ledger.room
     assert 13 not in began
-    kept = {e.index for e in ledger.events if isinstance(e, NodeFinished) and e.leaf and e.outcome.status == "completed"}
+    kept = {
+        e.index for e in ledger.events if isinstance(e, NodeFinished) and e.leaf and e.outcome.status == "completed"
+    }
     assert {0, 1, 2} == kept, "what was at work when the disk was full has ended and is kept"
     assert 3 not in {event.index for event in ledger.events if isinstance(event, NodeStarted)}
     again: list[Any] = []

@@ -78,6 +78,17 @@ def test_rerun_runs_all_again_and_is_remembered_until_the_code_changes_again(don
     assert {1: 2, 2: 2, 3: 2} == ran.times()
 
 
+def test_keep_is_remembered_also_where_no_item_had_to_run(notebook, ran, cli):
+    """An answer about a completed run is an answer: the next resume does not ask again."""
+    path = notebook(ran.cell, "x = 1")
+    nbflow.map(path, grid={"n": [1, 2]}, quiet=True)
+    fix(notebook, ran, cell="x = 2")
+    cli("resume", path.name, "-q", code=2)
+    cli("resume", path.name, "--changed", "keep", "-q")
+    assert "nothing to do" in cli("resume", path.name).stdout
+    assert {1: 1, 2: 1} == ran.times()
+
+
 def test_map_resume_asks_the_same_question(done, notebook, ran, cli):
     """The command names its own remedy."""
     fix(notebook, ran)

@@ -90,7 +90,11 @@ def test_no_more_items_than_the_window_run_at_the_same_time(tmp_path: Path) -> N
 def test_each_item_has_a_scope_of_its_own() -> None:
     """Steps of an item see its value, also behind a fan-out inside, and no sibling's."""
     inner = fan_out([7, 8], FakeStep(id="deep", parameters=ItemParameters()), id="inner", name="small")
-    body = [FakeStep(id="before", parameters=ItemParameters()), inner, FakeStep(id="after", parameters=ItemParameters())]
+    body = [
+        FakeStep(id="before", parameters=ItemParameters()),
+        inner,
+        FakeStep(id="after", parameters=ItemParameters()),
+    ]
     run = simulate(workflow(fan_out([1, 2], body, max_concurrency=Literal(2))), item, choose=LAST_FIRST)
     assert run.outcome is not None
     one = {"before": 1, "inner": {"results": [7, 8]}, "after": 1}

@@ -240,10 +240,9 @@ def test_a_folder_is_no_notebook(tmp_path):
     refused(tmp_path, TargetError)
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_notebook_is_refused(tmp_path):
+def test_an_unreadable_notebook_is_refused(nobodys_folder):
     """With the system's reason."""
-    path = tmp_path / "forecast.ipynb"
+    path = nobodys_folder / "forecast.ipynb"
     path.write_text(json.dumps(raw("x = 1")))
     path.chmod(0)
     assert "Permission denied" in refused(path, TargetError).message

@@ -138,7 +138,7 @@ def test_the_head_names_what_is_kept_and_what_is_unfinished() -> None:
     """One line for an earlier run, with the command that goes on with it."""
     lines = head("f.ipynb", 40, 4, "python3", "b", kept=38, unfinished="20261122-0301-aaaa")
     assert "40 items, 38 kept, 4 at a time (-j)" in lines[0]
-    assert "20261122-0301-aaaa is unfinished; nbflow resume 20261122-0301-aaaa goes on with that one" == lines[2]
+    assert "20261122-0301-aaaa is unfinished: nbflow resume 20261122-0301-aaaa" == lines[2]
 
 
 def test_a_table_aligns_numbers_right_and_text_left() -> None:

@@ -260,13 +260,20 @@ class Machine:
             parameters = node.step.parameters.resolve(node.names)
         except Exception:  # noqa: BLE001 - whatever it is, it fails the item when that is opened in its turn
             return None
-        return self._recorded.answer(node.key, _fingerprint(node, parameters))
+        return self._answer(node, parameters)
+
+    def _answer(self, node: Node, parameters: Value) -> Outcome | None:
+        """Give the recorded answer of a task; what it did then is what steps behind it wait for."""
+        wanted = _fingerprint(node, parameters)
+        answer = self._recorded.answer(node.key, wanted)
+        node.fingerprint = self._recorded.answers[node.key].fingerprint if answer is not None else wanted
+        return answer
 
     def _want(self, node: Node, parameters: dict[str, Value]) -> None:
         """Answer a task from the record, or let it wait for a worker."""
         if not node.fingerprint:
             node.parameters = parameters
-            answer = self._recorded.answer(node.key, _fingerprint(node, parameters))
+            answer = self._answer(node, parameters)
             if answer is not None:
                 self._ended(node, answer, kept=True)
                 return
@@ -374,5 +381,4 @@ class Machine:
 
 def _fingerprint(node: Node, parameters: Value) -> str:
     """Give what a task does, with what, after what; each part tells a person why it differs."""
-    node.fingerprint = f"{node.step.work_digest}.{digest(parameters, 6)}.{node.entry[:12] or '-'}"
-    return node.fingerprint
+    return f"{node.step.work_digest}.{digest(parameters, 6)}.{node.entry[:12] or '-'}"

@@ -111,7 +111,7 @@ class Bars:
     def begin(self) -> None:
         """Write the head and the empty bar."""
         self._frame.write("".join(f"{line}\n" for line in self._head))
-        if self._head:
+        if self._head and self._head[-1]:
             self._frame.write("\n")
         self._overall = self._bar(0)
         self.draw(self._now)
@@ -138,6 +138,7 @@ class Bars:
         """Show the newest state."""
         self._now = now
         self._draw()
+        self._frame.write("\r")  # the terminal shows ^C where the cursor stands: there the next picture covers it
         self._frame.show()
 
     def end(self) -> None:

@@ -86,10 +86,11 @@ def doing(task: Active) -> str:
 
 def row(task: Active, now: float, columns: int, labels: int) -> str:
     """Give the line of a task at work, in exactly so many columns."""
-    begin = f"  {left(for_terminal(task.label), labels)}  "
-    return spread(
-        f"{begin}{left(place(task), max(10, len(place(task))))}  {doing(task)}", duration(now - task.started), columns
-    )
+    took = duration(now - task.started)
+    begin = f"  {left(for_terminal(task.label), labels)}  {place(task)}"
+    if columns < width(f"{begin}  {took}"):
+        return spread(f"  {for_terminal(task.label)}", took, columns)
+    return spread(f"  {left(for_terminal(task.label), labels)}  {left(place(task), 10)}  {doing(task)}", took, columns)
 
 
 def spread(begin: str, end: str, columns: int) -> str:
@@ -110,7 +111,8 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
     if not columns:
         return f"{f'{begin}  {where}{message}'.rstrip()}  {took}"
     if error is not None and columns - width(f"{begin}  {where}  {took}") < min(width(message), LEGIBLE):
-        return left(f"{begin}  {message}", columns)  # what went wrong is worth more than where and how long
+        short = f"{begin}  {message}"  # what went wrong is worth more than where and how long
+        return left(short if columns - width(f"{begin}  ") > LEGIBLE // 2 else f"  {word}  {name}  {message}", columns)
     return spread(f"{begin}  {where}{message}", took, columns)
 
 

@@ -66,10 +66,12 @@ def head(
     if columns is not None and max(map(width, lines)) > columns:
         lines = [for_terminal(name), items, f"kernel {for_terminal(kernel)}", run.rstrip(), hint]
     if unfinished:
-        lines.append(
-            f"{for_terminal(unfinished)} is unfinished; nbflow resume {quoted(unfinished)} goes on with that one"
-        )
+        lines.append(f"{for_terminal(unfinished)} is unfinished: nbflow resume {quoted(unfinished)}")
     return lines
+
+
+ROOMY = 96
+"""Columns from which the list of runs says when each began; the run's id tells it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,12 @@ def status_list(rows: Sequence[RunLine], columns: int = WIDTH) -> list[str]:
             "done": f"{row.done:,}/{row.total:,}",
             "failed": row.failed or None,
             "size": size(row.size),
-            "started": _when(row.started),  # last, for it goes first when there is no room: the id tells it too
+            "started": _when(row.started),
         }
         for row in rows
     ]
+    if columns < ROOMY:
+        words = [{name: word for name, word in row.items() if name != "started"} for row in words]
     return table(words, list(words[0]), columns, len(words), ("run", "status", "done"))
 
 

@@ -1,0 +1,50 @@
+"""What an item costs a run that does not look at it: bytes of memory, bytes of journal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """\
+import json, resource, sys, tempfile
+from pathlib import Path
+from nbflow.api.workflows import run_workflow
+from nbflow.model import Block, CallStep, FanOut, Literal, Workflow
+
+def run(size):
+    step = CallStep(id="call", function="builtins:dict", parameters=Literal({}))
+    fan = FanOut(id="map", items=Literal(list(range(size))), body=Block([step]), max_concurrency=Literal(4))
+    with tempfile.TemporaryDirectory() as place:
+        state = run_workflow(Workflow(name="calls", block=Block([fan]), max_workers=4), Path(place))
+        assert state.progress.counts["completed"] == size
+        (journal,) = Path(place).rglob("journal.jsonl")
+        return journal.stat().st_size
+
+size = int(sys.argv[1])
+journal = run(size)
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps([journal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit]))
+"""
+
+
+def measured(size):
+    """Give the bytes of the journal and the most memory of a run of so many calls, in a process of its own."""
+    command = [sys.executable, "-c", SCRIPT, str(size)]
+    journal, memory = json.loads(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
+    return journal, memory
+
+
+def test_an_item_takes_at_most_400_bytes_of_journal():
+    """Start and end of a call item; the run's own lines counted in."""
+    journal, _ = measured(2_000)
+    assert 400 >= journal / 2_000
+
+
+@pytest.mark.parametrize(("few", "many"), [(2_000, 12_000), pytest.param(10_000, 100_000, marks=pytest.mark.long)])
+def test_memory_grows_by_at_most_a_kilobyte_per_item(few, many):
+    """The most that the process ever had, beside that of a smaller run."""
+    (_, less), (_, more) = measured(few), measured(many)
+    assert 1024 >= (more - less) / (many - few)
