@@ -358,6 +358,11 @@ def untagged(data: Any) -> Any:
     return data
 
 
+# Made once: json.dumps would make an encoder for each value that is not written its usual way.
+_plain = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_sorted = json.JSONEncoder(separators=(",", ":"), allow_nan=False, sort_keys=True).encode
+
+
 def dumps(value: Any) -> str:
     """Give the exact JSON text of a value, on one line and in ASCII.
 
@@ -366,7 +371,7 @@ def dumps(value: Any) -> str:
     >>> dumps({"score": float("nan"), "big": 2**70})
     '{"score":{"$nbflow":"float","text":"nan"},"big":{"$nbflow":"integer","text":"1180591620717411303424"}}'
     """
-    return json.dumps(tagged(value), separators=(",", ":"), allow_nan=False)
+    return _plain(tagged(value))
 
 
 def loads(text: str) -> Any:
@@ -382,7 +387,7 @@ def loads(text: str) -> Any:
 
 def canonical(value: Any) -> str:
     """Give the text of :func:`dumps` with mappings sorted by key: equal values, equal text."""
-    return json.dumps(tagged(value), separators=(",", ":"), allow_nan=False, sort_keys=True)
+    return _sorted(tagged(value))
 
 
 def digest(value: Any, size: int = 8) -> str:

@@ -169,11 +169,11 @@ def nobodys_folder():
     root = os.geteuid() == 0
     if root:
         os.chown(folder, 65534, 65534)
-        os.seteuid(65534)
+        os.setresuid(65534, 65534, 0)  # the third is the way back
     try:
         yield folder
     finally:
         if root:
-            os.seteuid(0)
+            os.setresuid(0, 0, 0)
         folder.chmod(0o755)
         shutil.rmtree(folder)

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,7 @@ def test_cells_that_behave_strangely_do_no_harm(place: Path) -> None:
     )
     (place / "t.json").write_text(json.dumps([{"name": name, "source": text} for name, text in sources.items()]))
     data = mapped("n.ipynb --items t.json -j 3 --cwd item --output name")
-    assert {name: "completed" for name in sources} == {
+    assert dict.fromkeys(sources, "completed") == {
         item["parameters"]["name"]: item["error"] or item["status"] for item in data["items"]
     }
     assert list(sources) == names(data)

@@ -40,7 +40,7 @@ def last_line(folder):
 )
 def test_a_signal_ends_the_run_within_five_seconds(which, code, reason, notebook, ran, cli, folder, until):
     """The exit code tells the signal, the run is interrupted, kernels are gone, and resume goes on."""
-    path = notebook("kept = n", ran.cell, f"if n != 9 and not os.path.exists('go'):\n    {SLOW!r}\n    exec({SLOW!r})")
+    path = notebook(ran.cell, "import time\nwhile not os.path.exists('go'): time.sleep(0.1)")
     process = at_work(cli, ran, until, path)
     began = time.monotonic()
     process.send_signal(getattr(signal, which))
@@ -169,10 +169,7 @@ except KeyboardInterrupt as stopped:
 """
     process = cli.start(program=("-c", script))
     out, err = process.communicate(timeout=60)
-    assert (
-        "interrupted ['cancelled', 'pending'] Ctrl-C" == out.strip()
-        or "interrupted ['cancelled', 'cancelled'] Ctrl-C" == out.strip()
-    ), err
+    assert "interrupted ['cancelled', 'pending'] Ctrl-C" == out.strip(), err
     assert isinstance(last_line(folder), RunFinished)
 
 

@@ -298,6 +298,20 @@ def test_a_second_resume_is_refused_while_one_is_at_work(done, ran, cli, folder,
     assert {1: 1, 2: 1, 3: 2} == ran.times()
 
 
+def test_a_detached_resume_is_at_work_when_the_command_comes_back(notebook, ran, cli, tmp_path, until):
+    """What it prints is how the run stands now, not how it stood before."""
+    gate = tmp_path / "go"
+    wait = f"import os, time\nwhile n == 2 and not os.path.exists({str(gate)!r}): time.sleep(0.05)"
+    path = notebook(ran.cell, wait)
+    cli("map", path.name, "--grid", "n=1", "-q")
+    said = cli.json("map", path.name, "--grid", "n=1,2", "--resume", "--detach")
+    assert "running" == said["status"]
+    assert {1: "completed"} == {i["parameters"]["n"]: i["status"] for i in said["items"] if i["output"]}
+    gate.touch()
+    until(lambda: nbflow.status(path).status == "completed")
+    assert {1: 1, 2: 1} == ran.times()
+
+
 def test_a_finished_run_says_that_there_is_nothing_to_do(notebook, ran, cli, folder):
     """In words, in JSON, in Python; and the journal is not touched."""
     path = notebook(ran.cell)

@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from ..errors import StoreError
+from ..events import RunStarted
 from ..store.files import write_atomically
-from ..store.lock import read_owner
+from ..store.journal import read_journal
 from .reading import Stored
 from .run import Run
 from .session import Request
@@ -43,12 +45,16 @@ def detach(request: Request) -> Run:
         )
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        owner = read_owner(folder)
-        if (
-            owner is not None and owner.pid == process.pid and (folder / "journal.jsonl").exists()
-        ) or process.poll() == 0:
+        if _epoch(folder) >= request.epoch or process.poll() == 0:
             return Stored(request.home, folder, None).run()
         if process.poll() is not None:
             break
         time.sleep(0.05)
     raise StoreError(f"the detached process did not begin: {said.read_text(encoding='utf-8', errors='replace')[-400:]}")
+
+
+def _epoch(folder: Path) -> int:
+    """Give which start of the run its journal tells of last; 0 before the first."""
+    path = folder / "journal.jsonl"
+    events = read_journal(path).events if path.exists() else []
+    return max((event.epoch for event in events if isinstance(event, RunStarted)), default=0)
