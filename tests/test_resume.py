@@ -185,6 +185,7 @@ def test_from_runs_one_item_again_and_what_is_missing(done, ran, cli):
     """An item is named by its index, or by what it is called."""
     cli("resume", done.name, "--from", "0", "-q", code=1)
     assert {1: 2, 2: 1, 3: 2} == ran.times()
+    assert [True, False, True] == [one.runs for one in nbflow.resume(done, from_=0, dry_run=True)]
     refused = cli("resume", done.name, "--from", "n=99", code=2)
     assert refused.stderr.startswith("error: 'n=99': no item is called so")
 
@@ -310,6 +311,16 @@ def test_a_detached_resume_is_at_work_when_the_command_comes_back(notebook, ran,
     gate.touch()
     until(lambda: nbflow.status(path).status == "completed")
     assert {1: 1, 2: 1} == ran.times()
+
+
+@pytest.mark.parametrize(("asked", "times"), [(["--force"], {1: 2, 2: 2}), (["--only", "n=2"], {1: 1, 2: 2})])
+def test_what_is_asked_to_run_again_does_so_detached_too(asked, times, notebook, ran, cli, until):
+    """The process of its own is told of it."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1,2", "-q")
+    cli("resume", path.name, *asked, "--detach")
+    until(lambda: nbflow.status(path).status == "completed")
+    assert times == ran.times()
 
 
 def test_a_finished_run_says_that_there_is_nothing_to_do(notebook, ran, cli, folder):

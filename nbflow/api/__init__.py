@@ -180,8 +180,8 @@ def resume(
     *,
     parameters: Mapping[str, Any] | None = None,
     changed: Changed = "ask",
-    from_: str | None = None,
-    only: str | None = None,
+    from_: int | str | None = None,
+    only: int | str | None = None,
     force: bool = False,
     dry_run: bool = False,
     take_over: bool = False,
@@ -202,7 +202,7 @@ def resume(
         New values for parameters that all items share; every item runs again with them.
     changed : {"ask", "keep", "rerun"}
         What to do with finished items whose code changed.
-    from_, only : str, optional
+    from_, only : int or str, optional
         Run this item again (its index, or ``"city=Cairo"``) and what is missing; with ``only`` nothing else.
     force : bool
         Run everything again.
@@ -234,8 +234,8 @@ def resume(
             parameters=parameters,
             max_concurrency=max_concurrency,
             changed=changed,
-            from_=from_,
-            only=only,
+            from_=None if from_ is None else str(from_),
+            only=None if only is None else str(only),
             force=force,
             take_over=take_over,
             target=os.fspath(target),

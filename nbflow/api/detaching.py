@@ -38,6 +38,7 @@ def detach(request: Request) -> Run:
     changed = request.definition.changed
     words += ["--changed", changed] if changed != "ask" else []
     words += ["--take-over"] if request.take_over else []
+    words += request.again
     said = folder / "detached.log"
     with said.open("ab") as out:
         process = subprocess.Popen(  # noqa: S603 - our own words only

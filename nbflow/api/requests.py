@@ -154,6 +154,9 @@ def resume_request(
     if given:
         definition = replace(definition, shared=shared)
     _check_kernel(definition.kernel)
+    asked = ["--force"] if force else []
+    asked += [f"--from={from_}"] if from_ is not None else []
+    asked += [f"--only={only}"] if only is not None else []
     request = Request(
         home=stored.home,
         notebook=notebook,
@@ -164,6 +167,7 @@ def resume_request(
         stored=stored,
         warnings=tuple(warnings),
         take_over=take_over,
+        again=tuple(asked),
     )
     _refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:

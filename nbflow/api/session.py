@@ -59,6 +59,8 @@ class Request:
     """The run as it stood, if it is taken up again."""
     warnings: tuple[str, ...] = ()
     take_over: bool = False
+    again: tuple[str, ...] = ()
+    """What was asked to run again, in the words of the command line: a detached process is told it."""
 
     @property
     def folder(self) -> Path:
