@@ -42,11 +42,27 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first asked for: the package itself costs nothing to import."""
     if name not in __all__:
         raise AttributeError(f"module 'nbflow' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f".{_ROOMS.get(name, 'api')}", __name__), name)
+    value = getattr(_loaded(f".{_ROOMS.get(name, 'api')}"), name)
     globals()[name] = value
     return value
+
+
+def _loaded(module: str) -> object:
+    """Import a module; an interrupt waits until that is done, for Python may keep its import lock for ever else."""
+    import signal
+    import threading
+    from importlib import import_module
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        return import_module(module, __name__)
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))  # noqa: ARG005 - a handler's shape
+    try:
+        return import_module(module, __name__)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def __dir__() -> list[str]:

@@ -104,7 +104,7 @@ class Progress:
                 self.active.pop(event.node, None)
             case CellStarted():
                 if task := self.active.get(event.node):
-                    task.cell, task.cells, task.heading = event.cell, event.cells, event.heading
+                    task.cell, task.cells, task.heading, task.line = event.cell, event.cells, event.heading, ""
             case Printed():
                 if task := self.active.get(event.node):
                     task.line = event.line

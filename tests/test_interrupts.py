@@ -101,7 +101,8 @@ def test_cancel_from_another_process_ends_the_run(notebook, ran, cli, folder, un
 
 
 SCRIPT = """\
-import os, signal, sys, threading, time
+import faulthandler, os, signal, sys, threading, time
+faulthandler.dump_traceback_later(40, exit=True)  # one that hangs tells where
 import nbflow
 delay, items = float(sys.argv[1]), int(sys.argv[2])
 began = []
@@ -133,6 +134,7 @@ def test_interrupts_at_random_moments_of_a_blocking_call(moments, notebook, ran,
         delay = chance.choice([chance.uniform(0, 0.6), chance.uniform(0, 3)])
         process = cli.start(delay, 2, program=("-c", SCRIPT))
         out, err = process.communicate(timeout=60)
+        assert "Timeout (" not in err, f"hangs after {delay} s:\n{err}"
         word, *rest = out.split() or ["died"]
         seen.add(word)
         if word == "interrupted":

@@ -6,7 +6,7 @@ import glob
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import NbflowError, RunFailedError, TargetError
 from ..events import NodeFinished, Warned
@@ -167,7 +167,7 @@ class Run:
             index,
             parameters,
             o.status,
-            o.output,
+            self._output(o.output),
             o.error,
             o.attempts,
             round(o.seconds, 6) if o.attempts else None,
@@ -176,6 +176,18 @@ class Run:
             name,
             event.kept,
         )
+
+    def _output(self, output: Value) -> Value:
+        """Give results as values; frames, arrays and files as references with whole paths."""
+        return {name: self._result(value) for name, value in output.items()} if isinstance(output, dict) else output
+
+    def _result(self, value: Value) -> Value:
+        if not isinstance(value, File):
+            return value
+        path = self.folder / value.path
+        if value.format == "json" and path.is_file():  # a plain value that was only too long for the journal
+            return cast("Value", self._loaded(value))
+        return File(str(path), value.size, value.sha256, value.format)
 
     def check(self) -> Run:
         """Give the run itself, if it completed.
