@@ -33,6 +33,7 @@ help:
 
 demo: $(VENV)/.examples
 	@$(BIN)/nbflow map notebooks/progression.ipynb --items notebooks/models.csv -j 2
+	@echo; echo '  nbflow is in $(BIN):  export PATH="$(abspath $(BIN)):$$PATH"'
 
 test: lint
 	@$(BIN)/python -m pytest -q -m 'not long'

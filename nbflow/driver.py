@@ -399,7 +399,8 @@ class Driver:
                 ]
                 fresh = [message for message in messages if message not in self._warned]
                 self._warned.update(fresh)
-                return [Warned(event.at, event.node, message) for message in fresh]
+                own = {message: f"{event.label}: {message}" for message in event.outcome.warnings}
+                return [Warned(event.at, event.node, own.get(message, message)) for message in fresh]
             case _:
                 pass
         return []

@@ -26,6 +26,8 @@ class RunStarted:
     """The values that all tasks share."""
     max_workers: int
     """Tasks in flight at most."""
+    forgets: tuple[str, ...] = ()
+    """Keys of tasks whose records somebody did not want any more; ``*`` is all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,9 +161,14 @@ class Step:
         return ""
 
     @cached_property
+    def code_digest(self) -> str:
+        """Digest of kind and content: the first part of the fingerprint of its nodes, what an edit changes."""
+        return digest([self.kind, self.content], 6)
+
+    @cached_property
     def work_digest(self) -> str:
-        """Digest of kind, work and content: the first part of the fingerprint of its nodes."""
-        return digest([self.kind, self.work(), self.content], 6)
+        """Digest of what decides its work besides: goes with the parameters into the second part."""
+        return digest(self.work(), 6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,7 +228,7 @@ def test_without_the_run_folder_the_checkpoint_suffices(done, ran, cli, folder):
     shutil.rmtree(folder / "nbflow-runs")
     assert ["kept", "kept", "failed"] == reasons(done)
     said = cli("resume", done.name, code=1)
-    assert "the run folder was gone" in said.stdout + said.stderr
+    assert "the journal was gone" in said.stdout + said.stderr
     assert {1: 1, 2: 1, 3: 2} == ran.times()
     assert [{"square": 1}, {"square": 4}, None] == nbflow.results(done)
     cli("resume", done.name, "-q", code=1)

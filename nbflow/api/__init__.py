@@ -167,7 +167,10 @@ def map(  # noqa: A001 - what it does is what the built-in map does
             state_dir=state_folder(state_dir),
         )
         built = build_items(found, items=items, grid=grid, zip=zip, parameters=parameters, columns=columns)
-        request = (again_request if resume else map_request)(found, built, options)
+        if resume:
+            request = again_request(found, built, options, ask_first=not dry_run)
+        else:
+            request = map_request(found, built, options)
         if dry_run:
             return explained(request)
         if detach:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..events import Event
+from ..outcome import Record
 from ..state import RunState
 from ..store import checkpoint as checkpoints
 from ..store import commands
@@ -43,6 +44,8 @@ class RunLedger:
         What stands in the checkpoint besides the state.
     called : callable, optional
         Gives what people call the item with an index.
+    older : mapping of str to Record, optional
+        What earlier starts of the run recorded, by key.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class RunLedger:
         definition: Mapping[str, Any],
         surroundings: Mapping[str, Any],
         called: Callable[[int], str] = "item {}".format,
+        older: Mapping[str, Record] | None = None,
     ) -> None:
         self._home = home
         self._folder = folder
@@ -62,6 +66,7 @@ class RunLedger:
         self._definition = definition
         self._surroundings = surroundings
         self._called = called
+        self._older = older
         self._pace = Pace()
         self._beaten = self._synced = time.monotonic()
         self._ours: tuple[int, int] | None = None  # inode and time of the checkpoint we wrote last
@@ -124,6 +129,7 @@ class RunLedger:
             folder=os.path.relpath(self._folder, path.parent),
             journal={"bytes": self._journal.size, "sha256": self._journal.sha256},
             called=self._called,
+            older=self._older,
         )
         checkpoints.write(path, content)
         if path == self._home.checkpoint:

@@ -13,6 +13,7 @@ from ..engine.plan import plan
 from ..engine.recorded import Recorded, equal, equal_but_code
 from ..errors import StoreError, TargetError
 from ..events import Event, NodeFinished, NodeStarted, RunFinished, RunStarted
+from ..model import NodeId
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ from ..store.lock import read_owner
 from .definition import MapDefinition
 from .run import Run
 
+LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
 SHOWN = frozenset({"completed", "failed"})
 
 
@@ -55,9 +57,19 @@ class Stored:
     @cached_property
     def records(self) -> Records:
         """What is recorded of items: by the journal, else by the checkpoint."""
-        if self.journaled is None and self.checkpoint is not None:
-            return self.checkpoint.records()
-        return records(self.events)
+        if self.journaled is not None:
+            return records(self.events)
+        if self.checkpoint is None:
+            if any((self.folder / "source").glob("*")):  # it was at work, so there was a journal
+                raise StoreError(f"{self.folder}: its journal is gone, and no checkpoint has its items", LOST)
+            return Records()
+        if self.checkpoint.left_out:
+            count = self.checkpoint.left_out
+            raise StoreError(
+                f"{self.checkpoint.path}: {count:,} ended items stand only in the journal of {self.id}, which is gone",
+                LOST,
+            )
+        return self.checkpoint.records()
 
     @cached_property
     def definition(self) -> MapDefinition:
@@ -77,7 +89,7 @@ class Stored:
         """How often it was started or resumed."""
         if self.journaled is None and self.checkpoint is not None:
             return int(self.checkpoint.data["epoch"])
-        return sum(isinstance(event, RunStarted) for event in self.events)
+        return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
 
     @property
     def at_work(self) -> bool:
@@ -91,8 +103,8 @@ class Stored:
         return newest if isinstance(newest, RunFinished) else None
 
     def recorded(self) -> Recorded:
-        """Give what answers when the run is only looked at."""
-        same = equal_but_code if self.definition.changed == "keep" else equal
+        """Give what answers when the run is only looked at: finished items stand, unless they are to run again."""
+        same = equal if self.definition.changed == "rerun" else equal_but_code
         return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
 
     def run(self) -> Run:
@@ -145,6 +157,7 @@ def _state(stored: Stored) -> RunState:
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
                 begun = labels.get(event.key)
                 named = replace(event, label=begun.label, index=begun.index) if begun else _named(event, definition)
+                _take_back(state, named.node)
                 state.apply(named)
             case NodeFinished(leaf=True):
                 _mark_done(state, event)
@@ -157,6 +170,14 @@ def _state(stored: Stored) -> RunState:
 
 def _opens(event: Event) -> bool:
     return type(event).__name__ == "FanOutOpened"  # the plan told it
+
+
+def _take_back(state: RunState, node: NodeId) -> None:
+    """Take out how a node ended earlier: the newest epoch says otherwise."""
+    if (known := state.nodes.pop(node, None)) is not None:
+        state.progress.counts[known.outcome.status] -= 1
+        state.progress.kept -= known.kept
+        state.progress.failures = [event for event in state.progress.failures if event.node != node]
 
 
 def _mark_done(state: RunState, event: NodeFinished) -> None:
@@ -216,7 +237,7 @@ def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None =
     path, run_id = find(str(target), cwd or Path.cwd(), state_dir)
     if run_id is not None:
         home = _home_of_folder(path)
-        return Stored(home, path, _own(home, path.name))
+        return Stored(home, path, _own(home, path))
     home = Home.of(path, state_dir)
     if home.checkpoint.is_file():
         checkpoint = checkpoints.read(home.checkpoint)
@@ -232,12 +253,16 @@ def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None =
     return Stored(home, runs[-1], None)
 
 
-def _own(home: Home, run_id: str) -> Checkpoint | None:
-    try:
-        checkpoint = checkpoints.read(home.checkpoint)
-    except StoreError:
-        return None  # there is none, or not of this run: the folder says all
-    return checkpoint if checkpoint.run_id == run_id else None
+def _own(home: Home, folder: Path) -> Checkpoint | None:
+    """Give the checkpoint of this run: beside the notebook, or in the folder when a newer run took that place."""
+    for path in (home.checkpoint, folder / "checkpoint.json"):
+        try:
+            checkpoint = checkpoints.read(path)
+        except StoreError:
+            continue  # there is none, or it cannot be read: the folder says all
+        if checkpoint.run_id == folder.name:
+            return checkpoint
+    return None
 
 
 def _home_of_folder(folder: Path) -> Home:

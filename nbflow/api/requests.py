@@ -14,12 +14,14 @@ from ..engine.recorded import Recorded
 from ..errors import LockedError, ParameterError, RefusedError, TargetError, did_you_mean
 from ..loading.items import Items
 from ..loading.parameters import check, shared_values
+from ..outcome import Record
 from ..source import Notebook, read_notebook
 from ..store.home import Home
 from ..store.lock import read_owner
 from ..store.names import new_run_id
 from ..store.surroundings import usable_cores
 from ..types import Changed
+from ..values import digest
 from .copies import check_folder, names
 from .definition import MapDefinition, changed_places, find_item
 from .reading import Stored, locate
@@ -35,7 +37,10 @@ class Planned:
     runs: bool
     """Whether it would run."""
     reason: str
-    """``kept``, ``never ran``, ``failed``, ``interrupted``, ``cell 5 changed``, ``parameter year changed``."""
+    """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``cell 5 changed``,
+    ``parameter year changed``."""
+    code: bool = False
+    """Whether it runs again only because its code changed: a question for a person."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,7 @@ def map_request(notebook: Notebook, items: Items, options: MapOptions) -> Reques
     )
 
 
-def again_request(notebook: Notebook, items: Items, options: MapOptions) -> Request:
+def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_first: bool = True) -> Request:
     """Check a map that goes on with the newest run of its notebook; without one it is new."""
     home = Home.of(notebook.path, options.state_dir)
     try:
@@ -93,10 +98,30 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions) -> Requ
         return map_request(notebook, items, options)
     options = replace(options, changed=_answered(stored, options.changed, notebook))
     request = map_request(notebook, items, options)
-    request = replace(request, run_id=stored.id, stored=stored, recorded=answers(stored.records, options.changed))
+    recorded = answers(stored.records, options.changed)
+    adopted = _renamed(stored.definition, request.definition, recorded)
+    recorded = replace(recorded, answers={**recorded.answers, **dict(adopted)})
+    request = replace(request, run_id=stored.id, stored=stored, recorded=recorded, adopted=adopted)
     _refuse_at_work(stored)
-    ask(request, request.plan(), stored.definition, f"nbflow map {home.name} ... --resume")
+    if ask_first:
+        ask(request, request.plan(), stored.definition, f"nbflow map {home.name} ... --resume")
     return request
+
+
+def _renamed(before: MapDefinition, now: MapDefinition, recorded: Recorded) -> tuple[tuple[str, Record], ...]:
+    """Give the records of items whose parameters stayed while names went between the items and the shared ones."""
+    if {name for item in before.items for name in item} == {name for item in now.items for name in item}:
+        return ()
+    known: dict[str, list[Record]] = {}
+    for index, key in enumerate(_keys(before)):
+        if (record := recorded.answers.get(key)) is not None:
+            known.setdefault(digest(before.parameters(index)), []).append(record)
+    found = []
+    for index, key in enumerate(_keys(now)):
+        same = known.get(digest(now.parameters(index)))
+        if same and key not in recorded.answers:
+            found.append((key, same.pop(0)))
+    return tuple(found)
 
 
 def resume_request(
@@ -143,17 +168,20 @@ def resume_request(
     warnings: list[str] = []
     shared = definition.shared
     given = dict(parameters or {})
-    if clash := [name for name in given if definition.items and name in definition.items[0]]:
+    of_items = list(dict.fromkeys(name for item in definition.items for name in item))
+    if clash := [name for name in given if name in of_items]:
         raise ParameterError(
             f"{clash[0]} differs from item to item, so it cannot be set for all of them.",
             f"Start again with other items: nbflow map {notebook.name} --resume ... keeps those that stay the same.",
         )
     if given:
         shared = {**shared, **shared_values(notebook, given, text=text, place="-p" if text else "")}
-    warnings += check(notebook, [*shared, *(definition.items[0] if definition.items else ())])
+    warnings += check(notebook, [*shared, *of_items])
     if given:
         definition = replace(definition, shared=shared)
     _check_kernel(definition.kernel)
+    item = from_ if from_ is not None else only
+    forgets = ("*",) if force else () if item is None else (_keys(definition)[find_item(definition, item)],)
     asked = ["--force"] if force else []
     asked += [f"--from={from_}"] if from_ is not None else []
     asked += [f"--only={only}"] if only is not None else []
@@ -163,7 +191,8 @@ def resume_request(
         definition=definition,
         run_id=stored.id,
         workers=definition.max_concurrency,
-        recorded=_forgetting(stored, definition, changed, from_ or only, only=only is not None, force=force),
+        recorded=_without(answers(stored.records, changed), forgets, only=only is not None),
+        forgets=forgets,
         stored=stored,
         warnings=tuple(warnings),
         take_over=take_over,
@@ -189,18 +218,12 @@ def _answered(stored: Stored, changed: Changed, notebook: Notebook) -> Changed:
     return before.changed if changed == "ask" and before.source == notebook.digest else changed
 
 
-def _forgetting(
-    stored: Stored, definition: MapDefinition, changed: Changed, item: str | None, *, only: bool, force: bool
-) -> Recorded:
-    """Give the records without those that somebody wants to have again."""
-    if force:
-        return Recorded()
-    recorded = answers(stored.records, changed)
-    if item is None:
-        return recorded
-    key = _keys(definition)[find_item(definition, item)]
-    kept = {k: record for k, record in recorded.answers.items() if k != key}
-    return replace(recorded, answers=kept, only=frozenset([key]) if only else None)
+def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
+    """Give the records without those that somebody does not want any more; with ``only`` nothing else may start."""
+    if forgets == ("*",):
+        return Recorded(same=recorded.same)
+    kept = {key: record for key, record in recorded.answers.items() if key not in forgets}
+    return replace(recorded, answers=kept, only=frozenset(forgets) if only else None)
 
 
 def _keys(definition: MapDefinition) -> list[str]:
@@ -311,11 +334,15 @@ def unfinished(home: Home) -> str:
 def explained(request: Request) -> list[Planned]:
     """Give what would be done with each item, and why."""
     planned = request.plan()
-    rows = [Planned(e.index or 0, e.label, runs=False, reason="kept") for e in planned.kept]
-    rows += [
-        Planned(one.task.index or 0, one.task.label, runs=True, reason=_reason(request, one.reason))
-        for one in planned.tasks
+    rows = [
+        Planned(e.index or 0, e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept")
+        for e in planned.kept
     ]
+    for one in planned.tasks:
+        asked = request.forgets == ("*",) or one.task.key in request.forgets
+        reason = "asked for" if asked else _reason(request, one.reason)
+        code = one.reason == "code" and not asked
+        rows.append(Planned(one.task.index or 0, one.task.label, runs=True, reason=reason, code=code))
     return sorted(rows, key=lambda row: row.index)
 
 
@@ -327,5 +354,9 @@ def _reason(request: Request, reason: str) -> str:
         return f"{changed_places(before.cells, now.cells)} changed"
     if reason == "parameters":
         changed = [name for name, value in now.shared.items() if before.shared.get(name, ...) != value]
-        return f"parameter {', '.join(changed)} changed" if changed else "parameters changed"
+        names = {"outputs": "--output", "kernel": "the kernel", "cwd": "--cwd"}
+        options = [words for name, words in names.items() if getattr(before, name) != getattr(now, name)]
+        if changed or not options:
+            return f"parameter {', '.join(changed)} changed" if changed else "parameters changed"
+        return f"{', '.join(options)} changed"
     return reason

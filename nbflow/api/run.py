@@ -12,6 +12,7 @@ from ..errors import NbflowError, RunFailedError, TargetError
 from ..events import NodeFinished, Warned
 from ..outcome import Failure
 from ..state import Progress
+from ..store.checkpoint import read as read_checkpoint
 from ..store.names import file_stem
 from ..types import RunStatus, Status
 from ..values import File, Value, tagged
@@ -100,6 +101,10 @@ class Run:
     def id(self) -> str:
         """The run's id; ids sort by time."""
         return self.folder.name
+
+    def is_newest(self) -> bool:
+        """Whether the notebook's checkpoint tells of this run: no other was started or resumed since."""
+        return not self.checkpoint.is_file() or read_checkpoint(self.checkpoint).run_id == self.id
 
     @property
     def status(self) -> RunStatus:

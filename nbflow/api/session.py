@@ -19,6 +19,7 @@ from ..errors import ChangedError, StoreError
 from ..events import Event, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
 from ..model import NotebookStep
+from ..outcome import Record
 from ..reporters.audience import Audience, Reporter
 from ..source import Notebook
 from ..state import Progress, RunState
@@ -59,6 +60,10 @@ class Request:
     """The run as it stood, if it is taken up again."""
     warnings: tuple[str, ...] = ()
     take_over: bool = False
+    forgets: tuple[str, ...] = ()
+    """Keys of tasks whose records are not wanted any more; ``*`` is all of them."""
+    adopted: tuple[tuple[str, Record], ...] = ()
+    """Records of items that are called otherwise now, with their new keys."""
     again: tuple[str, ...] = ()
     """What was asked to run again, in the words of the command line: a detached process is told it."""
 
@@ -171,9 +176,19 @@ class Session:
         found = surroundings(request.home.folder, definition.kernel)
         self._write_sources(folder, found)
         started = RunStarted(
-            time.time(), request.run_id, request.home.name, request.epoch, definition.shared, request.workers
+            time.time(),
+            request.run_id,
+            request.home.name,
+            request.epoch,
+            definition.shared,
+            request.workers,
+            request.forgets,
         )
-        ledger = RunLedger(request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label)
+        journal.append(_recorded(key, record) for key, record in request.adopted)
+        older = request.recorded.answers
+        ledger = RunLedger(
+            request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label, older
+        )
         driver = Driver(
             machine=Machine(definition.workflow(), request.recorded, max_workers=request.workers),
             executor=ThreadExecutor(request.workers),
@@ -324,9 +339,12 @@ def _from_checkpoint(request: Request) -> list[Event]:
     stored = request.stored
     first = RunStarted(time.time(), stored.id, request.home.name, max(1, stored.epoch), {}, request.workers)
     events: list[Event] = [first]
-    for key, record in stored.records.answers.items():
-        events.append(NodeFinished(time.time(), ("checkpoint",), key, record.fingerprint, record.outcome, "", None))
-    return events
+    return [*events, *(_recorded(key, record) for key, record in stored.records.answers.items())]
+
+
+def _recorded(key: str, record: Record) -> NodeFinished:
+    """Give the line of a record that comes from elsewhere than a task's end."""
+    return NodeFinished(time.time(), ("recorded",), key, record.fingerprint, record.outcome, "", None)
 
 
 def _torn(journaled: Journaled | None) -> list[str]:
@@ -340,7 +358,8 @@ def _lost(request: Request, *, seeded: bool) -> list[str]:
     if request.stored is None:
         return []
     if seeded:
-        return ["the run folder was gone: what is done is kept by the checkpoint; earlier notebooks and logs are lost"]
+        lost = "" if any(request.folder.glob("*.ipynb")) else "; earlier notebooks and logs are lost"
+        return [f"the journal was gone: what is done is kept by the checkpoint{lost}"]
     outputs = (record.outcome.output for record in request.recorded.answers.values())
     files = [
         value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)

@@ -128,11 +128,11 @@ def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
             run = locate(folder).run()
             progress = run.progress
             done, failed = progress.counts["completed"], progress.counts["failed"]
-            began, name = progress.started, folder.parent.name
+            began, name = progress.started, _near(folder.parents[2] / folder.parent.name) or ""
             lines.append(RunLine(run.id, name, run.status, done, len(run), failed, began, size(folder)))
         except NbflowError as problem:
             broken.append(problem.message)
-    return lines, broken
+    return sorted(lines, key=lambda line: line.run_id), broken
 
 
 def list_lines(lines: list[RunLine], broken: list[str], columns: int) -> list[str]:

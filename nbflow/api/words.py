@@ -40,6 +40,7 @@ def map_words(
     changed: Changed,
     again: bool,
     state_dir: Path | None,
+    ask_first: bool = True,
 ) -> Request:
     """Check what ``nbflow map`` was given; nothing is written.
 
@@ -65,7 +66,7 @@ def map_words(
         state_dir=state_dir,
     )
     built = from_command_line(found, items=items, grid=grid, zip=zip, parameters=parameters, columns=columns)
-    return (again_request if again else map_request)(found, built, options)
+    return again_request(found, built, options, ask_first=ask_first) if again else map_request(found, built, options)
 
 
 def resume_words(

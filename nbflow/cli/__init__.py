@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
     Exit codes: 0 completed, 1 failed, 2 refused, 3 paused, 130 Ctrl-C, 143 SIGTERM.
     """
-    given = list(sys.argv[1:] if words is None else words)
+    given = list(sys.argv[1:] if words is None else words) or ["--help"]
     open_streams()
     try:
         code = nbflow.main(given, prog_name="nbflow", standalone_mode=False)

@@ -99,6 +99,7 @@ def map_(
             changed=changed or "ask",  # type: ignore[arg-type]  # click has checked the word
             again=again,
             state_dir=state_folder(state_dir),
+            ask_first=not dry_run,
         )
         note = "" if again else requests.unfinished(request.home)
         show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, note=note)
@@ -182,6 +183,8 @@ class Show:
             click.echo(json.dumps({"run_id": request.run_id, "items": items}))
         else:
             say(plan_lines(rows, columns()))
+            if request.definition.changed == "ask" and any(row.code for row in rows):
+                say(["", "It would ask first: --changed keep keeps finished ones, --changed rerun runs them again."])
         return 0
 
     def _detach(self, request: Request) -> int:
@@ -205,6 +208,8 @@ class Show:
         session.start()
         session.wait(interrupts)
         run = session.run
+        if not run.is_newest():  # another run of this notebook began meanwhile: its name means that one now
+            self._target = run.id
         screen = sys.stderr if self._quiet else sys.stdout
         lines = end_lines(run, self._target, self._state_dir, columns(screen))
         self._tell(run, ["", *lines] if sys.stderr.isatty() else lines)

@@ -381,4 +381,5 @@ class Machine:
 
 def _fingerprint(node: Node, parameters: Value) -> str:
     """Give what a task does, with what, after what; each part tells a person why it differs."""
-    return f"{node.step.work_digest}.{digest(parameters, 6)}.{node.entry[:12] or '-'}"
+    step = node.step
+    return f"{step.code_digest}.{digest([step.work_digest, parameters], 6)}.{node.entry[:12] or '-'}"

@@ -81,6 +81,6 @@ def why(task: Task, recorded: Recorded) -> Reason:
         return "failed" if record.outcome.status == "failed" else "interrupted"
     work, parameters, waits = record.fingerprint.split(".")
     now_work, now_parameters, now_waits = task.fingerprint.split(".")
-    if work != now_work:
-        return "code"
-    return "parameters" if parameters != now_parameters else "waits" if waits != now_waits else "never ran"
+    if parameters != now_parameters:
+        return "parameters"  # just asked for, so it needs no question, whatever else changed
+    return "waits" if waits != now_waits else "code" if work != now_work else "never ran"

@@ -287,7 +287,7 @@ def _mappings(items: Iterable[Any], notebook: Notebook) -> _Factor:
         if not isinstance(name, str):
             raise ParameterError(f"items: {name!r} is no name of a parameter.", "Names are text.")
     columns: dict[str, Column] = {name: [row.get(name, ABSENT) for row in rows] for name in names}
-    return _Factor("items", columns, len(rows), lambda row: f"item {row + 1}")
+    return _Factor("items", columns, len(rows), lambda row: f"item {row}")
 
 
 def _only_parameter(notebook: Notebook, value: Any) -> str:
@@ -487,5 +487,5 @@ def _places(factors: list[_Factor], count: int) -> list[str]:
     own = [factor for factor in factors if factor.own]
     if own and count:
         each = count // own[0].length
-        return [f"{own[0].place(row // each)}, item {row + 1}" for row in range(count)]
-    return [f"item {row + 1}" for row in range(count)]
+        return [f"{own[0].place(row // each)}, item {row}" for row in range(count)]
+    return [f"item {row}" for row in range(count)]

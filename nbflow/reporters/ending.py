@@ -23,6 +23,10 @@ def quoted(target: str) -> str:
     return shlex.quote(for_terminal(target))
 
 
+ENDED = "its process ended"
+"""Why a run was interrupted whose process says nothing any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """An item that failed, as people look it up."""
@@ -135,7 +139,7 @@ def _verdict(end: Ending) -> str:
     """Give the sentence that says how it went."""
     of = f"{end.total:,}"
     done = f"{end.done:,} {'is' if end.done == 1 else 'are'} done and kept"
-    stopped = {"disk full": "the disk is full", "cancelled": "cancelled", "": "stopped"}
+    stopped = {"disk full": "the disk is full", "": "stopped"} | {same: same for same in ("cancelled", ENDED)}
     not_run = f"{end.missing:,} {'has' if end.missing == 1 else 'have'} not run"
     failed = f"{end.failed:,} failed"
     match end.status:

@@ -55,12 +55,12 @@ def width(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    total, last = 0, 0
+    total, last, before = 0, 0, " "
     for char in text:
-        if char == _EMOJI_STYLE and last == 1:
+        if char == _EMOJI_STYLE and last == 1 and not before.isspace():  # it widens a sign, not a gap
             total, last = total + 1, 2
             continue
-        last = _columns(char)
+        last, before = _columns(char), char
         total += last
     return total
 

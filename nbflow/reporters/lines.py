@@ -44,7 +44,7 @@ class Lines:
         task = self._progress.active.get(event.node) if isinstance(event, AttemptFailed) else None
         self._progress.apply(event)
         match event:
-            case NodeStarted(attempt=1):
+            case NodeStarted():
                 self._align(event.label)
                 if self._few:
                     self._write(f"  started    {for_terminal(event.label)}")

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import StoreError
 from ..events import NodeFinished
 from ..model import node_text
-from ..outcome import Record
+from ..outcome import Outcome, Record
 from ..state import Progress, RunState
 from ..values import tagged
 from ..version import __version__
@@ -57,6 +57,7 @@ def render(
     folder: str,
     journal: Mapping[str, Any],
     called: Callable[[int], str] = lambda index: f"item {index}",
+    older: Mapping[str, Record] | None = None,
 ) -> dict[str, Any]:
     """Give the content of a checkpoint.
 
@@ -76,10 +77,14 @@ def render(
         ``bytes`` and ``sha256`` of the journal.
     called : callable, optional
         Gives what people call the item with an index.
+    older : mapping of str to Record, optional
+        What earlier starts of the run recorded, by key: it stays, also where this one did not come to it.
     """
     progress = state.progress
     leaves = [event for event in list(state.nodes.values()) if event.leaf]
     shown = leaves if len(leaves) <= IN_FULL else [e for e in leaves if e.outcome.status == "failed"][:IN_FULL]
+    ended = {event.key for event in leaves if event.outcome.status in ("completed", "failed")}
+    unused = {key: record for key, record in (older or {}).items() if key not in ended}
     return {
         "nbflow": FORMAT,
         "nbflow_version": __version__,
@@ -97,27 +102,37 @@ def render(
         "journal": dict(journal),
         "workflow": dict(definition),
         "nodes": {node_text(event.node): _node(event, called) for event in shown},
-        "nodes_left_out": len(leaves) - len(shown),
+        "nodes_left_out": len(leaves) - len(shown) + max(0, len(unused) - IN_FULL),
+        "older": {key: _record(record) for key, record in list(unused.items())[:IN_FULL]},
         "warnings": [warning.message for warning in progress.warnings[:50]],
         "surroundings": dict(surroundings),
     }
 
 
 def _node(event: NodeFinished, called: Callable[[int], str]) -> dict[str, Any]:
-    o = event.outcome
     return {
-        "status": o.status,
+        "status": event.outcome.status,
         "label": event.label if event.index is None else called(event.index),
         "index": event.index,
-        "output": tagged(o.output),
-        "error": None if o.error is None else asdict(o.error),
-        "seconds": round(o.seconds, 6),
-        "attempts": o.attempts,
+        **_outcome(event.outcome),
         "kept": event.kept,
-        "notebook": o.notebook,
-        "log": o.log,
         "key": event.key,
         "fingerprint": event.fingerprint,
+    }
+
+
+def _record(record: Record) -> dict[str, Any]:
+    return {"status": record.outcome.status, **_outcome(record.outcome), "fingerprint": record.fingerprint}
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "output": tagged(outcome.output),
+        "error": None if outcome.error is None else asdict(outcome.error),
+        "seconds": round(outcome.seconds, 6),
+        "attempts": outcome.attempts,
+        "notebook": outcome.notebook,
+        "log": outcome.log,
     }
 
 
@@ -147,11 +162,17 @@ class Checkpoint:
     def records(self) -> Records:
         """Give what it says of tasks that ended."""
         found = Records()
-        for node in self.data["nodes"].values():
+        older = [(key, record) for key, record in self.data.get("older", {}).items()]
+        for key, node in [*older, *((node["key"], node) for node in self.data["nodes"].values())]:
             outcome = read_outcome(node)
             if outcome.status in ("completed", "failed"):
-                found.answers[node["key"]] = Record(str(node["fingerprint"]), outcome)
+                found.answers[key] = Record(str(node["fingerprint"]), outcome)
         return found
+
+    @property
+    def left_out(self) -> int:
+        """How many ended tasks do not stand in it: only the journal knows of them."""
+        return int(self.data.get("nodes_left_out", 0))
 
 
 def read(path: Path) -> Checkpoint:

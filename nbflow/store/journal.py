@@ -53,6 +53,13 @@ def records(events: Iterable[Event]) -> Records:
     found = Records()
     for event in events:
         match event:
+            case RunStarted(forgets=("*",)):
+                found.answers.clear()
+                found.attempts.clear()
+            case RunStarted():
+                for key in event.forgets:
+                    found.answers.pop(key, None)
+                    found.attempts.pop(key, None)
             case NodeStarted():
                 found.attempts[event.key] = found.attempts.get(event.key, 0) + 1
             case NodeFinished(leaf=True) if event.outcome.status in ("completed", "failed"):
@@ -84,6 +91,8 @@ def encode(event: Event) -> str | None:
         case RunStarted():
             data = {"nbflow": FORMAT, "run_id": event.run_id, "name": event.name, "epoch": event.epoch}
             data.update(inputs=tagged(event.inputs), max_workers=event.max_workers)
+            if event.forgets:
+                data["forgets"] = list(event.forgets)
         case FanOutOpened():
             data = {"node": node_text(event.node), "total": event.total}
         case Warned():
@@ -194,7 +203,9 @@ def _run_started(data: Mapping[str, Any]) -> RunStarted:
     if data["nbflow"] != FORMAT:
         raise NewerError(f"version {data['nbflow']!r:.40} of the format; this nbflow reads version {FORMAT}")
     inputs = untagged(data["inputs"])
-    return RunStarted(_at(data), data["run_id"], data["name"], int(data["epoch"]), inputs, int(data["max_workers"]))
+    forgets = tuple(data.get("forgets", ()))
+    workers = int(data["max_workers"])
+    return RunStarted(_at(data), data["run_id"], data["name"], int(data["epoch"]), inputs, workers, forgets)
 
 
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
@@ -252,7 +263,9 @@ def read_journal(path: Path) -> Journaled:
     return Journaled(events, _shown(torn), len(data) - len(torn))
 
 
-AWAY = "Put the file back from a copy; or move it away: nbflow resume then goes by the checkpoint."
+AWAY = (
+    "Put the file back from a copy; or, for up to 1,000 items, move it away: nbflow resume then goes by the checkpoint."
+)
 NEWER = "It was written by a newer nbflow: pip install -U nbflow"
 
 
