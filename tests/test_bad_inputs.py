@@ -712,7 +712,7 @@ TABLES = [
         "",
         "",
         python={"items": [{"city": "a"}, "b"]},
-        says="item 2 is 'b', which is no mapping",
+        says="item 1 is 'b', which is no mapping",
     ),
 ]
 

@@ -325,13 +325,13 @@ def test_a_paused_run_starts_nothing_until_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_warning_is_told_once(tmp_path: Path) -> None:
-    """Five items warn of the same; a person reads it once."""
+    """Five items warn of the same; a person reads it once, with the first item that it is about."""
 
     def warn(task: Task, context: Context) -> Outcome:
         return Outcome("completed", warnings=("figure cannot be saved",))
 
     run = drive(workflow(fan_out(range(5))), warn, tmp_path)
-    assert ["figure cannot be saved"] == [event.message for event in run.told if isinstance(event, Warned)]
+    assert ["0: figure cannot be saved"] == [event.message for event in run.told if isinstance(event, Warned)]
 
 
 def test_items_that_write_the_same_file_at_once_are_warned_about(tmp_path: Path) -> None:

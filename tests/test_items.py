@@ -51,7 +51,7 @@ def test_a_grid_is_a_product_in_the_order_given(forecast):
     assert [{"city": c, "depth": d} for c, d in itertools.product(cities, depths)] == items.rows
     assert items.shared == {"rate": 1.0}
     assert items.varying == ("city", "depth")
-    assert items.places == ["item 1", "item 2", "item 3", "item 4"]
+    assert items.places == ["item 0", "item 1", "item 2", "item 3"]
 
 
 def test_python_and_the_command_line_give_the_same(forecast, csv):
@@ -74,17 +74,17 @@ def test_items_times_grid_times_zip(forecast, csv):
     ]
     assert expected == items.rows
     assert items.places == [
+        "cities.csv:2, item 0",
         "cities.csv:2, item 1",
-        "cities.csv:2, item 2",
+        "cities.csv:3, item 2",
         "cities.csv:3, item 3",
-        "cities.csv:3, item 4",
     ]
 
 
 def test_without_items_there_is_one_run(tmp_path):
     """With the shared parameters, or with none."""
     items = build_items(make(tmp_path, "depth = 3"), parameters={"depth": 4})
-    assert Items([{}], {"depth": 4}, (), ["item 1"], []) == items
+    assert Items([{}], {"depth": 4}, (), ["item 0"], []) == items
 
 
 def test_no_items_are_no_error(forecast, tmp_path):
@@ -183,11 +183,11 @@ def test_the_command_line_is_refused_with_value_and_place(forecast, given, says)
         ({"grid": ["city"]}, "grid is ['city'], not a mapping"),
         ({"items": {"city": ["Oslo"]}}, "items is a mapping"),
         ({"items": 3}, "items is 3 (int), which is no list"),
-        ({"items": [{"city": "a"}, "b"]}, "item 2 is 'b', which is no mapping"),
+        ({"items": [{"city": "a"}, "b"]}, "item 1 is 'b', which is no mapping"),
         ({"items": [{3: "a"}]}, "3 is no name"),
-        ({"items": [{"city": "a", "depth": object()}]}, "item 1: depth is object, which no parameter can be"),
-        ({"items": [{"city": "a"}, {"city": 5}]}, "item 2: city is 5, but forecast.ipynb wants a str"),
-        ({"items": [{"city": "a"}, {"lat": 5}]}, "item 2: city is missing"),
+        ({"items": [{"city": "a", "depth": object()}]}, "item 0: depth is object, which no parameter can be"),
+        ({"items": [{"city": "a"}, {"city": 5}]}, "item 1: city is 5, but forecast.ipynb wants a str"),
+        ({"items": [{"city": "a"}, {"lat": 5}]}, "item 1: city is missing"),
         ({"items": [{"city": "a"}], "columns": ["town"]}, "items has no column 'town'"),
         ({"columns": ["city"]}, "columns is given without items"),
         ({"items": ({"city": "a"} for _ in itertools.count())}, "more than 1,000,000 runs"),

@@ -278,7 +278,7 @@ def _mappings(items: Iterable[Any], notebook: Notebook) -> _Factor:
         name = _only_parameter(notebook, rows[0])
         rows = [{name: row} if not isinstance(row, Mapping) else row for row in rows]
     names: dict[str, None] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             remedy = 'Each item is a mapping of names to values: {"city": "Oslo"}.'
             raise ParameterError(f"item {number} is {row!r:.40}, which is no mapping.", remedy, f"item {number}")
