@@ -7,6 +7,7 @@ touches the state: workers, timers, people and other processes put something int
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import heapq
 import itertools
@@ -249,9 +250,16 @@ class Driver:
             self.crashed = problem
             for flight in self._flights.values():
                 flight.stop.ask_now()
+            self.abandon()
         finally:
             self.executor.shutdown(wait=False)
             self.done.set()
+
+    def abandon(self) -> None:
+        """Let go of the run, which has not begun or cannot go on; another process may take it up."""
+        with contextlib.suppress(Exception):  # what it is abandoned for is told, and matters more
+            self.ledger.close(self.state, self.clock())
+        self.executor.shutdown(wait=False)
 
     def _turn(self) -> None:
         now = time.monotonic()

@@ -138,6 +138,8 @@ class Notebook:
     """A notebook that can be run."""
 
     path: Path
+    raw: bytes = field(repr=False)
+    """The file as it was read."""
     data: Mapping[str, Value] = field(repr=False)
     """The parsed file. Shared: never change it."""
     cells: tuple[Cell, ...]
@@ -197,7 +199,8 @@ def read_notebook(path: Path) -> Notebook:
     DefinitionError
         If it is no notebook of format 4, has no code cell, or its parameters are not clear.
     """
-    data, cells = read_cells(path)
+    raw = _raw(path)
+    data, cells = _parsed(path, raw)
     if not cells:
         raise DefinitionError(
             f"{path.name} has no code cell, so there is nothing to run.",
@@ -209,6 +212,7 @@ def read_notebook(path: Path) -> Notebook:
     results = tuple(c for c in cells if "results" in c.tags)
     return Notebook(
         path=path,
+        raw=raw,
         data=data,
         cells=cells,
         language=language,
@@ -257,13 +261,17 @@ def read_cells(path: Path) -> tuple[Mapping[str, Value], tuple[Cell, ...]]:
     TargetError, DefinitionError
         As :func:`read_notebook`.
     """
-    data = _notebook(path, _text(path))
+    return _parsed(path, _raw(path))
+
+
+def _parsed(path: Path, raw: bytes) -> tuple[Mapping[str, Value], tuple[Cell, ...]]:
+    data = _notebook(path, _text(path, raw))
     return data, tuple(_code_cells(path, data))
 
 
-def _text(path: Path) -> str:
+def _raw(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
         where = "This folder" if path.parent == Path() else path.parent
@@ -276,6 +284,9 @@ def _text(path: Path) -> str:
     except (OSError, ValueError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)
         raise TargetError(f"{path} cannot be read: {why}.", f"Look at it: ls -l {shlex.quote(str(path))}") from None
+
+
+def _text(path: Path, raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

@@ -25,7 +25,7 @@ from .engine.protocol import (
     TimerFired,
 )
 from .engine.recorded import Recorded
-from .events import Event, NodeFinished, NodeStarted
+from .events import AttemptFailed, Event, NodeFinished, NodeStarted
 from .model import Binding, Block, FanOut, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
 from .outcome import Outcome, Record
 from .task import Context, Runner, Task
@@ -204,10 +204,19 @@ def records(*runs: Simulated) -> Recorded:
     """Give what these runs left behind, as the journal would tell it to the next epoch."""
     answers: dict[str, Record] = {}
     attempts: dict[str, int] = {}
-    for event in (event for run in runs for event in run.events):
+    flying: set[tuple[int, str]] = set()
+    for epoch, event in ((epoch, event) for epoch, run in enumerate(runs) for event in run.events):
         match event:
             case NodeStarted():
+                flying.add((epoch, event.key))
                 attempts[event.key] = attempts.get(event.key, 0) + 1
+            case AttemptFailed():
+                flying.discard((epoch, event.key))
+            case NodeFinished(leaf=True, kept=False) if (
+                event.outcome.status == "cancelled" and (epoch, event.key) in flying
+            ):
+                flying.discard((epoch, event.key))
+                attempts[event.key] -= 1
             case NodeFinished(leaf=True, kept=False) if event.outcome.status in ("completed", "failed"):
                 answers[event.key] = Record(event.fingerprint, event.outcome)
                 attempts.pop(event.key, None)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..durations import seconds as duration
-from ..errors import ParameterError, StoreError, TargetError, did_you_mean
+from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..source import read_notebook
-from ..store import commands
-from ..store.home import remove
+from ..store.home import find, remove
+from ..store.lock import RunLock
 from ..types import Changed
 from .interrupts import Interrupts
-from .reading import Stored, locate
+from .reading import locate
 from .requests import MapOptions, Planned, again_request, explained, map_request, resume_request
 from .run import Item, Run, log_text
 from .session import OnEvent, Request, Session
@@ -149,7 +150,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     >>> run.to_frame()  # doctest: +SKIP
     """
     refuse_unknown("map", unknown)
-    with Interrupts() as interrupts:
+    with Interrupts(wishes()) as interrupts:
         found = read_notebook(Path(notebook))
         options = MapOptions(
             max_concurrency=max_concurrency,
@@ -230,7 +231,7 @@ def resume(
     >>> nbflow.resume("forecast.ipynb").check()  # doctest: +SKIP
     """
     refuse_unknown("resume", unknown)
-    with Interrupts() as interrupts:
+    with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         request = resume_request(
             stored,
@@ -311,10 +312,7 @@ def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
     --------
     >>> nbflow.cancel("forecast.ipynb")  # doctest: +SKIP
     """
-    stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
-    if not stored.at_work:
-        raise TargetError(f"run {stored.id} is not at work: it is {stored.run().status}", "There is nothing to cancel.")
-    commands.send(stored.folder, "cancel")
+    status(target, state_dir=state_dir).cancel()
 
 
 def clean(
@@ -325,9 +323,15 @@ def clean(
     Parameters
     ----------
     target : path or str
-        The notebook.
+        The notebook; or one run, by its folder or the beginning of its id: then that one alone.
     keep : int
-        How many of the newest stay. A run that is at work stays in any case.
+        How many stay: the one started or resumed last, and the newest of the others. A run that is at work stays
+        in any case.
+
+    Raises
+    ------
+    TargetError
+        If ``target`` is the one run that was started or resumed last, and ``keep`` is not 0.
 
     Examples
     --------
@@ -336,21 +340,31 @@ def clean(
     if isinstance(keep, bool) or keep < 0:
         raise ParameterError(f"--keep is {keep}", "It is how many of the newest runs stay, from 0.")
     stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
-    runs = stored.home.runs()
-    old = [Stored(stored.home, folder, None) for folder in runs[: max(0, len(runs) - keep)]]
-    gone = []
-    for run in old:
-        if not _is_at_work(run):
-            remove(run.folder)
-            gone.append(run.folder)
-    return gone
+    if find(os.fspath(target), Path.cwd(), state_folder(state_dir))[1] is not None:
+        current = stored.checkpoint is not None and stored.checkpoint.path == stored.home.checkpoint
+        if keep and current:
+            raise TargetError(
+                f"run {stored.id} is the newest of {stored.home.name}", "Remove it all the same: add --keep 0 (keep=0)."
+            )
+        old = [stored.folder]
+    else:
+        runs = sorted(stored.home.runs(), key=lambda folder: folder == stored.folder)  # the one resumed last is newest
+        old = runs[: max(0, len(runs) - keep)]
+    return [folder for folder in old if _removed(folder)]
 
 
-def _is_at_work(stored: Stored) -> bool:
+def _removed(folder: Path) -> bool:
+    """Remove a run unless somebody works at it, or is just beginning to."""
+    lock = RunLock(folder)
     try:
-        return stored.at_work
-    except StoreError:
-        return False  # its journal cannot be read, so nobody writes it
+        lock.acquire()
+    except LockedError:
+        return False
+    try:
+        remove(folder)
+    finally:
+        lock.release()
+    return True
 
 
 # -- shared by the api and the command line ----------------------------------------------------------------------
@@ -367,11 +381,20 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
     session = Session(request, on_event=observers, reporter=shown)
     session.start()
     session.wait(interrupts)
+    if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
     if interrupts.noted and not in_notebook():
         stopped = KeyboardInterrupt()
         stopped.run = session.run  # type: ignore[attr-defined]  # whoever catches it finds the run there
         raise stopped
     return session.run
+
+
+def wishes() -> list[signal.Signals]:
+    """Give the signals that end a run, and not the process at once; SIGTERM only where nobody handles it."""
+    default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    return [signal.SIGINT, signal.SIGTERM] if default else [signal.SIGINT]
 
 
 def in_notebook() -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from ..errors import ParameterError, StoreError, did_you_mean
@@ -60,6 +62,12 @@ def _filled(template: str, definition: MapDefinition, index: int) -> PurePath:
             f"--name {template!r}: {problem}",
             "Write only names in braces: --name '{city}'; the index also as {index:03}.",
         ) from None
+    except KeyError as problem:
+        raise ParameterError(
+            f"--name {template!r}: {definition.label(index)} (item {index}) has no value for {problem.args[0]!r}",
+            "Give it one, or leave the parameter out of --name.",
+        ) from None
+    _check_path(path, template)
     return path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
 
 
@@ -74,9 +82,9 @@ def _text(value: Value) -> str:
 
 
 def _check(template: str, definition: MapDefinition) -> None:
-    known = ["index", *definition.shared, *(definition.items[0] if definition.items else {})]
+    known = list(dict.fromkeys(["index", *definition.shared, *(name for item in definition.items for name in item)]))
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        fields = list(_fields(template))
     except ValueError as problem:
         raise ParameterError(f"--name {template!r}: {problem}", "Write names in braces: --name '{city}'") from None
     for name in fields:
@@ -85,10 +93,22 @@ def _check(template: str, definition: MapDefinition) -> None:
                 f"--name {template!r}: {name!r} is no parameter of these items.{did_you_mean(name, known)}",
                 f"There are: {', '.join(known)}.",
             )
-    pure = PurePath(template)
-    if not template.strip("/. "):
+    _check_path(PurePath(template), template)
+
+
+def _fields(template: str) -> Iterator[str]:
+    """Give the names in braces, those in a format too: ``{city:{width}}``."""
+    for _, name, form, _ in string.Formatter().parse(template):
+        if name is not None:
+            yield name
+            yield from _fields(form or "")
+
+
+def _check_path(path: PurePath, template: str) -> None:
+    """Refuse what is no name, or one outside of the folder: a template that looks well may become one when filled."""
+    if not str(path).strip("/. "):
         raise ParameterError(f"--name {template!r} names nothing", "Write names in braces: --name '{city}'")
-    if pure.is_absolute() or ".." in pure.parts:
+    if path.is_absolute() or ".." in path.parts:
         raise ParameterError(
             f"--name {template!r} leaves the output folder", "Give the folder with --output-dir, and a name in it."
         )
@@ -113,14 +133,25 @@ class Copying:
         """Run the task; a completed one has its copy in place when it ends."""
         outcome = self._runner(task, context)
         if outcome.status == "completed" and outcome.notebook is not None and task.index is not None:
-            copy(context.places.folder / outcome.notebook, self._targets[task.index])
+            problems = copy(context.places.folder / outcome.notebook, self._targets[task.index])
+            return replace(outcome, warnings=(*outcome.warnings, *problems))
         return outcome
 
 
-def copy(notebook: Path, target: Path) -> None:
-    """Copy a finished notebook; its folder is made."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, notebook.read_bytes())
+def copy(notebook: Path, target: Path) -> list[str]:
+    """Copy a finished notebook, and give a warning if that cannot be: the item is done all the same.
+
+    What stands there is compared by its content: another item may have been copied under that name before.
+    """
+    try:
+        if not notebook.exists():
+            return [] if target.exists() else [f"{target}: cannot be copied, for {notebook} is gone"]
+        if not target.is_file() or not filecmp.cmp(notebook, target, shallow=False):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, notebook.read_bytes())
+    except OSError as problem:
+        return [f"{target}: the notebook could not be copied there ({problem.strerror or problem})"]
+    return []
 
 
 def check_folder(folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ..errors import StoreError, TargetError
+from ..errors import ParameterError, StoreError, TargetError
+from ..masking import Masker
 from ..model import (
     NOTHING,
     START_PROBLEMS,
@@ -23,7 +26,7 @@ from ..model import (
 )
 from ..source import Notebook, changed_cells
 from ..types import Changed
-from ..values import Value, tagged, untagged
+from ..values import Value, dumps, tagged, untagged
 
 FORMAT = 1
 """Version of what is written; a newer one is refused."""
@@ -119,6 +122,8 @@ class MapDefinition:
         StoreError
             If it is of a newer version, or not whole.
         """
+        if not isinstance(data, Mapping):
+            raise StoreError(f"{place}: is no definition of a run ({str(data)[:40]})", _BROKEN)
         version = data.get("nbflow")
         if version != FORMAT or data.get("kind") != "map":
             raise StoreError(
@@ -134,11 +139,16 @@ class MapDefinition:
             known = {field.name: untagged(data[field.name]) for field in fields(MapDefinition) if field.name in data}
             for name in ("varying", "cells", "outputs", "secrets"):
                 known[name] = tuple(known[name])
-            return MapDefinition(**known)
+            definition = MapDefinition(**known)
         except (TypeError, ValueError, KeyError) as problem:
-            raise StoreError(
-                f"{place}: the definition cannot be read: {problem}", "Restore the file from a copy."
-            ) from problem
+            raise StoreError(f"{place}: the definition cannot be read: {problem}", _BROKEN) from problem
+        items: object = definition.items
+        if not isinstance(items, list) or not all(isinstance(part, dict) for part in (*items, definition.shared)):
+            raise StoreError(f"{place}: its items are no list of parameters by name", _BROKEN)
+        return definition
+
+
+_BROKEN = "Restore the file from a copy."
 
 
 def _plain(value: object) -> Value:
@@ -160,8 +170,10 @@ def find_item(definition: MapDefinition, text: str) -> int:
         raise TargetError(
             f"item {text}: there are {count} items, from 0 to {count - 1}", "nbflow status TARGET lists them."
         )
-    wanted = dict(part.partition("=")[::2] for part in text.split())
-    found = [i for i in range(count) if _fits(definition.parameters(i), wanted)]
+    wanted = dict(part.partition("=")[::2] for part in _NEXT.split(text.strip()))
+    found = [i for i in range(count) if definition.label(i) == text]
+    if not found and text.strip():
+        found = [i for i in range(count) if _fits(definition.parameters(i), wanted)]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -173,8 +185,58 @@ def find_item(definition: MapDefinition, text: str) -> int:
     raise TargetError(f"{text!r}: {len(found)} items are called so: {names}", "Name one by its index.")
 
 
+_NEXT = re.compile(r"\s+(?=[^\s=]+=)")
+"""What stands before the next name: a value may have spaces in it."""
+
+
 def _fits(parameters: Mapping[str, Value], wanted: Mapping[str, str]) -> bool:
     return all(name in parameters and str(parameters[name]) == text for name, text in wanted.items())
+
+
+def from_home(folder: Path, given: str) -> str:
+    """Give the path of a folder as a definition keeps it: from the notebook's folder, so that both can move.
+
+    Parameters
+    ----------
+    folder : Path
+        The notebook's.
+    given : str
+        A path from the working directory, or an absolute one: that stays so outside the notebook's folder.
+
+    Examples
+    --------
+    >>> from_home(Path("/data/work"), "/data/work/out"), from_home(Path("/data/work"), "/data/out")
+    ('out', '/data/out')
+    """
+    path = Path(os.path.abspath(given))  # noqa: PTH100 - symlinks stay as they are named
+    if path.is_relative_to(folder):
+        near = str(path.relative_to(folder))
+    elif Path(given).is_absolute():
+        near = str(path)
+    else:
+        near = os.path.relpath(path, folder.resolve())
+    return f"./{near}" if near in ("notebook", "item") else near  # those two words mean something else
+
+
+def check_secrets(definition: MapDefinition, environment: Mapping[str, str]) -> None:
+    """Check that no parameter contains a secret: parameters are written down, and names of items are made of them.
+
+    Raises
+    ------
+    ParameterError
+        If one does; the message does not say the secret.
+    """
+    maskers = {name: Masker.of_environment([name], environment) for name in definition.secrets}
+    places = [("", definition.shared), *((f"item {i}: ", item) for i, item in enumerate(definition.items))]
+    for secret, masker in maskers.items():
+        for place, parameters in places if masker else ():
+            for name, value in parameters.items():
+                text = dumps(value)
+                if masker.json(text) != text:
+                    raise ParameterError(
+                        f"{place}{name} contains the value of --secret {secret}, and parameters are written down",
+                        f"Take it out, and read it from the environment in the notebook: os.environ['{secret}']",
+                    )
 
 
 def changed_places(before: Sequence[str], now: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from ..errors import StoreError
 from ..events import RunStarted
 from ..store.files import write_atomically
 from ..store.journal import read_journal
+from ..store.lock import RunLock
 from .reading import Stored
 from .run import Run
 from .session import Request
@@ -19,22 +20,25 @@ from .session import Request
 PATIENCE = 30.0
 """Seconds that the process may take to begin."""
 
+PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from nbflow.cli import main; main()"
+"""The command line, with no module out of the working directory: a click.py beside the notebook is not ours."""
+
 
 def detach(request: Request) -> Run:
     """Start a process that works at a run, and give the run as soon as it has begun.
 
     Raises
     ------
+    LockedError
+        If another process works at it; then nothing is written.
     StoreError
         If the process does not begin; its last words are in the message.
     """
     folder = request.folder
     if not folder.is_dir():
         request.home.create(request.run_id)
-    write_atomically(folder / "workflow.json", (json.dumps(request.definition.data(), indent=1) + "\n").encode("ascii"))
-    if request.home.base != request.home.folder:
-        write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
-    words = [sys.executable, "-m", "nbflow", "resume", str(folder), "--quiet", "-j", str(request.workers)]
+    _write_definition(request)
+    words = [sys.executable, "-c", PROGRAM, "resume", str(folder), "--quiet", "-j", str(request.workers)]
     changed = request.definition.changed
     words += ["--changed", changed] if changed != "ask" else []
     words += ["--take-over"] if request.take_over else []
@@ -52,6 +56,20 @@ def detach(request: Request) -> Run:
             break
         time.sleep(0.05)
     raise StoreError(f"the detached process did not begin: {said.read_text(encoding='utf-8', errors='replace')[-400:]}")
+
+
+def _write_definition(request: Request) -> None:
+    """Write what the process is to do, while nobody else works at the run."""
+    folder = request.folder
+    lock = RunLock(folder)
+    lock.acquire(take_over=request.take_over)
+    try:
+        data = request.definition.data()
+        write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
+        if request.home.base != request.home.folder:
+            write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
+    finally:
+        lock.release()
 
 
 def _epoch(folder: Path) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
 from ..events import Event
 from ..outcome import Record
 from ..state import RunState
@@ -72,16 +74,25 @@ class RunLedger:
         self._ours: tuple[int, int] | None = None  # inode and time of the checkpoint we wrote last
         self._reserve = folder / "reserve"
         self._seen = -1
+        self._closed = False
 
     @property
     def checkpoint(self) -> Path:
         """Where the checkpoint goes: beside the notebook, unless another run of it began since."""
-        if self._ours is not None and _mark(self._home.checkpoint) not in (self._ours, None):
-            return self._folder / "checkpoint.json"
-        return self._home.checkpoint
+        if self._ours is None or _mark(self._home.checkpoint) in (self._ours, None) or not self._anothers():
+            return self._home.checkpoint
+        return self._folder / "checkpoint.json"
+
+    def _anothers(self) -> bool:
+        """Whether the checkpoint that stands there now was written by others, and not only touched or broken."""
+        try:
+            return checkpoints.read(self._home.checkpoint).run_id != self._folder.name or self._lock.lost()
+        except StoreError:
+            return False
 
     def begin(self, state: RunState) -> None:
-        """Write the first checkpoint and keep some room back for a full disk."""
+        """Write the first checkpoint, keep room back for a full disk, and forget what earlier starts were told."""
+        commands.drop(self._folder, self._lock.owner.since)
         self._reserve.write_bytes(bytes(RESERVE))
         self._write_checkpoint(state)
 
@@ -108,15 +119,16 @@ class RunLedger:
         """Free what was kept back."""
         self._reserve.unlink(missing_ok=True)
 
-    def close(self, state: RunState, now: float) -> None:
-        """Write the last checkpoint and let go of the run."""
-        self.make_room()
-        try:
-            self._lock.beat(now)
+    def close(self, state: RunState, now: float) -> None:  # noqa: ARG002 - the shape of a ledger
+        """Write the last checkpoint and let go of the run, the lock in any case; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        with ExitStack() as last:
+            last.callback(self._lock.release)
+            last.callback(self._journal.close)
+            self.make_room()
             self._write_checkpoint(state)
-            self._journal.close()
-        finally:
-            self._lock.release()
 
     def _write_checkpoint(self, state: RunState) -> None:
         began = time.monotonic()

@@ -25,6 +25,8 @@ from .run import Run
 
 LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
 SHOWN = frozenset({"completed", "failed"})
+FRESH = 0.1
+"""Seconds for which what was read of a run holds."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,10 @@ class Seen:
 
     stored: Stored
     _state: RunState | None = field(default=None, init=False)
+    _mark: object = field(default=None, init=False)
+    """How the files stood when they were read."""
+    _until: float = field(default=0.0, init=False)
+    """Until when the files are not looked at again, so that one picture of a long run is made from one reading."""
 
     @property
     def progress(self) -> Progress:
@@ -129,9 +135,32 @@ class Seen:
         return {e.index: e for e in self._read().nodes.values() if e.leaf and e.index is not None}
 
     def _read(self) -> RunState:
+        if self._state is not None and time.monotonic() < self._until:
+            return self._state
+        mark = self._marked()
         if self._state is None:
             self._state = _state(self.stored)
+        elif mark != self._mark:
+            home, folder, before = self.stored.home, self.stored.folder, self.stored.definition
+            fresh = Stored(home, folder, _own(home, folder))
+            if (folder.is_dir() or fresh.checkpoint is not None) and fresh.definition.items == before.items:
+                self.stored, self._state = fresh, _state(fresh)  # with other items it is another picture: ask again
+        self._mark, self._until = mark, time.monotonic() + FRESH
         return self._state
+
+    def _marked(self) -> object:
+        """Give what differs when there is something new to read: the files, and whether somebody works at them."""
+        owner, folder = read_owner(self.stored.folder), self.stored.folder
+        files = [folder / "journal.jsonl", folder / "workflow.json", self.stored.home.checkpoint]
+        return owner is not None and owner.alive(time.time()), [_times(path) for path in files]
+
+
+def _times(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _state(stored: Stored) -> RunState:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +24,7 @@ from ..store.surroundings import usable_cores
 from ..types import Changed
 from ..values import digest
 from .copies import check_folder, names
-from .definition import MapDefinition, changed_places, find_item
+from .definition import MapDefinition, changed_places, check_secrets, find_item, from_home
 from .reading import Stored, locate
 from .session import Request, answers, ask
 
@@ -246,11 +247,19 @@ def _refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
 
 def _definition(home: Home, notebook: Notebook, items: Items, options: MapOptions) -> MapDefinition:
     _check_changed(options.changed)
+    for option, text in (("kernel", options.kernel), ("cwd", options.cwd), ("output-dir", options.output_dir)):
+        if text is not None and not text.strip():
+            raise ParameterError(f"--{option} {text!r} is empty", f"Leave it out, or say which: --{option} NAME")
     if any(not name.strip() for name in options.output):
         raise ParameterError(
             f"--output {','.join(options.output)!r} has an empty name in it",
             "Write names like this: --output rmse,n_days",
         )
+    for name in options.output:
+        if not name.isidentifier() or iskeyword(name):
+            raise ParameterError(
+                f"--output {name!r} can be no name in a notebook", "Write names like this: --output rmse,n_days"
+            )
     for name in options.secret:
         if name not in os.environ:
             raise ParameterError(
@@ -266,7 +275,8 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 1.")
     if options.name is not None and options.output_dir is None:
         raise ParameterError(f"--name {options.name!r} is given without --output-dir", "Say where: --output-dir DIR")
-    if options.cwd not in ("notebook", "item") and not (home.folder / options.cwd).is_dir():
+    cwd = options.cwd if options.cwd in ("notebook", "item") else from_home(home.folder, options.cwd)
+    if options.cwd not in ("notebook", "item") and not (home.folder / cwd).is_dir():
         raise ParameterError(
             f"--cwd {options.cwd!r}: no such folder", "It is notebook, item, or a folder that is there."
         )
@@ -282,16 +292,17 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         kernel=kernel,
         max_concurrency=concurrency(options.max_concurrency),
         outputs=options.output,
-        cwd=options.cwd,
+        cwd=cwd,
         timeout=options.timeout,
         retry=options.retry,
         fail_fast=options.fail_fast,
         max_failures=options.max_failures,
-        output_dir=options.output_dir,
+        output_dir=None if options.output_dir is None else from_home(home.folder, options.output_dir),
         name=options.name,
         secrets=options.secret,
         changed=options.changed,
     )
+    check_secrets(definition, os.environ)
     if definition.output_dir is not None:
         check_folder(home.folder / definition.output_dir)
         names(definition)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,9 @@ from ..errors import NbflowError, RunFailedError, TargetError
 from ..events import NodeFinished, Warned
 from ..outcome import Failure
 from ..state import Progress
+from ..store import commands
 from ..store.checkpoint import read as read_checkpoint
+from ..store.lock import read_owner
 from ..store.names import file_stem
 from ..types import RunStatus, Status
 from ..values import File, Value, tagged
@@ -298,9 +302,22 @@ class Run:
         }
 
     def cancel(self) -> None:
-        """End the run: nothing new starts, kernels are interrupted and after 3 s killed."""
+        """End the run: nothing new starts, kernels are interrupted and after 3 s killed.
+
+        Of a run that another process works at, that process is asked.
+
+        Raises
+        ------
+        TargetError
+            If nobody works at it.
+        """
         if self._stop is not None:
             self._stop()
+            return
+        owner = read_owner(self.folder)
+        if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
+            raise TargetError(f"run {self.id} is not at work: it is {self.status}", "There is nothing to cancel.")
+        commands.send(self.folder, "cancel")
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
@@ -333,6 +350,8 @@ def log_file(run: Run, item: Item) -> Path | None:
     """Give the log of an item; of one at work, or one that was cut off, the newest that it has."""
     if item.log is not None and item.log.exists():
         return item.log
-    stem = glob.escape(file_stem(item.index, item.label))
-    found = sorted((run.folder / "logs").glob(f"{stem}*.log"), key=lambda file: file.stat().st_mtime)
+    stem = file_stem(item.index, item.label)
+    own = re.compile(re.escape(stem) + r"(-[0-9a-f]{6}(-[0-9]+)?)?\.log")  # not 1_a-b.log for 1_a: an earlier row's
+    logs = (run.folder / "logs").glob(f"{glob.escape(stem)}*.log")
+    found = sorted((file for file in logs if own.fullmatch(file.name)), key=lambda file: file.stat().st_mtime)
     return found[-1] if found else None

@@ -217,7 +217,7 @@ class Session:
         source = folder / "source"
         source.mkdir(exist_ok=True)
         (folder / "logs").mkdir(exist_ok=True)
-        text = request.notebook.path.read_bytes()
+        text = request.notebook.raw
         target = source / request.home.name
         if target.exists() and target.read_bytes() != text:
             target = source / f"{Path(request.home.name).stem}.start-{request.epoch}.ipynb"
@@ -235,6 +235,7 @@ class Session:
         request = self.request
         kernels = LocalKernels()
         self._kernels = kernels
+        self._uncopied: list[str] = []
         runner: Runner = NotebookRunner(
             {request.home.name: request.notebook}, request.home.folder, kernels, request.run_id
         )
@@ -242,8 +243,8 @@ class Session:
             return runner
         targets = output_files(request.definition, request.home.folder)
         for event in request.plan().kept:
-            if event.index is not None and event.outcome.notebook and not targets[event.index].exists():
-                copy(folder / event.outcome.notebook, targets[event.index])
+            if event.index is not None and event.outcome.notebook:
+                self._uncopied += copy(folder / event.outcome.notebook, targets[event.index])
         return Copying(runner, targets)
 
     def _make_audiences(self, on_event: Sequence[OnEvent]) -> list[Audience]:
@@ -260,10 +261,18 @@ class Session:
 
     def start(self) -> None:
         """Begin; comes back at once."""
-        if self._reporter is not None:
-            self._reporter.begin()
-        for audience in self._audiences:
-            audience.start()
+        try:
+            if self._reporter is not None:
+                self._reporter.begin()
+            for audience in self._audiences:
+                audience.start()
+        except BaseException:
+            self.driver.abandon()
+            self.close()
+            raise
+        if self._uncopied:
+            more = f" (and {len(self._uncopied) - 1} more)" if len(self._uncopied) > 1 else ""
+            self.driver.note(Warned(time.time(), None, f"{self._uncopied[0]}{more}"))
         self.driver.start()
         self._record_packages()
 

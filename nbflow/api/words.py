@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,10 +52,10 @@ def map_words(
     options = MapOptions(
         max_concurrency=jobs,
         kernel=kernel,
-        output=tuple(word.strip() for word in output.split(",")) if output else (),
-        output_dir=os.path.abspath(output_dir) if output_dir else None,  # noqa: PTH100 - symlinks stay as they are named
+        output=tuple(word.strip() for word in output.split(",")) if output is not None else (),
+        output_dir=output_dir,
         name=name,
-        cwd=cwd if cwd in ("notebook", "item") else os.path.abspath(cwd),  # noqa: PTH100 - as above
+        cwd=cwd,
         timeout=None if timeout is None else seconds(timeout, "--timeout"),
         retry=retry,
         fail_fast=fail_fast,

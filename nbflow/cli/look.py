@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +103,7 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
     from ..api.reading import locate
     from ..api.run import log_file
 
-    seen: dict[Path, int] = {}
+    seen: dict[Path, _Seen] = {}
     last: Path | None = None
     while True:
         stored = locate(target, state_dir=api.state_folder(state_dir))
@@ -117,16 +119,26 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
         time.sleep(0.3)
 
 
-def _print_new(file: Path, item: Item, seen: dict[Path, int], *, named: bool) -> bool:
+@dataclass
+class _Seen:
+    """How much of a log was printed; the bytes of a character may come one by one."""
+
+    size: int = 0
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+
+def _print_new(file: Path, item: Item, seen: dict[Path, _Seen], *, named: bool) -> bool:
     """Print what is new in a log; tells whether there was something."""
+    known = seen.setdefault(file, _Seen())
     with file.open("rb") as log:
-        log.seek(seen.get(file, 0))
+        log.seek(known.size)
         new = log.read()
-    if not new:
+    known.size += len(new)
+    text = known.decoder.decode(new)
+    if not text:
         return False
-    seen[file] = seen.get(file, 0) + len(new)
     if named:
         say([f"==> {item.index}  {item.label} <=="])
-    sys.stdout.write(new.decode("utf-8", "replace"))
+    sys.stdout.write(text)
     sys.stdout.flush()
     return True

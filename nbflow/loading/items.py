@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import ParameterError, did_you_mean
 from ..source import Notebook, Parameter
 from ..values import Value
-from .parameters import MisfitError, check, converter, shared_values
+from .parameters import MisfitError, brief, check, converter, shared_values
 from .scalars import flow_items
 from .tables import ABSENT, Column, read_table
 
@@ -241,7 +241,7 @@ def _given_items(items: Any, notebook: Notebook) -> _Factor:
         )
     if not isinstance(items, Iterable) or isinstance(items, (bytes, set, frozenset)):
         raise ParameterError(
-            f"items is {items!r:.40} ({type(items).__name__}), which is no list.",
+            f"items is {brief(items)} ({type(items).__name__}), which is no list.",
             'It takes a file, a DataFrame, or a list with one mapping for each run: items=[{"city": "Oslo"}].',
         )
     return _mappings(items, notebook)
@@ -281,7 +281,7 @@ def _mappings(items: Iterable[Any], notebook: Notebook) -> _Factor:
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
             remedy = 'Each item is a mapping of names to values: {"city": "Oslo"}.'
-            raise ParameterError(f"item {number} is {row!r:.40}, which is no mapping.", remedy, f"item {number}")
+            raise ParameterError(f"item {number} is {brief(row)}, which is no mapping.", remedy, f"item {number}")
         names.update(dict.fromkeys(row))
     for name in names:
         if not isinstance(name, str):
@@ -299,8 +299,8 @@ def _only_parameter(notebook: Notebook, value: Any) -> str:
             return candidates[0]
     name = (required or names or ["city"])[0]
     raise ParameterError(
-        f"item 1 is {value!r:.40}, and {notebook.name} has no single parameter that it could be for.",
-        f'Say the name: items=[{{"{name}": {value!r:.40}}}, ...], or grid={{"{name}": [{value!r:.40}, ...]}}.',
+        f"item 1 is {brief(value)}, and {notebook.name} has no single parameter that it could be for.",
+        f'Say the name: items=[{{"{name}": {brief(value)}}}, ...], or grid={{"{name}": [{brief(value)}, ...]}}.',
     )
 
 
@@ -329,7 +329,7 @@ def _mapping(option: str, given: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         example = '{"city": "Oslo"}' if option == "parameters" else '{"city": ["Oslo", "Lima"]}'
-        raise ParameterError(f"{option} is {given!r:.40}, not a mapping of names.", f"Write it as {option}={example}.")
+        raise ParameterError(f"{option} is {brief(given)}, not a mapping of names.", f"Write it as {option}={example}.")
     return given
 
 
@@ -338,8 +338,8 @@ def _values(option: str, name: str, values: Any) -> Column:
         remedy = f'Give it an order: {option}={{"{name}": sorted(...)}}.'
         raise ParameterError(f"{option}: the values of {name} are a set, which has no order.", remedy)
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        remedy = f'Write it as {option}={{"{name}": [{values!r:.40}]}}.'
-        raise ParameterError(f"{option}: {name} is {values!r:.40}, not a list of values.", remedy)
+        remedy = f'Write it as {option}={{"{name}": [{brief(values)}]}}.'
+        raise ParameterError(f"{option}: {name} is {brief(values)}, not a list of values.", remedy)
     found = list(islice(values, MOST + 1))
     if len(found) > MOST:
         raise _too_many(f"more than {MOST:,}", option)

@@ -15,7 +15,7 @@ from functools import partial
 
 from ..errors import ParameterError, did_you_mean
 from ..source import Cell, Notebook, Parameter, Type, syntax_tree
-from ..values import NotAValueError, Value, argument
+from ..values import NotAValueError, Value, argument, tagged
 from .scalars import Quoted, core, plain
 
 __all__ = ["MisfitError", "check", "converter", "shared_values", "typed"]
@@ -84,13 +84,15 @@ def converter(
 
     def convert(value: Value) -> Value:
         try:
-            return fit(value)
+            fitting = fit(value)
+            tagged(fitting)  # what cannot be written is refused here, by its name
         except _WrongError:
             raise MisfitError(f"is {_shown(value)}, but {wanted_by} wants {parameter.type}") from None
         except NotAValueError as problem:
             raise MisfitError(f"is {problem}, which no parameter can be") from None
         except ParameterError as problem:
             raise MisfitError(f"cannot be read: {problem.message.rstrip('.')}") from None
+        return fitting
 
     return convert
 
@@ -100,8 +102,22 @@ class _WrongError(Exception):
 
 
 def _shown(value: Value) -> str:
-    text = repr(str(value)) if isinstance(value, str) else repr(value)
+    text = repr(str(value)) if isinstance(value, str) else brief(value, 61)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def brief(value: object, size: int = 40) -> str:
+    """Give the beginning of a value's text, whatever it is.
+
+    Examples
+    --------
+    >>> brief([2**20000])
+    'a value of the type list'
+    """
+    try:
+        return repr(value)[:size]
+    except ValueError:  # Python refuses to write more digits than sys.get_int_max_str_digits()
+        return f"a value of the type {type(value).__name__}"
 
 
 def _kind(value: Value) -> str:

@@ -13,10 +13,21 @@ from typing import Any
 
 from .. import values
 from ..errors import StoreError
+from ..masking import Masker
 from ..values import File, Value
 from . import collect, watch
 
-__all__ = ["Collected", "load", "read_reply", "request", "scraps", "watch_code", "written_request"]
+__all__ = [
+    "Collected",
+    "load",
+    "mask_saved",
+    "masked",
+    "read_reply",
+    "request",
+    "scraps",
+    "watch_code",
+    "written_request",
+]
 
 MIME = "application/vnd.nbflow.results+json"
 LARGE = collect.LARGE
@@ -163,6 +174,50 @@ def _file(data: bytes, path: Path, folder: Path, form: str) -> File:
     temporary.write_bytes(data)
     temporary.replace(path)
     return File(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest(), form)
+
+
+def masked(value: Value, masker: Masker, saved: Mapping[str, File]) -> Value:
+    """Give a value without secrets: a text or number that contains one is text with the mask, never half a number.
+
+    Parameters
+    ----------
+    value : Value
+        What a result is.
+    masker : Masker
+        Knows the secrets.
+    saved : mapping
+        The references to files that were written again without them, by path.
+
+    Examples
+    --------
+    >>> masked({"pin": 12345678, "n": 1}, Masker(["345678"]), {})
+    {'pin': '12*****', 'n': 1}
+    """
+    if isinstance(value, dict):
+        return {masker.text(name): masked(part, masker, saved) for name, part in value.items()}
+    if isinstance(value, list):
+        return [masked(part, masker, saved) for part in value]
+    if isinstance(value, File):
+        return saved.get(value.path, value)
+    if isinstance(value, (str, int, float)):
+        before = str(value)
+        after = masker.text(before)
+        return value if after == before else after
+    return value
+
+
+def mask_saved(artifacts: Path, folder: Path, masker: Masker) -> dict[str, File]:
+    """Take secrets out of large results, which kernels save as they are; gives the new references, by path."""
+    for half in artifacts.glob("*.json.tmp"):  # its kernel was killed while it wrote
+        half.unlink(missing_ok=True)
+    saved: dict[str, File] = {}
+    for path in sorted(artifacts.glob("*.json")):
+        before = path.read_text(encoding="ascii")
+        after = values.dumps(masked(values.loads(before), masker, {}))
+        if after != before:
+            file = _file(after.encode("ascii"), path, folder, "json")
+            saved[file.path] = file
+    return saved
 
 
 def load(file: File, folder: Path) -> Any:

@@ -18,12 +18,12 @@ from ..outcome import Failure, Outcome
 from ..source import Notebook
 from ..task import Context, Places, Task
 from ..types import Status
-from ..values import File, Value, argument, dumps, loads
+from ..values import File, Value, argument
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .log import TaskLog
 from .outputs import KEPT
-from .results import Collected, read_reply, request, scraps, watch_code, written_request
+from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
 
@@ -236,6 +236,7 @@ class _Attempt:
             output, failure = self._output()
         else:
             output, failure = None, self._failure(ending)
+            self._mask_saved()  # it may have ended while the results were saved
         status: Status = "cancelled" if ending.how == "cancelled" else "completed" if failure is None else "failed"
         if failure is not None and failure.traceback:
             self.log.failed(failure.traceback)
@@ -277,8 +278,11 @@ class _Attempt:
                 problems.append(self.problem)
             else:
                 self.warnings.append(f"{self.problem}.")
-        masked = loads(self.masker.json(dumps(output))) if self.masker else output
-        return masked, Failure("output", self.masker.text("; ".join(problems))) if problems else None
+        kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
+        return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
+
+    def _mask_saved(self) -> dict[str, File]:
+        return mask_saved(self.places.artifacts, self.places.folder, self.masker) if self.masker else {}
 
     def _write(self, ending: Ending, status: Status) -> None:
         """Save the executed notebook, true about every cell, in the place where it belongs."""

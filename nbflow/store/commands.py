@@ -32,6 +32,21 @@ def send(folder: Path, word: Word) -> None:
     write_atomically(box / name, json.dumps({"command": word, "pid": os.getpid()}).encode())
 
 
+def drop(folder: Path, before: float) -> None:
+    """Forget the commands that were sent before a moment: they were meant for an earlier start of the run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    before : float
+        Seconds since 1970.
+    """
+    for file in (folder / "commands").glob("*.json"):
+        if _COMMAND.fullmatch(file.name) and int(file.name[:19]) < before * 1e9:
+            file.unlink(missing_ok=True)
+
+
 def take(folder: Path) -> list[str]:
     """Take the commands that came in, oldest first; one that cannot be read is given by its file's name.
 

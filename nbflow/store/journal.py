@@ -45,26 +45,35 @@ class Records:
     answers: dict[str, Record] = field(default_factory=dict)
     """How each ended last; a cancelled one has not ended."""
     attempts: dict[str, int] = field(default_factory=dict)
-    """Attempts that began since, without a recorded end of the task."""
+    """Attempts that began since, without a recorded end of the task; what a cancel ended is none of them."""
 
 
 def records(events: Iterable[Event]) -> Records:
     """Give what a run's events say of each task, over all its epochs."""
     found = Records()
+    flying: set[str] = set()
     for event in events:
         match event:
             case RunStarted(forgets=("*",)):
+                flying.clear()
                 found.answers.clear()
                 found.attempts.clear()
             case RunStarted():
+                flying.clear()
                 for key in event.forgets:
                     found.answers.pop(key, None)
                     found.attempts.pop(key, None)
             case NodeStarted():
+                flying.add(event.key)
                 found.attempts[event.key] = found.attempts.get(event.key, 0) + 1
+            case AttemptFailed():
+                flying.discard(event.key)
             case NodeFinished(leaf=True) if event.outcome.status in ("completed", "failed"):
                 found.answers[event.key] = Record(event.fingerprint, event.outcome)
                 found.attempts.pop(event.key, None)
+            case NodeFinished(leaf=True) if event.outcome.status == "cancelled" and event.key in flying:
+                flying.discard(event.key)
+                found.attempts[event.key] -= 1
             case _:
                 pass
     return found

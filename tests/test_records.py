@@ -1,0 +1,137 @@
+"""Records that a start does not use: they stay, they are forgotten when somebody says so, and they answer later."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import nbflow
+from nbflow.errors import ParameterError, StoreError
+from nbflow.store import checkpoint
+
+QUIET = {"quiet": True, "max_concurrency": 2}
+
+
+def edited(notebook, ran):
+    """Change the code of the notebook as an editor does."""
+    return notebook(ran.cell, "# other code")
+
+
+def reasons(path, **how):
+    return [row.reason for row in nbflow.resume(path, dry_run=True, **how)]
+
+
+def test_what_an_only_leaves_out_stays_in_view_and_in_the_checkpoint(notebook, ran, folder):
+    """Its code changed, and one item was asked for: the others are still done, also without the run folder."""
+    path = notebook(ran.cell)
+    nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    edited(notebook, ran)
+    nbflow.resume(path, only="n=1", **QUIET)
+    assert [{"square": 1}, {"square": 4}, {"square": 9}] == nbflow.status(path).results
+    shutil.rmtree(folder / "nbflow-runs")
+    nbflow.resume(path, changed="keep", **QUIET)
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+
+
+def test_a_forced_start_that_was_cut_off_is_not_forgotten(notebook, ran, cli, until):
+    """Everything was to run again: what had not is still to run, and is shown so."""
+    path = notebook(ran.cell, "import time; time.sleep(0.1 if n < 3 else 1)")
+    nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    process = cli.start("resume", path.name, "--force", "-j", "1", "-q")
+    until(lambda: ran.times().get(1) == 2 and ran.times().get(2) == 2)
+    process.terminate()
+    assert 143 == process.wait(30)
+    run = nbflow.status(path)
+    done = [item.index for item in run.outcomes if item.status == "completed"]
+    assert len(done) < 3
+    assert len(done) == run.progress.counts["completed"]
+    nbflow.resume(path, **QUIET)
+    assert 2 <= min(ran.times().values())
+
+
+def test_names_may_go_between_items_and_shared_parameters(notebook, ran):
+    """The grid grew by a dimension: what has equal parameters is kept, now and at the next resume."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    nbflow.map(path, grid={"n": [1, 2]}, parameters={"year": 1}, **QUIET)
+    run = nbflow.map(path, grid={"n": [1, 2], "year": [1, 2]}, resume=True, **QUIET)
+    assert ("completed", 4) == (run.status, len(run))
+    assert {1: 2, 2: 2} == ran.times()
+    assert ["kept"] * 4 == reasons(path)
+
+
+def test_keep_passes_over_code_and_not_over_what_is_asked_for(notebook, ran):
+    """Another name among the results is another piece of work; it needs no question, and says so."""
+    path = notebook(ran.cell, "other = -n")
+    nbflow.map(path, grid={"n": [1]}, **QUIET)
+    edited(notebook, ran)
+    nbflow.resume(path, changed="keep", **QUIET)
+    notebook(ran.cell, "other = -n")
+    (row,) = nbflow.map(path, grid={"n": [1]}, output=["other"], resume=True, dry_run=True, **QUIET)
+    assert (True, "--output changed") == (row.runs, row.reason)
+    run = nbflow.map(path, grid={"n": [1]}, output=["other"], resume=True, **QUIET)
+    assert [{"other": -1}] == run.results
+
+
+def test_a_dry_run_of_map_resume_shows_instead_of_asking(notebook, ran):
+    """The question comes when it is meant."""
+    path = notebook(ran.cell)
+    nbflow.map(path, grid={"n": [1]}, **QUIET)
+    edited(notebook, ran)
+    (row,) = nbflow.map(path, grid={"n": [1]}, resume=True, dry_run=True, **QUIET)
+    assert (True, True) == (row.runs, row.code)
+    assert "changed" in row.reason
+
+
+def test_what_is_asked_for_again_is_said_so(notebook, ran):
+    """``--only`` leaves the others out, ``--force`` wants all: neither never ran."""
+    path = notebook(ran.cell)
+    nbflow.map(path, grid={"n": [1, 2]}, **QUIET)
+    assert ["asked for", "kept"] == reasons(path, from_="n=1")
+    assert ["asked for", "asked for"] == reasons(path, force=True)
+
+
+def test_epochs_only_grow(notebook, ran, folder):
+    """Also when the journal was lost between them."""
+    path = notebook(ran.cell, "assert n < 2")
+    for start in range(2):
+        nbflow.resume(path, **QUIET) if start else nbflow.map(path, grid={"n": [1, 2]}, **QUIET)
+    shutil.rmtree(folder / "nbflow-runs")
+    nbflow.resume(path, **QUIET)
+    nbflow.resume(path, **QUIET)
+    (journal,) = folder.rglob("journal.jsonl")
+    epochs = [line["epoch"] for line in map(json.loads, journal.read_text().splitlines()) if "epoch" in line]
+    assert [2, 3, 4] == epochs
+    assert {1: 1, 2: 4} == ran.times()
+
+
+def test_a_checkpoint_that_does_not_have_all_is_not_taken_for_the_whole(notebook, ran, folder, monkeypatch):
+    """Above its limit it lists failures only: without the journal nothing runs again unasked."""
+    monkeypatch.setattr(checkpoint, "IN_FULL", 2)
+    path = notebook(ran.cell, "assert n < 3")
+    nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    (journal,) = folder.rglob("journal.jsonl")
+    journal.rename(folder / "away.jsonl")
+    with pytest.raises(StoreError, match="2 ended items stand only in the journal"):
+        nbflow.resume(path, **QUIET)
+    assert {1: 1, 2: 1, 3: 1} == ran.times()
+
+
+def test_the_journal_of_an_older_run_is_made_up_for_by_its_own_checkpoint(notebook, ran, folder):
+    """The one beside the notebook is the newer run's; without any, the run is refused."""
+    path = notebook(ran.cell)
+    first = nbflow.map(path, grid={"n": [1]}, **QUIET)
+    nbflow.map(path, grid={"n": [2]}, **QUIET)
+    (first.folder / "journal.jsonl").unlink()
+    with pytest.raises(StoreError, match="its journal is gone, and no checkpoint has its items"):
+        nbflow.resume(first.folder, **QUIET)
+    assert {1: 1, 2: 1} == ran.times()
+
+
+def test_a_parameter_of_some_items_cannot_be_set_for_all(notebook, ran, folder):
+    """Also when the first item does not have it."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    nbflow.map(path, items=[{"n": 1}, {"n": 2, "year": 5}], **QUIET)
+    with pytest.raises(ParameterError, match="year differs from item to item"):
+        nbflow.resume(path, parameters={"year": 9}, **QUIET)
