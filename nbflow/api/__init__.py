@@ -411,6 +411,8 @@ def detached(request: Request) -> Run:
 
 def state_folder(given: str | os.PathLike[str] | None) -> Path | None:
     """Give the state directory: the one given, else that of ``NBFLOW_STATE_DIR``, else none."""
+    if given is not None and not os.fspath(given).strip():
+        raise ParameterError("--state-dir '' is empty", "Leave it out, or say which: --state-dir DIR")
     chosen = given if given is not None else os.environ.get("NBFLOW_STATE_DIR")
     return Path(chosen) if chosen else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def detach(request: Request) -> Run:
         process = subprocess.Popen(  # noqa: S603 - our own words only
             words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=request.home.folder
         )
+    threading.Thread(target=process.wait, name="nbflow-detached", daemon=True).start()  # nothing is left of it then
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if _epoch(folder) >= request.epoch or process.poll() == 0:

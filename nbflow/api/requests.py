@@ -180,6 +180,7 @@ def resume_request(
     warnings += check(notebook, [*shared, *of_items])
     if given:
         definition = replace(definition, shared=shared)
+    check_secrets(definition, os.environ)
     _check_kernel(definition.kernel)
     item = from_ if from_ is not None else only
     forgets = ("*",) if force else () if item is None else (_keys(definition)[find_item(definition, item)],)
