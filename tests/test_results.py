@@ -8,6 +8,7 @@ import io
 import json
 import math
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -298,7 +299,14 @@ def test_a_file_that_is_gone_or_unknown_cannot_be_loaded(tmp_path):
         load(File("gone.npy", 1, "x", "npy"), tmp_path)
     (tmp_path / "x").write_text("x")
     with pytest.raises(StoreError, match="has the format 'zip'"):
-        load(File("x", 1, "x", "zip"), tmp_path)
+        load(File("x", 1, sha256(b"x").hexdigest(), "zip"), tmp_path)
+
+
+def test_a_file_that_was_changed_since_is_not_taken_for_the_result(tmp_path):
+    """Another item may have written it after this one ended."""
+    (tmp_path / "x").write_text("y")
+    with pytest.raises(StoreError, match="it was changed since"):
+        load(File("x", 1, sha256(b"x").hexdigest(), "file"), tmp_path)
 
 
 def test_a_scrap_that_cannot_be_read_is_told(tmp_path):

@@ -244,6 +244,8 @@ def load(file: File, folder: Path) -> Any:
     path = folder / file.path
     if not path.is_file():
         raise StoreError(f"the result file {path} is gone", "Run the notebook again: nbflow resume TARGET --force")
+    if (file.size, file.sha256) != _seen(path):
+        raise StoreError(f"{path} is not what the item left: it was changed since", "Run the item again: --only ITEM")
     try:
         return _LOADERS[file.format](path)
     except ImportError as problem:
@@ -254,6 +256,12 @@ def load(file: File, folder: Path) -> Any:
         raise StoreError(f"{path} has the format {file.format!r}, which this nbflow does not know") from None
     except (ValueError, OSError) as problem:
         raise StoreError(f"{path} cannot be read: {problem}") from problem
+
+
+def _seen(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
+    return path.stat().st_size, digest.hexdigest()
 
 
 def _load_frame(path: Path) -> Any:

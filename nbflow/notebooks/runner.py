@@ -240,7 +240,7 @@ class _Attempt:
         status: Status = "cancelled" if ending.how == "cancelled" else "completed" if failure is None else "failed"
         if failure is not None and failure.traceback:
             self.log.failed(failure.traceback)
-        if failure is not None:
+        if failure is not None and not (failure.traceback or "").rstrip().endswith(failure.message):
             self.log.failed(failure.message)
         self._write(ending, status)
         kept = self.places.notebook if status == "completed" else self.places.failed
