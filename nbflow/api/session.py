@@ -88,6 +88,8 @@ class Request:
         before, now = self.stored.definition, self.definition
         if any(getattr(before, name) != getattr(now, name) for name in _TOLD):
             return None
+        if now.output_dir is not None and not all(f.exists() for f in output_files(now, self.home.folder).values()):
+            return None  # a copy is missing, and is made when the run is taken up
         run = self.stored.run()
         return run if run.status == "completed" else None
 
