@@ -104,9 +104,10 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     output : sequence of str, optional
         Names of the results; by default those of the cell tagged ``results``.
     output_dir, name : str, optional
-        Copy finished notebooks there, called by this template (``"{city}"``).
+        Copy finished notebooks there (from the working directory), called by this template (``"{city}"``).
     cwd : str
-        Where kernels start: ``"notebook"`` (its directory), ``"item"`` (an empty folder each), or a folder.
+        Where kernels start: ``"notebook"`` (its directory), ``"item"`` (an empty folder each), or a folder
+        (from the working directory).
     timeout : float or str, optional
         Seconds (or ``"30m"``) that an item may take.
     retry : int
