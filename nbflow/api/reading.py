@@ -62,7 +62,8 @@ class Stored:
         if self.journaled is not None:
             return records(self.events)
         if self.checkpoint is None:
-            if any((self.folder / "source").glob("*")):  # it was at work, so there was a journal
+            begun = any((self.folder / "source").glob("*"))  # the journal is made before the sources are copied
+            if begun and not (self.folder / "journal.jsonl").exists():
                 raise StoreError(f"{self.folder}: its journal is gone, and no checkpoint has its items", LOST)
             return Records()
         if self.checkpoint.left_out:
