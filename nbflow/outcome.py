@@ -70,5 +70,5 @@ class Record:
     """What is on disk of a leaf that ended, found by its key."""
 
     fingerprint: str
-    """What it did with what; three digests: ``work.parameters.waits``."""
+    """What it did with what; three digests: ``code.parameters.waits``."""
     outcome: Outcome

@@ -31,7 +31,7 @@ class Task:
     index: int | None
     """The item's index from 0; ``None`` outside of fan-outs."""
     fingerprint: str
-    """What it does, with what: ``work.parameters.waits``, three digests."""
+    """What it does, with what: ``code.parameters.waits``, three digests."""
 
 
 @dataclass(frozen=True, slots=True)
