@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nbflow.api.workflows import run_workflow
-from nbflow.model import Block, CallStep, FanOut, Literal, Name, Workflow
+from nbflow.model import Block, Literal, Name, Workflow
+from nbflow.steps import CallStep, FanOut
 from nbflow.values import Value
 
 

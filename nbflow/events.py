@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .model import NodeId
@@ -28,6 +29,8 @@ class RunStarted:
     """Tasks in flight at most."""
     forgets: tuple[str, ...] = ()
     """Keys of tasks whose records somebody did not want any more; ``*`` is all of them."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long items took in an earlier run, by key: the order in which ``longest-first`` starts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,38 @@ class NodeFinished:
     """Whether it is a task (or a gate), not a container."""
     kept: bool = False
     """Answered from the record of an earlier epoch; not journaled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateOpened:
+    """A gate waits for a person."""
+
+    at: float
+    node: NodeId
+    key: str
+    fingerprint: str
+    """What it is asked about: an answer holds for this alone."""
+    message: str
+    options: tuple[str, ...]
+    """The answers, by name."""
+    show: str | None
+    """A file to be judged, relative to the workflow's folder."""
+    label: str
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateAnswered:
+    """A person answered a gate."""
+
+    at: float
+    node: NodeId
+    key: str
+    fingerprint: str
+    choice: str
+    """Name of the option."""
+    by: str
+    """Who, and by what means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +181,8 @@ Event: TypeAlias = (
     | NodeStarted
     | AttemptFailed
     | NodeFinished
+    | GateOpened
+    | GateAnswered
     | CellStarted
     | CellFinished
     | Printed

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import ClassVar, Protocol, TypeAlias
 
 from .errors import DefinitionError, did_you_mean
-from .types import OnError
+from .types import OnFailure
 from .values import Value, digest
 
 NodeId: TypeAlias = tuple[str, ...]
@@ -47,6 +47,14 @@ class Binding(Protocol):
 
     def resolve(self, names: Names) -> Value:
         """Give the value in this scope."""
+        ...
+
+
+class Condition(Protocol):
+    """A question that is answered when its step is reached."""
+
+    def holds(self, names: Names) -> bool:
+        """Tell whether it is so in this scope."""
         ...
 
 
@@ -89,6 +97,8 @@ class Merged:
 
 
 NOTHING = Literal({})
+NULL = Literal(None)
+ONE = Literal(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +148,12 @@ class Step:
     """Whether it does something itself; containers are only the sum of what is in them."""
 
     id: str
+    name: str = ""
+    """What people call it, where the id does not say enough."""
     needs: tuple[str, ...] | None = None
     """Ids of the steps it waits for; ``None``: the one above it."""
+    when: Condition | None = None
+    """What must hold for it to run; else it is skipped."""
     continue_on_error: bool = False
     """Whether its failure is tolerated."""
     timeout: float | None = None
@@ -180,111 +194,6 @@ class TaskStep(Step):
     retry: Retry = START_PROBLEMS
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotebookStep(TaskStep):
-    """One papermill execution of a notebook, in a fresh kernel."""
-
-    kind: ClassVar[str] = "notebook"
-
-    path: str
-    """The notebook's file, relative to the workflow's folder."""
-    source: str = ""
-    """Digest of the notebook's code cells with the tags that decide what runs."""
-    outputs: tuple[str, ...] = ()
-    """Names whose values are its output; none: those of the cell tagged ``results``."""
-    kernel: str = ""
-    """Name of the kernel."""
-    cwd: str = "notebook"
-    """``notebook`` (its own directory), ``item`` (an empty folder), or a path relative to the workflow's folder."""
-    env: tuple[tuple[str, str], ...] = ()
-    """Variables added to the kernel's environment."""
-    secrets: tuple[str, ...] = ()
-    """Names of environment variables whose values are masked in everything written."""
-    cell_timeout: float | None = None
-    """Seconds that each cell may take."""
-
-    def work(self) -> Value:
-        """Give outputs, kernel, directory and environment."""
-        return {
-            "outputs": list(self.outputs),
-            "kernel": self.kernel,
-            "cwd": self.cwd,
-            "env": [list(pair) for pair in self.env],
-        }
-
-    @property
-    def content(self) -> str:
-        """Digest of the notebook's code."""
-        return self.source
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallStep(TaskStep):
-    """A Python function that runs in the worker's thread; its return value is the output."""
-
-    kind: ClassVar[str] = "call"
-
-    function: str
-    """``package.module:function``."""
-    source: str = ""
-    """Digest of the source of the function's module."""
-
-    def work(self) -> Value:
-        """Give the function's name."""
-        return {"function": self.function}
-
-    @property
-    def content(self) -> str:
-        """Digest of the module."""
-        return self.source
-
-
-@dataclass(frozen=True, kw_only=True)
-class FanOut(Step):
-    """One step, or a list of them, for each item of a list."""
-
-    kind: ClassVar[str] = "fan-out"
-    leaf: ClassVar[bool] = False
-
-    items: Binding
-    body: Block
-    """The item's step, or its list of steps."""
-    single: bool = True
-    """Whether an item is one step (its output is the item's), or a list (``{id: output}``)."""
-    name: str = "item"
-    """What the item is called inside."""
-    max_concurrency: Binding = Literal(1)
-    """Items in flight at most."""
-    on_error: OnError = "halt"
-    max_failures: int | None = None
-    """The n-th failure in item order stops the items after it; implies ``continue``."""
-    varying: tuple[str, ...] = ()
-    """Keys of an item by which people call it; none: all of them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_failures is not None and self.max_failures < 1:
-            raise DefinitionError(f"max_failures is {self.max_failures} in step {self.id!r}", "It is a number from 1.")
-        if self.single and len(self.body.steps) != 1:
-            raise DefinitionError(f"fan-out {self.id!r} has {len(self.body.steps)} steps as its one step")
-        if isinstance(self.max_concurrency, Literal) and not _is_window(self.max_concurrency.value):
-            raise DefinitionError(
-                f"max_concurrency is {self.max_concurrency.value!r:.40} in step {self.id!r}",
-                "It is a whole number from 1.",
-            )
-
-
-def _is_window(value: Value) -> bool:
-    """Whether it says how many items may be in flight: a whole number from 1, also as text; null is 1."""
-    if value is None:
-        return True
-    try:
-        number = int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0
-    except (ValueError, OverflowError):
-        return False
-    return number >= 1 and (isinstance(value, str) or number == value)
-
-
 @dataclass(frozen=True)
 class Block:
     """A list of steps in the order of one worker: topological, ties by their place in the text.
@@ -305,8 +214,14 @@ class Block:
     """For each step the places of those it waits for; always smaller than its own."""
     dependents: tuple[tuple[int, ...], ...] = field(init=False)
     """For each step the places of those that wait for it."""
+    before: tuple[int, ...] = field(init=False)
+    """For each step the places that have certainly ended when it starts, as the bits of a number."""
+    at: Mapping[str, int] = field(init=False, compare=False)
+    """The place of each id."""
+    on_failure: OnFailure = "halt"
+    """Whether steps that do not wait for a failed one go on."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], on_failure: OnFailure = "halt") -> None:
         order, waits = _in_order(steps)
         dependents: list[list[int]] = [[] for _ in order]
         for place, before in enumerate(waits):
@@ -315,6 +230,15 @@ class Block:
         object.__setattr__(self, "steps", tuple(order))
         object.__setattr__(self, "waits", tuple(waits))
         object.__setattr__(self, "dependents", tuple(map(tuple, dependents)))
+        before_all: list[int] = []
+        for before in waits:
+            bits = 0
+            for other in before:
+                bits |= before_all[other] | 1 << other
+            before_all.append(bits)
+        object.__setattr__(self, "before", tuple(before_all))
+        object.__setattr__(self, "at", {step.id: place for place, step in enumerate(order)})
+        object.__setattr__(self, "on_failure", on_failure)
 
 
 def _in_order(steps: Sequence[Step]) -> tuple[list[Step], list[tuple[int, ...]]]:
@@ -356,16 +280,6 @@ def _awaited(step: Step, i: int, at: dict[str, int]) -> set[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepList(Step):
-    """A list of steps as one: the run itself, or an item of several steps."""
-
-    kind: ClassVar[str] = "steps"
-    leaf: ClassVar[bool] = False
-
-    block: Block
-
-
-@dataclass(frozen=True, kw_only=True)
 class Workflow:
     """A definition, complete and valid."""
 
@@ -373,6 +287,8 @@ class Workflow:
     block: Block
     inputs: Mapping[str, Value] = field(default_factory=dict)
     """Values of its inputs."""
+    context: Mapping[str, Value] = field(default_factory=dict)
+    """What expressions know of the run: ``run_id`` and ``workflow_dir``."""
     max_workers: int = 4
     """Tasks in flight in the whole run."""
     timeout: float | None = None

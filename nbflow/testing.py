@@ -26,8 +26,9 @@ from .engine.protocol import (
 )
 from .engine.recorded import Recorded
 from .events import AttemptFailed, Event, NodeFinished, NodeStarted
-from .model import Binding, Block, FanOut, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
+from .model import Binding, Block, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
 from .outcome import Outcome, Record
+from .steps import FanOut
 from .task import Context, Runner, Task
 from .values import Value
 

@@ -16,5 +16,20 @@ StopReason: TypeAlias = Literal["cancel", "timeout"]
 OnError: TypeAlias = Literal["halt", "continue"]
 """Whether the first failed item of a fan-out stops the ones after it."""
 
+OnFailure: TypeAlias = Literal["halt", "continue"]
+"""Whether a failed step stops its list, or only the steps that wait for it."""
+
+Verdict: TypeAlias = Literal["approve", "reject"]
+"""What an option of a gate means."""
+
+OnReject: TypeAlias = Literal["abort", "skip", "retry"]
+"""What a rejected gate does: end the run for good, go on with the choice in its output, or ask again."""
+
+OnExhausted: TypeAlias = Literal["complete", "fail"]
+"""How a loop ends that had all its turns while its condition still holds."""
+
+Order: TypeAlias = Literal["items", "longest-first"]
+"""In which order the items of a fan-out start; their results stand in item order in any case."""
+
 Changed: TypeAlias = Literal["ask", "keep", "rerun"]
 """What a resume does with finished work whose code changed since."""

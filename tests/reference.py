@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbflow.model import Block, FanOut, Step, Workflow
+from nbflow.model import Block, Step, Workflow
+from nbflow.steps import FanOut
 from nbflow.testing import FakeStep, PausingStep
 
 Acts = Callable[[str, dict[str, Any], int], tuple[str, Any, str]]
@@ -94,9 +95,9 @@ class _Teller:
     def items(self, step: FanOut, node: str, names: dict[str, Any], items: Any) -> Said:
         if not isinstance(items, list):
             return Said("failed")
-        results, statuses, failures = [], set(), 0
+        results, statuses, failures, lost = [], set(), 0, 0
         for index, item in enumerate(items):
-            inner = {**names, "item": item, step.name: item, "index": index}
+            inner = {**names, "item": item, step.item_name: item, "index": index}
             if step.single:
                 body = step.body.steps[0]
                 tolerant = body.continue_on_error
@@ -113,10 +114,12 @@ class _Teller:
                 over = failures == step.max_failures and counted
             else:
                 over = step.on_error == "halt" and (counted or said.status == "paused")
+            lost += said.status == "failed"
             if over:
-                return Said(said.status, {"results": results})
+                return Said(said.status, {"results": results, "failed": lost, "missing": len(items) - len(results)})
         worst = "paused" if "paused" in statuses else "failed" if "failed" in statuses else "completed"
-        return Said(worst, {"results": results})
+        counts = {"failed": lost, "missing": 0} if worst != "completed" else {}
+        return Said(worst, {"results": results, **counts})
 
 
 @dataclass
@@ -167,7 +170,7 @@ def layout(flow: Workflow) -> Layout:
         except LookupError:
             return
         for index, item in enumerate(items if isinstance(items, list) else []):
-            inner = {**names, "item": item, step.name: item, "index": index}
+            inner = {**names, "item": item, step.item_name: item, "index": index}
             below = [*path, (node, index)]
             if step.single:
                 body = step.body.steps[0]

@@ -9,8 +9,9 @@ from random import Random
 from typing import Any
 
 from nbflow.events import Event, NodeFinished, NodeStarted
-from nbflow.model import Block, FanOut, Literal, Names, Retry, Step, Workflow, node_text
+from nbflow.model import Block, Literal, Names, Retry, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
+from nbflow.steps import FanOut
 from nbflow.task import Task
 from nbflow.testing import FakeStep, PausingStep, Simulated
 from nbflow.values import Value
@@ -132,7 +133,7 @@ class Maker:
             items=items,
             body=self._block(body),
             single=several == 1 and bool(self.random.randint(0, 3)),
-            name=name,
+            item_name=name,
             max_concurrency=Literal(self.random.choice([window, str(window)])),
             on_error="halt" if mode < 2 else "continue",
             max_failures=self.random.randint(1, 3) if mode == 3 else None,

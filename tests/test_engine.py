@@ -13,8 +13,9 @@ from nbflow.engine.plan import plan
 from nbflow.engine.protocol import Begin, Breath, Cancel, Finish, Interrupt, SetTimer, Start, TaskEnded, TimerFired
 from nbflow.engine.recorded import Recorded, equal_but_code
 from nbflow.events import AttemptFailed, FanOutOpened, NodeFinished, NodeStarted
-from nbflow.model import CallStep, Literal, Merged, Name, Retry, Step, Workflow, node_text
+from nbflow.model import Literal, Merged, Name, Retry, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
+from nbflow.steps import CallStep
 from nbflow.task import Task
 from nbflow.testing import FakeStep, ItemParameters, PausingStep, Simulated, fan_out, records, simulate, workflow
 
@@ -47,7 +48,7 @@ def test_a_failed_step_ends_what_waits_and_lets_what_runs_finish() -> None:
     assert ["map:item:0", "map:item:1", "map:item:2"] == nodes(run)
     assert "completed" == run.finished("map:item:2").status
     assert run.outcome is not None
-    assert {"map": {"results": [0, None]}} == run.outcome.output
+    assert {"map": {"results": [0, None], "failed": 1, "missing": 7}} == run.outcome.output
 
 
 def test_places_before_a_failure_go_on_and_decide() -> None:
@@ -62,7 +63,8 @@ def test_places_before_a_failure_go_on_and_decide() -> None:
     assert ["map:a:0", "map:a:1", "map:b:0"] == nodes(run)
     assert run.outcome is not None
     assert run.outcome.error is not None
-    assert ("boom 0", {"results": [{"a": "a", "b": None}]}) == (run.outcome.error.message, run.finished("map").output)
+    assert "boom 0" == run.outcome.error.message
+    assert {"results": [{"a": "a", "b": None}], "failed": 1, "missing": 2} == run.finished("map").output
 
 
 @pytest.mark.parametrize("order", [*permutations([1, 3, 5])])
@@ -81,7 +83,7 @@ def test_the_nth_failure_in_item_order_decides(order: tuple[int, ...]) -> None:
 
     flow = workflow(fan_out(range(8), max_failures=2, max_concurrency=Literal(8)), max_workers=8)
     run = simulate(flow, answer, choose=choose)
-    assert {"results": [0, None, 2, None]} == run.finished("map").output
+    assert {"results": [0, None, 2, None], "failed": 2, "missing": 4} == run.finished("map").output
     assert run.outcome is not None
     assert run.outcome.error is not None
     assert ("failed", "boom 3") == (run.outcome.status, run.outcome.error.message)
@@ -96,7 +98,8 @@ def test_continue_runs_all_items_and_fails_at_the_end() -> None:
     run = simulate(workflow(fan_out(range(5), on_error="continue")), answer)
     error = run.finished("map").error
     assert error is not None
-    assert ({"results": [0, None, 2, None, 4]}, "2 of 5 failed") == (run.finished("map").output, error.message)
+    assert "2 of 5 failed" == error.message
+    assert {"results": [0, None, 2, None, 4], "failed": 2, "missing": 0} == run.finished("map").output
 
 
 def test_a_paused_item_lets_the_others_run_under_continue() -> None:
@@ -117,7 +120,8 @@ def test_a_tolerated_fan_out_keeps_its_partial_results() -> None:
     flow = workflow(fan_out(range(3), continue_on_error=True), FakeStep(id="after"))
     run = simulate(flow, answer)
     assert run.outcome is not None
-    assert ("completed", {"map": {"results": [0, None]}, "after": None}) == (run.outcome.status, run.outcome.output)
+    partial = {"results": [0, None], "failed": 1, "missing": 1}
+    assert ("completed", {"map": partial, "after": None}) == (run.outcome.status, run.outcome.output)
     assert "failed" == run.finished("map").status
 
 
@@ -299,7 +303,9 @@ def test_windows_names_and_tolerance_never_count_for_a_resume() -> None:
     """How it runs is not what it does."""
     known = records(simulate(workflow(fan_out(range(4))), fine))
     step = FakeStep(id="item", parameters=ItemParameters(), retry=Retry(9), timeout=5.0, continue_on_error=True)
-    flow = workflow(fan_out(range(4), step, max_concurrency=Literal(4), on_error="continue", name="row", timeout=9.0))
+    flow = workflow(
+        fan_out(range(4), step, max_concurrency=Literal(4), on_error="continue", item_name="row", timeout=9.0)
+    )
     assert [] == nodes(simulate(flow, fine, recorded=known, max_workers=9))
 
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from nbflow.engine.recorded import Recorded
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunStarted
-from nbflow.model import Block, FanOut, Literal, Step, Workflow, node_text
+from nbflow.model import Block, Literal, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
 from nbflow.state import fold
+from nbflow.steps import FanOut
 from nbflow.store.journal import decode, encode
 from nbflow.store.journal import records as journal_records
 from nbflow.task import Task
@@ -160,7 +161,7 @@ def one_more_item_is_one_more_task(random: Random, **limits: Any) -> int:
     more.insert(random.randint(0, len(items)), random.randint(0, 5))
 
     def flow(values: list[int]) -> Workflow:
-        inner = fan_out([7, 8], id="inner", max_concurrency=Literal(2), name="small")
+        inner = fan_out([7, 8], id="inner", max_concurrency=Literal(2), item_name="small")
         deep = fan_out(values, inner, id="deep", needs=())
         return workflow(fan_out(values, max_concurrency=Literal(3)), deep)
 

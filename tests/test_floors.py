@@ -21,6 +21,7 @@ FLOORS = {
     "model": 1,
     "events": 1,
     "outcome": 1,
+    "steps": 1,
     "task": 1,
     "durations": 2,
     "masking": 2,

@@ -15,7 +15,8 @@ SCRIPT = """\
 import json, sys, tempfile
 from pathlib import Path
 from nbflow.api.workflows import run_workflow
-from nbflow.model import Block, CallStep, FanOut, Literal, Workflow
+from nbflow.model import Block, Literal, Workflow
+from nbflow.steps import CallStep, FanOut
 
 def run(size):
     step = CallStep(id="call", function="builtins:dict", parameters=Literal({}))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from nbflow.errors import DefinitionError
-from nbflow.model import Block, CallStep, FanOut, Literal, Merged, Name, NotebookStep, Retry, label, retries
+from nbflow.model import Block, Literal, Merged, Name, Retry, label, retries
+from nbflow.steps import CallStep, FanOut, NotebookStep
 from nbflow.testing import FakeStep, fan_out
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbflow.errors import TargetError
-from nbflow.model import CallStep, NotebookStep
+from nbflow.steps import CallStep, NotebookStep
 from nbflow.store.names import LONGEST, Namer, check_run_id, file_stem, new_run_id, slug
 from nbflow.task import Places, Task
 

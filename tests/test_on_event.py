@@ -11,7 +11,8 @@ import pytest
 import nbflow
 from nbflow.api.workflows import run_workflow
 from nbflow.events import CellFinished, CellStarted, NodeFinished, NodeStarted, RunFinished, RunStarted
-from nbflow.model import Block, CallStep, FanOut, Literal, Workflow
+from nbflow.model import Block, Literal, Workflow
+from nbflow.steps import CallStep, FanOut
 
 ITEMS = 40
 

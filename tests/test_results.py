@@ -18,12 +18,12 @@ import pytest
 from nbflow import values
 from nbflow.errors import StoreError
 from nbflow.kernels import LocalKernels
-from nbflow.model import NotebookStep
 from nbflow.notebooks.collect import LARGE, collect
 from nbflow.notebooks.results import load, scraps
 from nbflow.notebooks.runner import NotebookRunner
 from nbflow.notebooks.watch import watch
 from nbflow.source import read_notebook
+from nbflow.steps import NotebookStep
 from nbflow.task import Context, Places, Task
 from nbflow.values import File
 

@@ -24,7 +24,6 @@ import pytest
 from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
 from nbflow.masking import Masker
-from nbflow.model import NotebookStep
 from nbflow.notebooks.log import TaskLog
 from nbflow.notebooks.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
@@ -32,6 +31,7 @@ from nbflow.notebooks.runner import NotebookRunner
 from nbflow.notebooks.text import Fold, folded, plain, short
 from nbflow.outcome import Outcome
 from nbflow.source import read_notebook
+from nbflow.steps import NotebookStep
 from nbflow.task import Context, Places, Task
 
 

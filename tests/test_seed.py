@@ -89,7 +89,7 @@ def test_no_more_items_than_the_window_run_at_the_same_time(tmp_path: Path) -> N
 
 def test_each_item_has_a_scope_of_its_own() -> None:
     """Steps of an item see its value, also behind a fan-out inside, and no sibling's."""
-    inner = fan_out([7, 8], FakeStep(id="deep", parameters=ItemParameters()), id="inner", name="small")
+    inner = fan_out([7, 8], FakeStep(id="deep", parameters=ItemParameters()), id="inner", item_name="small")
     body = [
         FakeStep(id="before", parameters=ItemParameters()),
         inner,
@@ -127,7 +127,10 @@ def test_the_first_item_that_halts_decides(window: int, choose: Callable[[int], 
 
     run = simulate(workflow(fan_out(range(5), step, max_concurrency=Literal(window))), answer, choose=choose)
     assert run.outcome is not None
-    assert ("paused", {"map": {"results": [0, None]}}) == (run.outcome.status, run.outcome.output)
+    assert ("paused", {"map": {"results": [0, None], "failed": 0, "missing": 3}}) == (
+        run.outcome.status,
+        run.outcome.output,
+    )
 
 
 @pytest.mark.parametrize("window", [1, 4])
@@ -140,7 +143,8 @@ def test_a_failure_before_a_pause_decides(window: int) -> None:
 
     run = simulate(workflow(fan_out(range(3), steps, max_concurrency=Literal(window))), answer, choose=LAST_FIRST)
     assert run.outcome is not None
-    assert ("failed", {"map": {"results": [{"fit": None}]}}) == (run.outcome.status, run.outcome.output)
+    partial = {"results": [{"fit": None}], "failed": 1, "missing": 2}
+    assert ("failed", {"map": partial}) == (run.outcome.status, run.outcome.output)
     assert run.outcome.error is not None
     assert "boom" == run.outcome.error.message
 

@@ -10,21 +10,9 @@ from pathlib import Path
 
 from ..errors import ParameterError, StoreError, TargetError
 from ..masking import Masker
-from ..model import (
-    NOTHING,
-    START_PROBLEMS,
-    Binding,
-    Block,
-    FanOut,
-    Literal,
-    Merged,
-    Name,
-    NotebookStep,
-    Workflow,
-    label,
-    retries,
-)
+from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, retries
 from ..source import Notebook, changed_cells
+from ..steps import FanOut, NotebookStep
 from ..types import Changed
 from ..values import Value, dumps, tagged, untagged
 

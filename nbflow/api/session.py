@@ -18,11 +18,11 @@ from ..engine.recorded import Recorded, equal, equal_but_code
 from ..errors import ChangedError, StoreError
 from ..events import Event, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
-from ..model import NotebookStep
 from ..outcome import Record
 from ..reporters.audience import Audience, Reporter
 from ..source import Notebook
 from ..state import Progress, RunState
+from ..steps import NotebookStep
 from ..store.files import write_atomically
 from ..store.home import Home
 from ..store.journal import Journal, Journaled, Records, encode, read_journal

@@ -12,9 +12,10 @@ from ..engine.recorded import Recorded
 from ..events import Event, RunStarted
 from ..executors.calls import CallRunner
 from ..executors.threads import ThreadExecutor
-from ..model import CallStep, Step, Workflow
+from ..model import Step, Workflow
 from ..reporters.audience import Audience
 from ..state import RunState
+from ..steps import CallStep
 from ..store.home import Home
 from ..store.journal import Journal, read_journal, records
 from ..store.lock import RunLock

@@ -13,21 +13,26 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..events import AttemptFailed, FanOutOpened, NodeFinished, NodeStarted, Warned
-from ..model import FanOut, NodeId, Step, StepList, TaskStep, Workflow
+from ..errors import NbflowError
+from ..events import AttemptFailed, FanOutOpened, GateOpened, NodeFinished, NodeStarted, Warned
+from ..model import NodeId, Step, TaskStep, Workflow
 from ..outcome import CANCELLED, Failure, Outcome, failed
+from ..steps import FanOut, StepList
 from ..task import Task
 from ..types import StopReason
 from ..values import Value, digest
-from .kinds import KINDS, Kind
+from .kinds import KINDS, SKIPPED, Kind, guarded
 from .nodes import Group, ItemGroup, Node, StepGroup, token
 from .protocol import (
     Again,
     Answer,
+    Answered,
+    Ask,
     Attempt,
     Begin,
     Breath,
     Cancel,
+    Chosen,
     Command,
     Continue,
     Finish,
@@ -35,6 +40,7 @@ from .protocol import (
     Interrupt,
     Items,
     SetTimer,
+    Skip,
     Start,
     Steps,
     Stimulus,
@@ -88,15 +94,22 @@ class Machine:
         self._live: dict[NodeId, Node] = {}
         self._running: dict[NodeId, Node] = {}
         self._resting: dict[NodeId, Node] = {}  # between two attempts
+        self._asking: dict[NodeId, Node] = {}  # gates that wait for a person
         self._held = False
         self._aborted = False
         root = StepList(id="run", block=workflow.block, timeout=workflow.timeout)
-        self._root = Node(root, (), "", Scope({"inputs": dict(workflow.inputs)}), None, 0)
+        names = {"inputs": dict(workflow.inputs), "context": dict(workflow.context), "steps": {}}
+        self._root = Node(root, (), "", Scope(names), None, 0)
 
     @property
     def running(self) -> int:
         """How many tasks are in flight."""
         return len(self._running)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing can go on before a person has answered."""
+        return bool(self._asking) and not (self._running or self._resting or self._heap or self._todo or self._replays)
 
     @property
     def live(self) -> int:
@@ -121,6 +134,8 @@ class Machine:
                 self._tried(self._running.pop(node_id), outcome)
             case TimerFired(timer):
                 self._fired(timer)
+            case Answered(node_id, choice):
+                self._answered(node_id, choice)
             case Cancel():
                 self._stop(self._root, "cancel")
             case Hold():
@@ -151,15 +166,20 @@ class Machine:
             self._ended(node, end.value)
             return
         except Exception as problem:  # noqa: BLE001 - bindings and plug-ins may raise anything; it fails their node
-            self._ended(node, failed("expression", f"{type(problem).__name__}: {problem}", type(problem).__name__))
+            self._ended(node, _unresolved(problem))
             return
         match effect:
             case Attempt(parameters):
                 self._want(node, parameters)
             case Again():
                 self._rest(node, effect)
-            case Steps(block):
-                self._open(node, StepGroup(node, block))
+            case Ask():
+                self._ask(node, effect)
+            case Skip():
+                self._skip(node, effect)
+            case Steps(block, names, turn):
+                earlier = node.children if turn else None
+                self._open(node, StepGroup(node, block, names, turn, earlier))
             case Items():
                 self._open_items(node, effect)
 
@@ -194,7 +214,7 @@ class Machine:
         self._out.append(FanOutOpened(self._now, node.id, len(effect.items)))
         if effect.warning:
             self._out.append(Warned(self._now, node.id, effect.warning))
-        group = ItemGroup(node, node.step, effect.items, effect.window)
+        group = ItemGroup(node, node.step, effect.items, effect.window, self._recorded.seconds)
         if self._recorded.answers and isinstance(group.body, TaskStep):
             node.children = group
             self._replays.append((group, 0))
@@ -248,7 +268,12 @@ class Machine:
 
     def _begin(self, node: Node) -> None:
         self._adopt(node)
-        node.flow = self._kinds[type(node.step)](node.step, node.names)
+        if node.spared:
+            reason = Failure("skipped", node.spared)
+            self._ended(node, replace(SKIPPED, error=reason))
+            return
+        kind = self._kinds[type(node.step)]
+        node.flow = kind(node.step, node.names) if node.step.when is None else guarded(node.step, node.names, kind)
         self._todo.append((node, None))
         if node.step.timeout is not None and not node.step.leaf:
             self._out.append(SetTimer(node.id, "timeout", 0, node.step.timeout))
@@ -256,6 +281,8 @@ class Machine:
     def _recall(self, node: Node) -> Outcome | None:
         """Give the recorded answer of a task that has not begun, if there is one."""
         assert isinstance(node.step, TaskStep)
+        if node.step.when is not None:
+            return None  # whether it runs is asked in its turn
         try:
             parameters = node.step.parameters.resolve(node.names)
         except Exception:  # noqa: BLE001 - whatever it is, it fails the item when that is opened in its turn
@@ -305,6 +332,37 @@ class Machine:
         outcome = outcome if outcome.attempts == node.attempt else replace(outcome, attempts=node.attempt)
         self._todo.append((node, Tried(outcome, node.tries, left, node.key)))
 
+    def _ask(self, node: Node, ask: Ask) -> None:
+        """Answer a gate from the record, or let it wait for a person; that holds no worker."""
+        if not node.fingerprint:
+            node.fingerprint = _fingerprint(node, {"message": ask.message, "show": ask.show})
+            choice = self._recorded.choice(node.key, node.fingerprint)
+            if choice is not None:
+                node.recalled = True
+                self._todo.append((node, Chosen(choice)))
+                return
+        node.recalled = False
+        if node.dead:
+            self._ended(node, CANCELLED)
+            return
+        node.attempt += 1  # a timer of an earlier question is not its own
+        self._asking[node.id] = node
+        about = (ask.message, ask.options, ask.show, node.label, node.index)
+        self._out.append(GateOpened(self._now, node.id, node.key, node.fingerprint, *about))
+        if node.step.timeout is not None:
+            self._out.append(SetTimer(node.id, "timeout", node.attempt, node.step.timeout))
+
+    def _answered(self, node_id: NodeId, choice: str | None) -> None:
+        if (node := self._asking.pop(node_id, None)) is not None:  # else it was answered, or is not needed any more
+            self._todo.append((node, Chosen(choice)))
+
+    def _skip(self, node: Node, effect: Skip) -> None:
+        """Tell that the steps of a list are skipped."""
+        group = StepGroup(node, effect.block)
+        for place in range(group.size):
+            self._out.append(self._told(group.make(place), SKIPPED))
+        self._todo.append((node, None))
+
     def _rest(self, node: Node, effect: Again) -> None:
         self._out.append(AttemptFailed(self._now, node.id, node.key, node.attempt, effect.outcome, effect.delay))
         self._resting[node.id] = node
@@ -317,6 +375,8 @@ class Machine:
         if timer.what == "retry":
             if self._resting.pop(node.id, None) is not None:
                 self._todo.append((node, None))
+        elif node.id in self._asking:
+            self._answered(node.id, None)
         elif node.step.leaf:
             self._out.append(Interrupt((node.id,), "timeout"))
         else:
@@ -328,15 +388,20 @@ class Machine:
         below = tuple(other.id for other in self._running.values() if other.under(node))
         if below:
             self._out.append(Interrupt(below, reason))
-        self._end_resting()
+        self._end_waiting()
         if node.children is not None:
             self._advance(node.children)
 
-    def _end_resting(self) -> None:
-        """End what rests between two attempts behind a halt."""
-        for node in [node for node in self._resting.values() if node.dead]:
-            if self._resting.pop(node.id, None) is not None:  # else the end of another has ended it
-                self._ended(node, CANCELLED)
+    def _end_waiting(self) -> None:
+        """End what rests between two attempts, or asks a person, behind a halt."""
+        for waiting in (self._resting, self._asking):
+            for node in [node for node in waiting.values() if node.dead]:
+                if waiting.pop(node.id, None) is not None:  # else the end of another has ended it
+                    self._ended(node, CANCELLED)
+
+    def _told(self, node: Node, outcome: Outcome, *, kept: bool = False) -> NodeFinished:
+        leaf = node.step.leaf
+        return NodeFinished(self._now, node.id, node.key, node.fingerprint, outcome, node.label, node.index, leaf, kept)
 
     def _ended(self, node: Node, outcome: Outcome, *, kept: bool = False) -> None:
         del self._live[node.id]
@@ -347,24 +412,11 @@ class Machine:
         if group is None:
             self._out.append(Finish(replace(outcome, status="aborted") if self._aborted else outcome))
             return
-        self._out.append(
-            NodeFinished(
-                self._now,
-                node.id,
-                node.key,
-                node.fingerprint,
-                outcome,
-                node.label,
-                node.index,
-                node.step.leaf,
-                kept,
-            )
-        )
-        mark = token(node.fingerprint, outcome.status) if node.children is None else node.children.token(outcome.status)
+        self._out.append(self._told(node, outcome, kept=kept or node.recalled))
         before = group.halt
-        group.end(node.place, outcome, mark, node.step)
-        if group.halt < before and self._resting:
-            self._end_resting()
+        group.end(node.place, outcome, _mark(node, outcome), node.step)
+        if group.halt < before and (self._resting or self._asking):
+            self._end_waiting()
         if outcome.status == "aborted" and not self._aborted:
             self._aborted = True  # a person's word is the one exception to order
             self._stop(self._root, "cancel")
@@ -377,6 +429,20 @@ class Machine:
             error = Failure("timeout", f"no time left after {node.step.timeout:g} s")
             return Outcome("failed", outcome.output, error, seconds)
         return replace(outcome, seconds=seconds)
+
+
+def _mark(node: Node, outcome: Outcome) -> int:
+    """Give the digest of what a node did and how it ended: what the steps behind it wait for."""
+    if node.children is not None:
+        return node.children.token(outcome.status)
+    return token(node.fingerprint or node.entry, outcome.status)
+
+
+def _unresolved(problem: Exception) -> Outcome:
+    """Give the outcome of a step whose expressions, or whose kind, raised."""
+    name = type(problem).__name__
+    told = problem.message if isinstance(problem, NbflowError) else f"{name}: {problem}"
+    return failed("expression", told, name)
 
 
 def _fingerprint(node: Node, parameters: Value) -> str:

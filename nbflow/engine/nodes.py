@@ -6,15 +6,17 @@ import heapq
 from abc import ABC, abstractmethod
 from array import array
 from bisect import insort
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
-from ..model import Block, FanOut, Names, NodeId, Step, StepList
+from ..model import Block, Names, NodeId, Step
 from ..model import label as label_of
 from ..outcome import CANCELLED, Outcome
+from ..steps import FanOut, StepList
 from ..types import Status, StopReason
 from ..values import Value, canonical
 from .protocol import Ended, Flow
-from .scope import Scope
+from .scope import Scope, StepNames
 
 HALTING: frozenset[Status] = frozenset({"failed", "paused", "cancelled", "aborted", "pending"})
 """What stops the steps behind it in a list. (``pending`` stands for work that a dry run does not do.)"""
@@ -43,6 +45,8 @@ class Node:
         "parameters",
         "path",
         "place",
+        "recalled",
+        "spared",
         "step",
         "tries",
     )
@@ -67,6 +71,8 @@ class Node:
         self.tries = 0  # attempts since the last recorded end: what the retry policy counts
         self.began = 0.0
         self.expired: StopReason | None = None  # its time is up, or somebody cancelled
+        self.recalled = False  # a person answered it in an earlier epoch
+        self.spared = ""  # why it is skipped although nobody said so: something that it waits for failed
 
     @property
     def dead(self) -> bool:
@@ -136,23 +142,53 @@ class Group(ABC):
         seen = [outcome or CANCELLED for outcome in self.outcomes[: self.halt + 1]]
         if self.halt < self.size:
             return Ended(seen[self.halt].status, seen, self.halt)
-        return Ended(self._status(seen), seen, None)
+        return Ended(self._status(seen), seen, self.first_lost(seen))
 
-    def _status(self, seen: list[Outcome]) -> Status:  # noqa: ARG002 - a fan-out looks at them
+    def _status(self, seen: list[Outcome]) -> Status:  # noqa: ARG002 - others look at them
         """Give the status of a group that no place has halted."""
         return "completed"
 
+    def first_lost(self, seen: list[Outcome]) -> int | None:  # noqa: ARG002 - others look at them
+        """Give the place that decided although it halted nothing."""
+        return None
+
     def token(self, status: Status) -> int:
-        """Give the digest of what the group did, by the places that count."""
-        return token(self.tokens[: self.halt + 1].tobytes().hex(), status)
+        """Give the digest of what the group did, after what, by the places that count."""
+        return token(self.owner.entry + self.tokens[: self.halt + 1].tobytes().hex(), status)
 
 
 class StepGroup(Group):
-    """The steps of a list: each may start when those it waits for have ended."""
+    """The steps of a list: each may start when those it waits for have ended.
 
-    def __init__(self, owner: Node, block: Block) -> None:
+    Parameters
+    ----------
+    owner : Node
+        Whose steps they are.
+    block : Block
+        The list.
+    names : Names, optional
+        What the list sees; by default what its owner does.
+    turn : int, optional
+        Which turn of a loop it is.
+    earlier : Group, optional
+        The turn before.
+    """
+
+    def __init__(
+        self,
+        owner: Node,
+        block: Block,
+        names: Names | None = None,
+        turn: int | None = None,
+        earlier: Group | None = None,
+    ) -> None:
         super().__init__(owner, len(block.steps))
         self.block = block
+        self._names = names or owner.names
+        self._turn = turn
+        self._earlier = earlier.outcomes if earlier is not None else ()
+        self._entry = owner.entry if earlier is None else _hash(owner.entry, str(earlier.token("completed"))).hex()
+        self._lost = 0  # places that failed or wait for one that did, where others go on
         self._open = [len(waits) for waits in block.waits]
         self._ready = [place for place, count in enumerate(self._open) if not count]  # a heap: it is sorted
 
@@ -164,37 +200,64 @@ class StepGroup(Group):
         """Learn that the first ready step has been made."""
         heapq.heappop(self._ready)
 
+    def id(self, step: Step) -> NodeId:
+        """Give who a step of the list is; those of an item and of a turn stand beside each other: ``train:fit:3``."""
+        owner = self.owner.id
+        if self._turn is not None:
+            return (*owner[:-1], f"{owner[-1]}:{step.id}:{self._turn}")
+        if owner and owner[-1].endswith(f":*:{self.owner.place}"):
+            return (*owner[:-1], f":{step.id}:".join(owner[-1].rsplit(":*:", 1)))
+        return (*owner, step.id)
+
+    def key(self, step: Step) -> str:
+        """Give who it is for resumes: by ids, values of items, and the turn."""
+        return _hash(self.owner.key, *([] if self._turn is None else [str(self._turn)]), step.id).hex()
+
     def make(self, place: int) -> Node:
-        """Make a step's node; the steps of an item stand beside each other: ``train:fit:3``, ``train:score:3``."""
-        step, owner = self.block.steps[place], self.owner
-        if owner.id and owner.id[-1].endswith(f":*:{owner.place}"):
-            node_id: NodeId = (*owner.id[:-1], f":{step.id}:".join(owner.id[-1].rsplit(":*:", 1)))
-        else:
-            node_id = (*owner.id, step.id)
-        node = Node(step, node_id, _hash(owner.key, step.id).hex(), owner.names, self, place)
-        node.label = f"{owner.label} {step.id}" if owner.label else step.id
+        """Make a step's node."""
+        step = self.block.steps[place]
+        names = StepNames(self.block, self.outcomes, self.block.before[place], self._names, self._earlier)
+        node = Node(step, self.id(step), self.key(step), names, self, place)
+        node.label = f"{self.owner.label} {step.id}" if self.owner.label else step.id
+        lost = [other for other in self.block.waits[place] if self._lost >> other & 1]
+        if lost:
+            node.spared = f"waits for {self.block.steps[lost[0]].id}, which did not complete"
         return node
 
     def entry(self, place: int) -> str:
         """Chain the steps it waits for, since notebooks talk through files."""
         waits = self.block.waits[place]
-        return _hash(self.owner.entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self.owner.entry
+        return _hash(self._entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self._entry
 
     def _ended(self, place: int, outcome: Outcome, step: Step) -> None:
         """A step halts its list unless its failure is tolerated."""
         if outcome.status in HALTING and not tolerated(outcome, step):
-            self.halt = min(self.halt, place)
-            return
+            if outcome.status != "failed" or self.block.on_failure == "halt":
+                self.halt = min(self.halt, place)
+                return
+            self._lost |= 1 << place
+        elif any(self._lost >> other & 1 for other in self.block.waits[place]):
+            self._lost |= 1 << place
         for other in self.block.dependents[place]:
             self._open[other] -= 1
             if not self._open[other]:
                 heapq.heappush(self._ready, other)
 
+    def _status(self, seen: list[Outcome]) -> Status:
+        """A list whose other steps went on after a failure has failed all the same."""
+        return "failed" if self._lost and self.first_lost(seen) is not None else "completed"
+
+    def first_lost(self, seen: list[Outcome]) -> int | None:
+        """Give the first place that failed while others went on."""
+        return next((place for place in range(len(seen)) if self._lost >> place & 1), None)
+
 
 class ItemGroup(Group):
     """The items of a fan-out: a cursor, a window, and who each item is by its value."""
 
-    def __init__(self, owner: Node, step: FanOut, items: list[Value], window: int) -> None:
+    def __init__(
+        self, owner: Node, step: FanOut, items: list[Value], window: int, seconds: Mapping[str, float]
+    ) -> None:
         super().__init__(owner, len(items))
         self.step = step
         self.items = items
@@ -208,23 +271,30 @@ class ItemGroup(Group):
         self._known = 0
         self._seen = _Seen(len(items))
         self._repeated: dict[int, int] = {}  # places whose value came before: how often
+        self._order: Sequence[int] = range(len(items))  # in which they start
+        if step.order == "longest-first" and seconds:
+            self._order = sorted(self._order, key=lambda place: -seconds.get(self.key(place), float("inf")))
 
     def next(self) -> int | None:
         """Give the next item, while the window has room and nothing has halted before it."""
-        while self._cursor < self.size and self.outcomes[self._cursor] is not None:
-            self._cursor += 1  # answered from the record already
-        return self._cursor if self.live < self._window and self._cursor < self.halt else None
+        while self._cursor < self.size and self._passed(self._order[self._cursor]):
+            self._cursor += 1
+        return self._order[self._cursor] if self.live < self._window and self._cursor < self.size else None
 
-    def taken(self, place: int) -> None:
+    def _passed(self, place: int) -> bool:
+        """Whether it is answered from the record already, or stands behind a halt."""
+        return self.outcomes[place] is not None or place > self.halt
+
+    def taken(self, place: int) -> None:  # noqa: ARG002 - it stands at the cursor
         """Learn that an item has been opened."""
-        self._cursor = place + 1
+        self._cursor += 1
 
     def make(self, place: int) -> Node:
         """Make an item's node, in a scope of its own."""
         owner, value = self.owner, self.items[place]
         template = self.body.id if self.step.single else "*"
         node_id = (*owner.id[:-1], f"{owner.id[-1]}:{template}:{place}")
-        names = Scope({"item": value, self.step.name: value, "index": place}, owner.names)
+        names = Scope({"item": value, self.step.item_name: value, "index": place}, owner.names)
         node = Node(self.body, node_id, self.key(place), names, self, place)
         node.index = place
         outer = owner.label if owner.index is not None else ""

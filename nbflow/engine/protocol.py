@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..events import Event
-from ..model import Block, NodeId
+from ..model import Block, Names, NodeId
 from ..outcome import Outcome
 from ..task import Task
 from ..types import Status, StopReason
@@ -42,6 +42,14 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A person chose an option of a gate, or nobody will: ``None``."""
+
+    node: NodeId
+    choice: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Start nothing new until :class:`Continue`: somebody paused the run."""
 
@@ -56,7 +64,7 @@ class Breath:
     """Comes out when more could be done at once; handed in again when the outside has been heard."""
 
 
-Stimulus: TypeAlias = Begin | TaskEnded | TimerFired | Cancel | Hold | Continue | Breath
+Stimulus: TypeAlias = Begin | TaskEnded | TimerFired | Answered | Cancel | Hold | Continue | Breath
 
 # -- out --------------------------------------------------------------------------------------------
 
@@ -127,10 +135,37 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a person; answered with :class:`Chosen`."""
+
+    message: str
+    options: tuple[str, ...]
+    show: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a person chose; ``None``: nobody answers now."""
+
+    choice: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Record that the steps of a list are skipped."""
+
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Run a list of steps; answered with :class:`Ended`."""
 
     block: Block
+    names: Names | None = None
+    """What the list sees; by default what its step does."""
+    turn: int | None = None
+    """Which turn of a loop it is, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +191,8 @@ class Ended:
     """The place that halted the group."""
 
 
-Effect: TypeAlias = Attempt | Again | Steps | Items
-Answer: TypeAlias = Tried | Ended | None
+Effect: TypeAlias = Attempt | Again | Ask | Skip | Steps | Items
+Answer: TypeAlias = Tried | Chosen | Ended | None
 Flow: TypeAlias = Generator[Effect, Answer, Outcome]
 """A step kind at work: yields what it wants done, is sent what came of it, returns its outcome."""
 
@@ -174,9 +209,22 @@ def again(outcome: Outcome, delay: float) -> Generator[Effect, Answer, None]:
     yield Again(outcome, delay)
 
 
-def steps(block: Block) -> Generator[Effect, Answer, Ended]:
+def ask(message: str, options: tuple[str, ...], show: str | None) -> Generator[Effect, Answer, str | None]:
+    """Ask a person."""
+    answer = yield Ask(message, options, show)
+    assert isinstance(answer, Chosen)
+    return answer.choice
+
+
+def skip(*blocks: Block) -> Generator[Effect, Answer, None]:
+    """Record that the steps of these lists are skipped."""
+    for block in blocks:
+        yield Skip(block)
+
+
+def steps(block: Block, names: Names | None = None, turn: int | None = None) -> Generator[Effect, Answer, Ended]:
     """Run a list of steps."""
-    answer = yield Steps(block)
+    answer = yield Steps(block, names, turn)
     assert isinstance(answer, Ended)
     return answer
 

@@ -36,6 +36,8 @@ class Recorded:
     """Whether a recorded fingerprint answers for a wanted one."""
     statuses: frozenset[str] = frozenset({"completed"})
     """Which outcomes are answers."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long items took in an earlier run, by key."""
     only: frozenset[str] | None = None
     """Keys of the tasks that may start; ``None``: all."""
 
@@ -49,6 +51,15 @@ class Recorded:
         ):
             return None
         return record.outcome
+
+    def choice(self, key: str, fingerprint: str) -> str | None:
+        """Give what a person chose at this gate, when it was about the same; what it means is computed again."""
+        record = self.answers.get(key)
+        if record is None or not self.same(record.fingerprint, fingerprint):
+            return None
+        output = record.outcome.output
+        choice = output.get("choice") if isinstance(output, dict) else None
+        return choice if isinstance(choice, str) else None
 
     def allows(self, key: str) -> bool:
         """Whether a task that is not answered may start."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from ..model import CallStep
 from ..outcome import Outcome, completed, failed
+from ..steps import CallStep
 from ..task import Context, Task
 from ..values import NotAValueError, result
 

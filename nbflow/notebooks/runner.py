@@ -13,9 +13,9 @@ from typing import Any
 
 from ..events import CellFinished, CellStarted, Printed
 from ..masking import Masker
-from ..model import NotebookStep
 from ..outcome import Failure, Outcome
 from ..source import Notebook
+from ..steps import NotebookStep
 from ..task import Context, Places, Task
 from ..types import Status
 from ..values import File, Value, argument

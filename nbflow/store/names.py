@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from ..errors import TargetError
-from ..model import CallStep
+from ..steps import CallStep
 from ..task import Places, Task
 
 LONGEST = 100

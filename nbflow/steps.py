@@ -1,0 +1,246 @@
+"""The kinds of steps, each a frozen record of what its definition says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .errors import DefinitionError
+from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Literal, Step, TaskStep
+from .types import OnError, OnExhausted, OnReject, Order, Verdict
+from .values import Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookStep(TaskStep):
+    """One papermill execution of a notebook, in a fresh kernel."""
+
+    kind: ClassVar[str] = "notebook"
+
+    path: str
+    """The notebook's file, relative to the workflow's folder."""
+    source: str = ""
+    """Digest of the notebook's code cells with the tags that decide what runs."""
+    outputs: tuple[str, ...] = ()
+    """Names whose values are its output; none: those of the cell tagged ``results``."""
+    kernel: str = ""
+    """Name of the kernel."""
+    cwd: str = "notebook"
+    """``notebook`` (its own directory), ``item`` (an empty folder), or a path relative to the workflow's folder."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Variables added to the kernel's environment."""
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables whose values are masked in everything written."""
+    cell_timeout: float | None = None
+    """Seconds that each cell may take."""
+
+    def work(self) -> Value:
+        """Give outputs, kernel, directory and environment."""
+        return {
+            "outputs": list(self.outputs),
+            "kernel": self.kernel,
+            "cwd": self.cwd,
+            "env": [list(pair) for pair in self.env],
+        }
+
+    @property
+    def content(self) -> str:
+        """Digest of the notebook's code."""
+        return self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallStep(TaskStep):
+    """A Python function that runs in the worker's thread; its return value is the output."""
+
+    kind: ClassVar[str] = "call"
+
+    function: str
+    """``package.module:function``."""
+    source: str = ""
+    """Digest of the source of the function's module."""
+
+    def work(self) -> Value:
+        """Give the function's name."""
+        return {"function": self.function}
+
+    @property
+    def content(self) -> str:
+        """Digest of the module."""
+        return self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanOut(Step):
+    """One step, or a list of them, for each item of a list."""
+
+    kind: ClassVar[str] = "fan-out"
+    leaf: ClassVar[bool] = False
+
+    items: Binding
+    body: Block
+    """The item's step, or its list of steps."""
+    single: bool = True
+    """Whether an item is one step (its output is the item's), or a list (``{id: output}``)."""
+    item_name: str = "item"
+    """What the item is called inside."""
+    max_concurrency: Binding = ONE
+    """Items in flight at most."""
+    on_error: OnError = "halt"
+    max_failures: int | None = None
+    """The n-th failure in item order stops the items after it; implies ``continue``."""
+    varying: tuple[str, ...] = ()
+    """Keys of an item by which people call it; none: all of them."""
+    order: Order = "items"
+    """``longest-first`` starts what took longest in an earlier run; only with ``on_error: continue``."""
+    tells_outcomes: bool = False
+    """Whether a later step reads its ``outcomes``, a full record of each item."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_failures is not None and self.max_failures < 1:
+            raise DefinitionError(f"max_failures is {self.max_failures} in step {self.id!r}", "It is a number from 1.")
+        if self.single and len(self.body.steps) != 1:
+            raise DefinitionError(f"fan-out {self.id!r} has {len(self.body.steps)} steps as its one step")
+        if isinstance(self.max_concurrency, Literal) and not _is_window(self.max_concurrency.value):
+            raise DefinitionError(
+                f"max_concurrency is {self.max_concurrency.value!r:.40} in step {self.id!r}",
+                "It is a whole number from 1.",
+            )
+
+
+def _is_window(value: Value) -> bool:
+    """Whether it says how many items may be in flight: a whole number from 1, also as text; null is 1."""
+    if value is None:
+        return True
+    try:
+        number = int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0
+    except (ValueError, OverflowError):
+        return False
+    return number >= 1 and (isinstance(value, str) or number == value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepList(Step):
+    """A list of steps as one: the run itself, or an item of several steps."""
+
+    kind: ClassVar[str] = "steps"
+    leaf: ClassVar[bool] = False
+
+    block: Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class FanIn(Step):
+    """Gathers what fan-outs gave."""
+
+    kind: ClassVar[str] = "fan-in"
+    leaf: ClassVar[bool] = False
+
+    wait_for: tuple[str, ...]
+    """Ids of fan-outs of this or an outer list."""
+    output: Binding = NOTHING
+    """Resolves to a mapping; sees ``fan_in.results``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One answer to a gate."""
+
+    name: str
+    outcome: Verdict = "approve"
+
+
+APPROVE_OR_REJECT = (Option("approve"), Option("reject", "reject"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateStep(Step):
+    """A question to a person; nothing behind it starts until somebody has answered."""
+
+    kind: ClassVar[str] = "gate"
+
+    message: Binding
+    options: tuple[Option, ...] = APPROVE_OR_REJECT
+    on_reject: OnReject = "abort"
+    show: Binding = NULL
+    """A file to be judged, relative to the workflow's folder."""
+    answer_from: Binding = NULL
+    """Where the answer may stand already: the name of an option; empty or null: a person is asked."""
+
+    def work(self) -> Value:
+        """Give the options: who approved of two did not choose among three."""
+        return {"options": [[option.name, option.outcome] for option in self.options]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class If(Step):
+    """One of two lists of steps."""
+
+    kind: ClassVar[str] = "if"
+    leaf: ClassVar[bool] = False
+
+    condition: Condition
+    then: Block
+    otherwise: Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch(Step):
+    """The list of steps whose case equals a value."""
+
+    kind: ClassVar[str] = "switch"
+    leaf: ClassVar[bool] = False
+
+    value: Binding
+    cases: tuple[tuple[str, Block], ...]
+    """Texts, compared exactly with the text of the value, trimmed."""
+    default: Block
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop(Step):
+    """A list of steps, turn after turn."""
+
+    leaf: ClassVar[bool] = False
+
+    condition: Condition
+    """Sees the steps of the turn that ended last."""
+    block: Block
+    max_iterations: int = 10
+    on_exhausted: OnExhausted = "complete"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_iterations < 1:
+            raise DefinitionError(
+                f"max_iterations is {self.max_iterations} in step {self.id!r}", "It is a number from 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class While(Loop):
+    """Steps that are repeated while a condition holds, which is asked before each turn."""
+
+    kind: ClassVar[str] = "while"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoWhile(Loop):
+    """Steps that run once, and again while a condition holds, which is asked after each turn."""
+
+    kind: ClassVar[str] = "do-while"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubWorkflow(Step):
+    """Another workflow as a step, in a scope of its own."""
+
+    kind: ClassVar[str] = "workflow"
+    leaf: ClassVar[bool] = False
+
+    block: Block
+    inputs: Binding = NOTHING
+    """Resolves to the values of its inputs, typed as it declares them."""
+    context: Binding = NOTHING
+    """Resolves to what its expressions know of the run."""
