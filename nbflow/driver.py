@@ -22,6 +22,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from .engine.machine import Machine
 from .engine.protocol import (
+    Answered,
     Begin,
     Breath,
     Cancel,
@@ -36,8 +37,22 @@ from .engine.protocol import (
     TaskEnded,
     TimerFired,
 )
-from .events import Event, NodeFinished, NodeStarted, RunFinished, RunStarted, TaskEvent, Warned
-from .model import NodeId, Step
+from .events import (
+    CellFinished,
+    CellStarted,
+    Event,
+    GateAnswered,
+    GateOpened,
+    NodeFinished,
+    NodeStarted,
+    Printed,
+    RunFinished,
+    RunStarted,
+    TaskEvent,
+    Warned,
+)
+from .instruction import Instruction
+from .model import NodeId, Step, node_text
 from .outcome import Failure, Outcome
 from .overlaps import Overlaps
 from .state import RunState
@@ -72,8 +87,8 @@ class Ledger(Protocol):
         """Write the lines of these events out of the process; raises OSError, and then none of them stands."""
         ...
 
-    def tend(self, state: RunState, now: float) -> list[str]:
-        """Do what is due (fsync, heartbeat, checkpoint) and give the commands that came from outside."""
+    def tend(self, state: RunState, now: float) -> list[Instruction]:
+        """Do what is due (fsync, heartbeat, checkpoint) and give the instructions that came from outside."""
         ...
 
     def make_room(self) -> None:
@@ -82,6 +97,18 @@ class Ledger(Protocol):
 
     def close(self, state: RunState, now: float) -> None:
         """Write the last checkpoint, fsync, and let go of the run."""
+        ...
+
+
+class Asker(Protocol):
+    """Asks a person who is there, one question at a time."""
+
+    def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+        """Ask, and come back at once; the answer is given later, once, from any thread: ``None`` is none."""
+        ...
+
+    def withdraw(self) -> None:
+        """The question needs no answer any more."""
         ...
 
 
@@ -126,6 +153,15 @@ class _Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reply:
+    """What somebody says to a gate; no choice: the one who was asked has none."""
+
+    node: NodeId
+    choice: str | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Kill:
     """The time of an interrupted task is over: kill it, or give it up."""
 
@@ -142,7 +178,7 @@ class _Landed:
     outcome: Outcome
 
 
-_Message: TypeAlias = "Stimulus | _Stop | _Kill | _Landed | TaskEvent"
+_Message: TypeAlias = "Stimulus | _Stop | _Reply | _Kill | _Landed | TaskEvent"
 
 
 @dataclass(slots=True)
@@ -174,6 +210,10 @@ class Driver:
         The first event of this epoch.
     tell : callable
         Is told each event after it was written, in order.
+    asker : Asker, optional
+        Asks a person who is there; without one the run pauses when nothing but gates is left.
+    answers : mapping, optional
+        What was chosen already, and by whom, for gates that will open.
     clock : callable, optional
         Seconds since 1970.
     grace : mapping, optional
@@ -189,6 +229,8 @@ class Driver:
     ledger: Ledger
     started: RunStarted
     tell: Callable[[Event], None]
+    asker: Asker | None = None
+    answers: Mapping[NodeId, tuple[str, str]] = field(default_factory=dict)
     clock: Callable[[], float] = time.time
     grace: Mapping[StopReason, float] = field(default_factory=lambda: GRACE)
     last: float = LAST
@@ -203,6 +245,9 @@ class Driver:
         self._timers: list[tuple[float, int, _Message]] = []
         self._order = itertools.count()
         self._commands: list[Command] = []
+        self._gates: dict[NodeId, GateOpened] = {}
+        self._asked: NodeId | None = None  # the gate about which the person who is there was asked
+        self._declined: set[NodeId] = set()  # gates to which that person had no answer
         self._overlaps = Overlaps()
         self._warned: set[str] = set()
         self._why = ""
@@ -226,6 +271,10 @@ class Driver:
     def unpause(self) -> None:
         """Go on."""
         self._inbox.put(Continue())
+
+    def answer(self, node: NodeId, choice: str, by: str) -> None:
+        """Answer a gate."""
+        self._inbox.put(_Reply(node, choice, by))
 
     def note(self, event: Warned) -> None:
         """Publish a warning with the others, in order."""
@@ -274,6 +323,7 @@ class Driver:
         while self._timers and self._timers[0][0] <= now:
             self._take(heapq.heappop(self._timers)[2])
         self._flush()
+        self._ask()
         if now >= self._next_tend:
             self._next_tend = now + TEND
             self._tend()
@@ -286,8 +336,8 @@ class Driver:
         except OSError as problem:
             self._disk_full(problem)
             return
-        for word in words:
-            self._command(word)
+        for told in words:
+            self._command(told)
 
     def _take(self, message: _Message) -> None:
         match message:
@@ -298,6 +348,8 @@ class Driver:
                 if message.now:
                     for flight in self._flights.values():
                         self._kill(_Kill(flight.task.node, flight.task.attempt, "kill"))
+            case _Reply():
+                self._reply(message)
             case _Kill():
                 self._kill(message)
             case _Landed(task, outcome):
@@ -305,13 +357,15 @@ class Driver:
                 if landed is not None and landed.task is task:  # else it was given up
                     del self._flights[task.node]
                     self._act(TaskEnded(task.node, outcome))
-            case Begin() | TaskEnded() | TimerFired() | Cancel() | Hold() | Continue() | Breath():
+            case Begin() | TaskEnded() | TimerFired() | Answered() | Cancel() | Hold() | Continue() | Breath():
                 self._act(message)
             case _:
                 self._publish([message])
 
-    def _command(self, word: str) -> None:
-        match word:
+    def _command(self, told: Instruction) -> None:
+        match told.word:
+            case "answer":
+                self._reply(_Reply(tuple(told.node.split("/")), told.choice, told.by))
             case "cancel":
                 self.cancel("nbflow cancel")
             case "pause":
@@ -321,7 +375,7 @@ class Driver:
             case "taken over":
                 self.cancel("taken over by another process", now=True)
             case _:
-                self._publish([Warned(self.clock(), None, f"an unknown command came in: {word!r}")])
+                self._publish([Warned(self.clock(), None, f"an unknown command came in: {told.word!r}")])
 
     def _act(self, stimulus: Stimulus) -> None:
         """Move the machine; what it says is written and carried out at the next flush."""
@@ -356,11 +410,57 @@ class Driver:
                 self._inbox.put(command)
             case Finish(outcome):
                 self._outcome = outcome
+            case GateOpened():
+                self._gates[command.node] = command
+                if (given := self.answers.get(command.node)) is not None:
+                    self._inbox.put(_Reply(command.node, *given))
+            case NodeFinished():
+                self._close_gate(command.node)
             case _:
                 pass  # events are out already
 
     def _in(self, seconds: float, message: _Message) -> None:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), message))
+
+    # -- gates ----------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Ask the person who is there about the first open gate; with nobody there, and nothing else to do, pause."""
+        if not self._gates or self._asked is not None:
+            return
+        gate = next((gate for node, gate in self._gates.items() if node not in self._declined), None)
+        if self.asker is not None and gate is not None:
+            self._asked = node = gate.node
+            self.asker.ask(gate, lambda choice: self._inbox.put(_Reply(node, choice, "terminal")))
+        elif self.machine.stuck and not self._commands and self._inbox.empty():
+            for node in list(self._gates):
+                self._act(Answered(node, None))
+            self._gates.clear()
+            self._flush()
+
+    def _reply(self, reply: _Reply) -> None:
+        gate = self._gates.get(reply.node)
+        if reply.choice is None:
+            self._declined.add(reply.node)
+            self._asked = None
+        elif gate is None:
+            self._publish([Warned(self.clock(), None, f"{node_text(reply.node)} was answered, but does not ask")])
+        elif reply.choice not in gate.options:
+            options = ", ".join(gate.options)
+            message = f"{node_text(reply.node)} was answered {reply.choice!r}, but takes {options}"
+            self._publish([Warned(self.clock(), None, message)])
+        elif self._publish([GateAnswered(self.clock(), gate.node, gate.key, gate.fingerprint, reply.choice, reply.by)]):
+            self._close_gate(gate.node)
+            self._act(Answered(gate.node, reply.choice))
+
+    def _close_gate(self, node: NodeId) -> None:
+        """It asks no more."""
+        self._gates.pop(node, None)
+        self._declined.discard(node)
+        if self._asked == node:
+            self._asked = None
+            if self.asker is not None:
+                self.asker.withdraw()
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -467,9 +567,7 @@ class Driver:
                 last = self._inbox.get_nowait()
             except queue.Empty:
                 break
-            if not isinstance(
-                last, (TaskEnded, _Landed, _Stop, _Kill, TimerFired, Breath, Begin, Cancel, Hold, Continue)
-            ):
+            if isinstance(last, (CellStarted, CellFinished, Printed, Warned)):
                 self._publish([last])
         reason = self._why if status == "interrupted" else ""
         self._publish([RunFinished(self.clock(), status, self._outcome.error, reason)])

@@ -12,6 +12,8 @@ from .events import (
     CellStarted,
     Event,
     FanOutOpened,
+    GateAnswered,
+    GateOpened,
     NodeFinished,
     NodeStarted,
     Printed,
@@ -70,6 +72,8 @@ class Progress:
     """Seconds of work of the tasks that ended in this epoch."""
     active: dict[NodeId, Active] = field(default_factory=dict)
     """Tasks at work, in the order in which they began."""
+    gates: dict[NodeId, GateOpened] = field(default_factory=dict)
+    """Gates that wait for a person, in the order in which they opened."""
     failures: list[NodeFinished] = field(default_factory=list)
     """Failed tasks, in the order in which they ended."""
     warnings: list[Warned] = field(default_factory=list)
@@ -100,6 +104,10 @@ class Progress:
                 self.active[event.node] = Active(event.node, event.label, event.index, event.attempt, event.at)
             case NodeFinished(leaf=True):
                 self._finished(event)
+            case GateOpened():
+                self.gates[event.node] = event
+            case GateAnswered():
+                self.gates.pop(event.node, None)
             case AttemptFailed():
                 self.active.pop(event.node, None)
             case CellStarted():
@@ -122,7 +130,7 @@ class Progress:
                 self.inputs, self.max_workers, self.started = event.inputs, event.max_workers, event.at
                 self.finished, self.reason, self.error = None, "", None
                 self.total, self.kept, self.worked = 0, 0, 0.0
-                for collected in (self.counts, self.active, self.failures, self.warnings):
+                for collected in (self.counts, self.active, self.gates, self.failures, self.warnings):
                     collected.clear()
             case RunFinished():
                 self.status, self.finished, self.reason, self.error = (
@@ -137,6 +145,8 @@ class Progress:
 
     def _finished(self, event: NodeFinished) -> None:
         self.active.pop(event.node, None)
+        if event.outcome.status != "paused":
+            self.gates.pop(event.node, None)
         if event.outcome.status == "pending":
             return  # it was left out, and waits on
         self.counts[event.outcome.status] += 1

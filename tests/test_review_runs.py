@@ -154,7 +154,7 @@ def test_a_resume_that_has_not_written_a_line_yet_can_be_cancelled(notebook):
     lock.acquire()
     try:
         nbflow.cancel(run.folder)
-        assert ["cancel"] == commands.take(run.folder)
+        assert ["cancel"] == [told.word for told in commands.take(run.folder)]
     finally:
         lock.release()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..events import Event
+from ..instruction import Instruction
 from ..outcome import Record
 from ..state import RunState
 from ..store import checkpoint as checkpoints
@@ -100,7 +101,7 @@ class RunLedger:
         """Write the lines of these events out of the process."""
         self._journal.append(events)
 
-    def tend(self, state: RunState, now: float) -> list[str]:
+    def tend(self, state: RunState, now: float) -> list[Instruction]:
         """Do what is due, and give the commands that came from outside."""
         moment = time.monotonic()
         if moment - self._synced >= SYNC:
@@ -109,7 +110,7 @@ class RunLedger:
         if moment - self._beaten >= BEAT:
             self._beaten = moment
             if self._lock.lost():
-                return ["taken over"]
+                return [Instruction("taken over")]
             self._lock.beat(now)
         if self._journal.size != self._seen and self._pace.due(moment):
             self._write_checkpoint(state)

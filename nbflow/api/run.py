@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..errors import NbflowError, RunFailedError, TargetError
 from ..events import NodeFinished, Warned
+from ..instruction import Instruction
 from ..outcome import Failure
 from ..state import Progress
 from ..store import commands
@@ -317,7 +318,7 @@ class Run:
         owner = read_owner(self.folder)
         if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
             raise TargetError(f"run {self.id} is not at work: it is {self.status}", "There is nothing to cancel.")
-        commands.send(self.folder, "cancel")
+        commands.send(self.folder, Instruction("cancel"))
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""

@@ -8,28 +8,32 @@ import re
 import secrets
 import time
 from pathlib import Path
-from typing import Literal, TypeAlias
 
+from ..instruction import Instruction
 from .files import write_atomically
 
-Word: TypeAlias = Literal["cancel", "pause", "unpause"]
+_MORE = ("node", "choice", "by")
 _COMMAND = re.compile(r"[0-9]{19}-[0-9a-f]{4}\.json")
 
 
-def send(folder: Path, word: Word) -> None:
+def send(folder: Path, instruction: Instruction) -> None:
     """Ask whoever works at a run to do something.
 
     Parameters
     ----------
     folder : Path
         The run folder.
-    word : str
+    instruction : Instruction
         What to do.
     """
     box = folder / "commands"
     box.mkdir(exist_ok=True)
     name = f"{time.time_ns():019d}-{secrets.token_hex(2)}.json"
-    write_atomically(box / name, json.dumps({"command": word, "pid": os.getpid()}).encode())
+    write_atomically(box / name, json.dumps({"command": instruction.word, **_more(instruction)}).encode())
+
+
+def _more(instruction: Instruction) -> dict[str, str]:
+    return {name: text for name in _MORE if (text := getattr(instruction, name))}
 
 
 def drop(folder: Path, before: float) -> None:
@@ -47,7 +51,7 @@ def drop(folder: Path, before: float) -> None:
             file.unlink(missing_ok=True)
 
 
-def take(folder: Path) -> list[str]:
+def take(folder: Path) -> list[Instruction]:
     """Take the commands that came in, oldest first; one that cannot be read is given by its file's name.
 
     Files that are no commands are left alone.
@@ -57,16 +61,17 @@ def take(folder: Path) -> list[str]:
         names = [name for name in os.listdir(box) if _COMMAND.fullmatch(name)]  # noqa: PTH208 - as above
     except (FileNotFoundError, NotADirectoryError):
         return []
-    words = []
+    taken = []
     for name in sorted(names):
         file = folder / "commands" / name
         try:
-            word = json.loads(file.read_bytes())["command"]
-        except (ValueError, KeyError, TypeError, OSError):
-            word = name
+            data = json.loads(file.read_bytes())
+            instruction = Instruction(str(data["command"]), *(str(data.get(name, "")) for name in _MORE))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            instruction = Instruction(name)
         try:
             file.unlink()
         except OSError:
             continue  # another look took it, or it would be obeyed again and again
-        words.append(str(word))
-    return words
+        taken.append(instruction)
+    return taken

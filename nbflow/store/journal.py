@@ -15,6 +15,8 @@ from ..events import (
     AttemptFailed,
     Event,
     FanOutOpened,
+    GateAnswered,
+    GateOpened,
     NodeFinished,
     NodeStarted,
     RunFinished,
@@ -22,7 +24,7 @@ from ..events import (
     Warned,
 )
 from ..model import node_text
-from ..outcome import Failure, Outcome, Record
+from ..outcome import Failure, Outcome, Record, completed
 from ..types import Status
 from ..values import tagged, untagged
 from .files import sync_folder
@@ -63,6 +65,8 @@ def records(events: Iterable[Event]) -> Records:
                 for key in event.forgets:
                     found.answers.pop(key, None)
                     found.attempts.pop(key, None)
+            case GateAnswered():
+                found.answers[event.key] = Record(event.fingerprint, completed({"choice": event.choice}))
             case NodeStarted():
                 flying.add(event.key)
                 found.attempts[event.key] = found.attempts.get(event.key, 0) + 1
@@ -102,6 +106,16 @@ def encode(event: Event) -> str | None:
             data.update(inputs=tagged(event.inputs), max_workers=event.max_workers)
             if event.forgets:
                 data["forgets"] = list(event.forgets)
+            if event.seconds:
+                data["seconds"] = dict(event.seconds)
+        case GateOpened():
+            data = {"node": node_text(event.node), "key": event.key, "fingerprint": event.fingerprint}
+            data.update(message=event.message, options=list(event.options), **_called(event.label, event.index))
+            if event.show is not None:
+                data["show"] = event.show
+        case GateAnswered():
+            data = {"node": node_text(event.node), "key": event.key, "fingerprint": event.fingerprint}
+            data.update(choice=event.choice, by=event.by)
         case FanOutOpened():
             data = {"node": node_text(event.node), "total": event.total}
         case Warned():
@@ -214,7 +228,8 @@ def _run_started(data: Mapping[str, Any]) -> RunStarted:
     inputs = untagged(data["inputs"])
     forgets = tuple(data.get("forgets", ()))
     workers = int(data["max_workers"])
-    return RunStarted(_at(data), data["run_id"], data["name"], int(data["epoch"]), inputs, workers, forgets)
+    seconds = {key: float(each) for key, each in data.get("seconds", {}).items()}
+    return RunStarted(_at(data), data["run_id"], data["name"], int(data["epoch"]), inputs, workers, forgets, seconds)
 
 
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
@@ -227,6 +242,10 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "NodeFinished": lambda d: NodeFinished(
         _at(d), _node(d), d["key"], d.get("fingerprint", ""), read_outcome(d), *_name(d), d.get("leaf", True)
     ),
+    "GateOpened": lambda d: GateOpened(
+        _at(d), _node(d), d["key"], d["fingerprint"], d["message"], tuple(d["options"]), d.get("show"), *_name(d)
+    ),
+    "GateAnswered": lambda d: GateAnswered(_at(d), _node(d), d["key"], d["fingerprint"], d["choice"], d["by"]),
     "Warned": lambda d: Warned(_at(d), _node(d) if d.get("node") is not None else None, d["message"]),
     "RunFinished": lambda d: RunFinished(_at(d), d["status"], read_failure(d.get("error")), d.get("reason", "")),
 }
