@@ -191,6 +191,8 @@ class TaskStep(Step):
 
     parameters: Binding = NOTHING
     """Resolves to a mapping of names to values."""
+    environment: Binding = NOTHING
+    """Resolves to a mapping of names to values: variables for its process; null takes one away."""
     retry: Retry = START_PROBLEMS
 
 

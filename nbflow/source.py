@@ -12,7 +12,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
 
@@ -29,6 +29,7 @@ __all__ = [
     "changed_cells",
     "read_cells",
     "read_notebook",
+    "selected",
     "syntax_tree",
 ]
 
@@ -206,6 +207,25 @@ def read_notebook(path: Path) -> Notebook:
             f"{path.name} has no code cell, so there is nothing to run.",
             "Is it the right file? Put code in a cell, and save it.",
         )
+    return _read(path, raw, data, cells)
+
+
+def selected(notebook: Notebook, tags: Iterable[str]) -> Notebook:
+    """Give a notebook with only the cells that have one of the tags, or ``setup`` or ``parameters``.
+
+    Its cells keep their numbers, so that messages name them as the file counts them.
+    """
+    wanted = {*tags, "setup", "parameters"}
+    all_cells = notebook.data["cells"]
+    assert isinstance(all_cells, list), "it was read"
+    left_out = {cell.position for cell in notebook.cells if not wanted & cell.tags}
+    data = {**notebook.data, "cells": [cell for at, cell in enumerate(all_cells) if at not in left_out]}
+    numbers = [cell.number for cell in notebook.cells if cell.position not in left_out]
+    cells = [replace(cell, number=n) for cell, n in zip(_code_cells(notebook.path, data), numbers, strict=True)]
+    return _read(notebook.path, notebook.raw, data, tuple(cells))
+
+
+def _read(path: Path, raw: bytes, data: Mapping[str, Value], cells: tuple[Cell, ...]) -> Notebook:
     language, kernel = _kernel(data)
     python = language == "python"
     cell = _parameters_cell(path, cells)

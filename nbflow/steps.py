@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from .errors import DefinitionError
-from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Literal, Step, TaskStep
+from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Step, TaskStep
+from .model import Literal as Constant
 from .types import OnError, OnExhausted, OnReject, Order, Verdict
 from .values import Value
 
@@ -27,26 +28,48 @@ class NotebookStep(TaskStep):
     """Name of the kernel."""
     cwd: str = "notebook"
     """``notebook`` (its own directory), ``item`` (an empty folder), or a path relative to the workflow's folder."""
-    env: tuple[tuple[str, str], ...] = ()
-    """Variables added to the kernel's environment."""
     secrets: tuple[str, ...] = ()
     """Names of environment variables whose values are masked in everything written."""
     cell_timeout: float | None = None
     """Seconds that each cell may take."""
 
     def work(self) -> Value:
-        """Give outputs, kernel, directory and environment."""
+        """Give outputs, kernel and directory."""
         return {
             "outputs": list(self.outputs),
             "kernel": self.kernel,
             "cwd": self.cwd,
-            "env": [list(pair) for pair in self.env],
         }
 
     @property
     def content(self) -> str:
         """Digest of the notebook's code."""
         return self.source
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellsStep(NotebookStep):
+    """Some cells of a notebook, in a fresh kernel."""
+
+    kind: ClassVar[str] = "cells"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShellStep(TaskStep):
+    """A shell command, or a program with its arguments; its parameters are ``run`` and ``cwd``."""
+
+    kind: ClassVar[str] = "shell"
+
+    shell: bool = True
+    """Whether ``run`` is text for a shell; else it is a program and its arguments."""
+    format: Literal["text", "json"] = "text"
+    """With ``json`` the output has ``data``, read from what it printed."""
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables whose values are masked in everything written."""
+
+    def work(self) -> Value:
+        """Give what its parameters do not say."""
+        return {"shell": self.shell, "format": self.format}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +125,7 @@ class FanOut(Step):
             raise DefinitionError(f"max_failures is {self.max_failures} in step {self.id!r}", "It is a number from 1.")
         if self.single and len(self.body.steps) != 1:
             raise DefinitionError(f"fan-out {self.id!r} has {len(self.body.steps)} steps as its one step")
-        if isinstance(self.max_concurrency, Literal) and not _is_window(self.max_concurrency.value):
+        if isinstance(self.max_concurrency, Constant) and not _is_window(self.max_concurrency.value):
             raise DefinitionError(
                 f"max_concurrency is {self.max_concurrency.value!r:.40} in step {self.id!r}",
                 "It is a whole number from 1.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +32,8 @@ class Task:
     """The item's index from 0; ``None`` outside of fan-outs."""
     fingerprint: str
     """What it does, with what: ``code.parameters.waits``, three digests."""
+    environment: dict[str, Value] = field(default_factory=dict)
+    """Variables for its process; null takes one away."""
 
 
 @dataclass(frozen=True, slots=True)

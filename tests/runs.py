@@ -12,6 +12,7 @@ from nbflow.engine.machine import Machine
 from nbflow.engine.recorded import Recorded
 from nbflow.events import Event, NodeFinished, RunStarted
 from nbflow.executors.threads import ThreadExecutor
+from nbflow.instruction import Instruction
 from nbflow.model import Workflow, node_text
 from nbflow.outcome import Outcome
 from nbflow.state import RunState
@@ -24,7 +25,7 @@ class Memory:
     """A ledger that keeps events in a list, and may be told to fail or to pass on commands."""
 
     events: list[Event] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
+    words: list[Instruction] = field(default_factory=list)
     """Commands that come in at the next look."""
     full: Callable[[Sequence[Event]], OSError | None] = lambda events: None
     """Gives why these events cannot be written."""

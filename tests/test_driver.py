@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from nbflow.driver import Driver
+from nbflow.instruction import Instruction
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunFinished, RunStarted, Warned
 from nbflow.model import Literal, Retry
 from nbflow.outcome import Outcome, completed, failed
@@ -164,11 +165,11 @@ def test_cancel_interrupts_what_runs_and_starts_nothing_new(tmp_path: Path) -> N
 
 def test_a_command_from_outside_cancels(tmp_path: Path) -> None:
     """The ledger brings the word ``cancel``; an unknown word is warned about."""
-    ledger = Memory(words=["dance"])
+    ledger = Memory(words=[Instruction("dance")])
     run = make(workflow(fan_out(range(3))), listen, tmp_path, ledger=ledger)
     run.driver.start()
     waiting(run, lambda: any(isinstance(event, Warned) for event in run.told))
-    ledger.words.append("cancel")
+    ledger.words.append(Instruction("cancel"))
     finish(run)
     assert ("interrupted", "nbflow cancel") == (run.status, run.driver.state.progress.reason)
     (warning,) = [event.message for event in run.told if isinstance(event, Warned)]

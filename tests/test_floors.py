@@ -19,6 +19,7 @@ FLOORS = {
     "types": 0,
     "values": 1,
     "model": 1,
+    "definition": 1,
     "events": 1,
     "instruction": 1,
     "outcome": 1,
@@ -27,6 +28,7 @@ FLOORS = {
     "durations": 1,
     "masking": 2,
     "overlaps": 2,
+    "expressions": 2,
     "source": 2,
     "state": 2,
     "engine": 3,
@@ -58,9 +60,11 @@ BELOW = {
 """What each floor may import. Where it may import itself, no circle; a room always may import its own files."""
 
 LIBRARIES = {
+    "definition": {"pydantic", "pydantic_core"},
+    "expressions": {"jinja2"},
     "source": {"nbformat"},
     "kernels": {"jupyter_client", "jupyter_core", "ipykernel", "traitlets", "zmq", "psutil"},
-    "loading": {"yaml", "nbformat"},
+    "loading": {"yaml", "nbformat", "pydantic"},
     "notebooks": {"papermill", "nbclient", "nbformat", "jupyter_client", "traitlets", "zmq", "psutil"}
     | {"pandas", "pyarrow", "numpy"},
     "reporters": {"tqdm", "IPython", "ipywidgets"},

@@ -9,6 +9,7 @@ from ..model import Block, Names, Step, TaskStep
 from ..outcome import Failure, Outcome, completed, failed
 from ..steps import (
     CallStep,
+    CellsStep,
     DoWhile,
     FanIn,
     FanOut,
@@ -16,6 +17,7 @@ from ..steps import (
     If,
     Loop,
     NotebookStep,
+    ShellStep,
     StepList,
     SubWorkflow,
     Switch,
@@ -34,8 +36,10 @@ def task(step: TaskStep, names: Names) -> Flow:
     parameters = step.parameters.resolve(names)
     if not isinstance(parameters, dict):
         return failed("expression", f"the parameters of {step.id} are {_named(parameters)}, not a mapping")
+    environment = step.environment.resolve(names)
+    assert isinstance(environment, dict), "the loader takes mappings only"
     while True:
-        tried = yield from attempt(parameters)
+        tried = yield from attempt(parameters, environment)
         error = tried.outcome.error
         if error is None or not tried.left or not step.retry.again(error.kind, error.exception):
             return tried.outcome
@@ -246,6 +250,8 @@ Kind: TypeAlias = Callable[..., Flow]  # type: ignore[explicit-any]  # each take
 
 KINDS: Mapping[type[Step], Kind] = {
     NotebookStep: task,
+    CellsStep: task,
+    ShellStep: task,
     CallStep: task,
     FanOut: fan_out,
     FanIn: fan_in,

@@ -169,8 +169,8 @@ class Machine:
             self._ended(node, _unresolved(problem))
             return
         match effect:
-            case Attempt(parameters):
-                self._want(node, parameters)
+            case Attempt():
+                self._want(node, effect)
             case Again():
                 self._rest(node, effect)
             case Ask():
@@ -285,22 +285,23 @@ class Machine:
             return None  # whether it runs is asked in its turn
         try:
             parameters = node.step.parameters.resolve(node.names)
+            environment = node.step.environment.resolve(node.names)
         except Exception:  # noqa: BLE001 - whatever it is, it fails the item when that is opened in its turn
             return None
-        return self._answer(node, parameters)
+        return self._answer(node, parameters, environment)
 
-    def _answer(self, node: Node, parameters: Value) -> Outcome | None:
+    def _answer(self, node: Node, parameters: Value, environment: Value) -> Outcome | None:
         """Give the recorded answer of a task; what it did then is what steps behind it wait for."""
-        wanted = _fingerprint(node, parameters)
+        wanted = _fingerprint(node, [parameters, environment] if environment else parameters)
         answer = self._recorded.answer(node.key, wanted)
         node.fingerprint = self._recorded.answers[node.key].fingerprint if answer is not None else wanted
         return answer
 
-    def _want(self, node: Node, parameters: dict[str, Value]) -> None:
+    def _want(self, node: Node, wanted: Attempt) -> None:
         """Answer a task from the record, or let it wait for a worker."""
         if not node.fingerprint:
-            node.parameters = parameters
-            answer = self._answer(node, parameters)
+            node.parameters, node.environment = wanted.parameters, wanted.environment
+            answer = self._answer(node, node.parameters, node.environment)
             if answer is not None:
                 self._ended(node, answer, kept=True)
                 return
@@ -321,8 +322,8 @@ class Machine:
         node.began = self._now
         self._running[node.id] = node
         self._out.append(NodeStarted(self._now, node.id, node.key, node.attempt, node.label, node.index))
-        task = Task(node.id, node.key, step, node.parameters, node.attempt, node.label, node.index, node.fingerprint)
-        self._out.append(Start(task))
+        what = (node.parameters, node.attempt, node.label, node.index, node.fingerprint, node.environment)
+        self._out.append(Start(Task(node.id, node.key, step, *what)))
         if step.timeout is not None:
             self._out.append(SetTimer(node.id, "timeout", node.attempt, step.timeout))
 

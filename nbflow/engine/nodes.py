@@ -33,6 +33,7 @@ class Node:
         "began",
         "children",
         "entry",
+        "environment",
         "expired",
         "fingerprint",
         "flow",
@@ -67,6 +68,7 @@ class Node:
         self.children: Group | None = None
         self.fingerprint = ""
         self.parameters: dict[str, Value] = {}
+        self.environment: dict[str, Value] = {}
         self.attempt = 0  # the number of the last attempt, over all epochs
         self.tries = 0  # attempts since the last recorded end: what the retry policy counts
         self.began = 0.0
@@ -218,7 +220,8 @@ class StepGroup(Group):
         step = self.block.steps[place]
         names = StepNames(self.block, self.outcomes, self.block.before[place], self._names, self._earlier)
         node = Node(step, self.id(step), self.key(step), names, self, place)
-        node.label = f"{self.owner.label} {step.id}" if self.owner.label else step.id
+        called = step.name or step.id
+        node.label = f"{self.owner.label} {called}" if self.owner.label else called
         lost = [other for other in self.block.waits[place] if self._lost >> other & 1]
         if lost:
             node.spared = f"waits for {self.block.steps[lost[0]].id}, which did not complete"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ..events import Event
@@ -111,6 +111,7 @@ class Attempt:
     """Run the task once; answered with :class:`Tried`."""
 
     parameters: dict[str, Value]
+    environment: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +198,9 @@ Flow: TypeAlias = Generator[Effect, Answer, Outcome]
 """A step kind at work: yields what it wants done, is sent what came of it, returns its outcome."""
 
 
-def attempt(parameters: dict[str, Value]) -> Generator[Effect, Answer, Tried]:
+def attempt(parameters: dict[str, Value], environment: dict[str, Value]) -> Generator[Effect, Answer, Tried]:
     """Run the task once."""
-    answer = yield Attempt(parameters)
+    answer = yield Attempt(parameters, environment)
     assert isinstance(answer, Tried)
     return answer
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from functools import cache
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeAlias
 
 import yaml
 
@@ -18,7 +18,7 @@ from ..durations import seconds
 from ..errors import ParameterError
 from ..values import Value
 
-__all__ = ["Quoted", "core", "flow_items", "load_yaml", "plain", "seconds"]
+__all__ = ["Path", "Quoted", "core", "flow_items", "load_document", "load_yaml", "plain", "seconds"]
 
 DEEPEST = 50
 """Levels of nesting; a file with more is a mistake or an attack."""
@@ -154,11 +154,15 @@ def _single(text: str) -> str:
 # Files
 
 
+Path: TypeAlias = tuple[str | int, ...]
+"""Keys and places on the way to a value in a document."""
+
+
 class _Built(Protocol):
     """What a builder has when it is done."""
 
     value: Value
-    lines: list[int]
+    lines: dict[Path, int]
 
 
 def load_yaml(text: str, place: str) -> tuple[Value, list[int]]:
@@ -181,8 +185,30 @@ def load_yaml(text: str, place: str) -> tuple[Value, list[int]]:
     >>> load_yaml("- city: NO\\n- city: Lima\\n", "cities.yml")
     ([{'city': 'NO'}, {'city': 'Lima'}], [1, 2])
     """
+    built = _read(text, place)
+    return built.value, [built.lines[i,] for i in range(len(built.value))] if isinstance(built.value, list) else []
+
+
+def load_document(text: str, place: str) -> tuple[Value, dict[Path, int]]:
+    """Give the value of a YAML text, and the line of each key and element in it, by its path.
+
+    Raises
+    ------
+    ParameterError
+        As :func:`load_yaml` does.
+
+    Examples
+    --------
+    >>> load_document("steps:\\n- id: load\\n", "w.yml")
+    ({'steps': [{'id': 'load'}]}, {('steps',): 1, ('steps', 0): 2, ('steps', 0, 'id'): 2})
+    """
+    built = _read(text, place)
+    return built.value, built.lines
+
+
+def _read(text: str, place: str) -> _Built:
     try:
-        built = _document(text, place, pure=False)
+        return _document(text, place, pure=False)
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f"{place}:{mark.line + 1}" if mark is not None else place
@@ -192,7 +218,6 @@ def load_yaml(text: str, place: str) -> tuple[Value, list[int]]:
             "Text with one of : # [ { & * ! | > ' \" % @ in it may want quotes.",
             where,
         ) from None
-    return built.value, built.lines
 
 
 def _document(text: str, place: str, *, pure: bool) -> _Built:
@@ -216,8 +241,8 @@ class _Builder:
         self.events = events
         self.place = place
         self.value: Value = None
-        self.lines: list[int] = []
-        """The lines of the elements, if the document is a list."""
+        self.lines: dict[Path, int] = {}
+        """The lines of keys and elements."""
         self.anchors: dict[str, tuple[Value, int]] = {}
         self.count = 0
         self.repeated = 0
@@ -229,13 +254,13 @@ class _Builder:
                 documents += 1
                 if documents > 1:
                     self.refuse(event, "a second document begins", "Keep one document: delete what follows the ---.")
-                self.value = self.node(next(self.events), 0)
+                self.value = self.node(next(self.events), ())
 
-    def node(self, event: yaml.Event, depth: int) -> Value:
+    def node(self, event: yaml.Event, path: Path) -> Value:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         assert isinstance(event, yaml.NodeEvent), "the parser gives nodes here"
-        if depth > DEEPEST:
+        if len(path) > DEEPEST:
             self.refuse(event, f"it is nested more than {DEEPEST} deep")
         before = self.count
         self.count += 1
@@ -243,9 +268,9 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             value = self.scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
-            value = self.sequence(depth)
+            value = self.sequence(path)
         else:
-            value = self.mapping(depth)
+            value = self.mapping(path)
         if event.anchor:
             self.anchors[event.anchor] = (value, self.count - before)
         return value
@@ -267,24 +292,28 @@ class _Builder:
             self.refuse(event, f"the tag {event.tag!r} is not known", "Delete the tag.")
         return plain(event.value)
 
-    def sequence(self, depth: int) -> Value:
+    def sequence(self, path: Path) -> Value:
         items: list[Value] = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            if depth == 0:
-                self.lines.append(event.start_mark.line + 1 if event.start_mark else 0)
-            items.append(self.node(event, depth + 1))
+            place = (*path, len(items))
+            self.note(place, event)
+            items.append(self.node(event, place))
         return items
 
-    def mapping(self, depth: int) -> Value:
+    def mapping(self, path: Path) -> Value:
         mapping: dict[str, Value] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self.refuse(event, "a key is a list, a mapping or an alias", "Keys are text.")
             if event.value in mapping:
                 self.refuse(event, f"the key {event.value!r} stands twice in one mapping", "Delete one of the two.")
-            key = event.value
-            mapping[key] = self.node(next(self.events), depth + 1)
+            place = (*path, event.value)
+            self.note(place, event)
+            mapping[event.value] = self.node(next(self.events), place)
         return mapping
+
+    def note(self, place: Path, event: yaml.Event) -> None:
+        self.lines[place] = event.start_mark.line + 1 if event.start_mark else 0
 
     def refuse(self, event: yaml.Event, why: str, remedy: str = "") -> NoReturn:
         mark = event.start_mark

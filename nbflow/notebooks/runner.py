@@ -18,7 +18,7 @@ from ..source import Notebook
 from ..steps import NotebookStep
 from ..task import Context, Places, Task
 from ..types import Status
-from ..values import File, Value, argument
+from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .log import TaskLog
@@ -152,8 +152,11 @@ class _Attempt:
             **os.environ,
             "NBFLOW_RUN_ID": self.run_id,
             "NBFLOW_ITEM_DIR": str(self.places.item),
-            **dict(self.step.env),
         }
+        for name, value in self.task.environment.items():
+            environment.pop(name, None)
+            if value is not None:
+                environment[name] = value if isinstance(value, str) else dumps(value)
         if self.task.index is not None:
             environment["NBFLOW_INDEX"] = str(self.task.index)
         if self.step.cwd == "item":

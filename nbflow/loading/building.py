@@ -1,0 +1,739 @@
+"""Building: a definition becomes a workflow that can run, or all that is wrong with it is told at once."""
+
+from __future__ import annotations
+
+import itertools
+import os.path
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .. import definition as d
+from .. import model, steps
+from ..durations import seconds
+from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
+from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
+from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry
+from ..source import Notebook, read_notebook, selected
+from ..values import NotAValueError, Value, argument
+from .functions import function_source
+from .inputs import Given
+from .parameters import check, shared_values
+from .scalars import Path as Place
+from .sight import ListSight, Sight
+from .workflow_file import Source, read_workflow, refuse
+
+__all__ = ["MAKERS", "Building", "Built", "Here", "Maker", "build"]
+
+Maker: TypeAlias = "Callable[[Any, Here], model.Step]"
+"""Makes the step of a definition."""
+
+
+@dataclass
+class Built:
+    """A workflow that can run, and what it was made of."""
+
+    block: Block
+    inputs: Mapping[str, d.Input]
+    notebooks: dict[str, Notebook] = field(default_factory=dict)
+    """By the ``path`` of their steps."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """Workflow files that it is made of, by their path."""
+    kernels: dict[str, None] = field(default_factory=dict)
+    """Names of kernels, in order."""
+    requires: list[d.Requires] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def build(
+    definition: d.Workflow,
+    source: Source,
+    folder: Path,
+    *,
+    makers: Mapping[type[d.Step], Maker] | None = None,
+    kernel: Callable[[str], None] = lambda _name: None,
+) -> Built:
+    """Build a workflow.
+
+    Parameters
+    ----------
+    definition : Workflow
+        What it says.
+    source : Source
+        Where it stands, for messages.
+    folder : Path
+        The folder that its paths are relative to.
+    makers : mapping, optional
+        What makes the steps of each class; by default those of the built-in kinds.
+    kernel : callable, optional
+        Raises for the name of a kernel that is not there.
+
+    Raises
+    ------
+    DefinitionError
+        With all that is wrong.
+    """
+    built = Built(Block([]), definition.inputs)
+    building = Building(definition, source, folder, "", built, makers or MAKERS, kernel, (source.name,))
+    built.block = building.block()
+    refuse(building.problems)
+    return built
+
+
+@dataclass
+class Building:
+    """One workflow file at work, the outermost or one that is a step."""
+
+    definition: d.Workflow
+    source: Source
+    folder: Path
+    """The outermost workflow's folder."""
+    below: str
+    """The path from there to this file's folder."""
+    built: Built
+    makers: Mapping[type[d.Step], Maker]
+    kernel: Callable[[str], None]
+    chain: tuple[str, ...]
+    """The files on the way here."""
+    problems: list[DefinitionError] = field(default_factory=list)
+    named: dict[str, Notebook] = field(default_factory=dict)
+    """The notebooks by the text that names them."""
+
+    def block(self) -> Block:
+        """Give the steps of this file."""
+        self.built.requires.append(self.definition.requires)
+        self._inputs()
+        self.tells = _reads_outcomes(self.definition)
+        for each in _all_steps(self.definition.steps):
+            if isinstance(each, d.Notebook):
+                self._known(each.notebook)
+        sight = Sight(self.definition.inputs, notebooks=self.named)
+        return self.list(self.definition.steps, ("steps",), sight, on_failure=self.definition.on_failure)
+
+    def _known(self, text: str) -> None:
+        """Read a notebook so that readers of its results can be checked; what is wrong is told where it is used."""
+        try:
+            self.named[text] = read_notebook(self.folder / self.path(text))
+        except NbflowError:
+            return
+
+    def _inputs(self) -> None:
+        from .inputs import fit
+
+        for name, one in self.definition.inputs.items():
+            if "default" in one.model_fields_set:
+                try:
+                    fit(name, one, one.default, text=False)
+                except ParameterError as problem:
+                    self.problem(("inputs", name, "default"), problem.message, problem.remedy)
+
+    def problem(self, place: Place, message: str, remedy: str = "") -> None:
+        """Note what is wrong."""
+        self.problems.append(self.source.problem(place, message, remedy))
+
+    def path(self, text: str) -> str:
+        """Give a path of this file as the outermost workflow says it."""
+        return text if os.path.isabs(text) else os.path.normpath(os.path.join(self.below, text))  # noqa: PTH117, PTH118 - texts
+
+    def list(
+        self, given: Sequence[d.Step], place: Place, sight: Sight, *, turns: bool = False, on_failure: Any = "halt"
+    ) -> Block:
+        """Give a list of steps; turns: it is the body of a loop."""
+        ids = {step.id: step for step in given}
+        needs = [self._needs(step, i, given, ids) for i, step in enumerate(given)]
+        try:
+            order = Block([_Skeleton(id=step.id, needs=waits) for step, waits in zip(given, needs, strict=True)])
+        except DefinitionError as problem:
+            self.problem(place, problem.message, problem.remedy)
+            order = Block([])
+        made = []
+        for i, (step, waits) in enumerate(zip(given, needs, strict=True)):
+            bits = order.before[order.at[step.id]] if step.id in order.at else 0
+            seen = frozenset(other for other, at in order.at.items() if bits >> at & 1)
+            here = Here(self, (*place, i), sight.inside(ListSight(ids, seen, step.id, turns)), step, waits)
+            made.append(here.step())
+        whole = bool(order.steps) or not given
+        return (
+            Block([step for step in made if step is not None], on_failure) if whole and None not in made else Block([])
+        )
+
+    def _needs(
+        self, step: d.Step, i: int, given: Sequence[d.Step], ids: Mapping[str, d.Step]
+    ) -> tuple[str, ...] | None:
+        """Give what a step waits for: a fan-in also for the fan-outs of its own list."""
+        if not isinstance(step, d.FanIn):
+            return None if step.needs is None else tuple(step.needs)
+        above = [given[i - 1].id] if step.needs is None and i else []
+        own = [other for other in step.wait_for if other in ids and other != step.id]
+        return tuple(dict.fromkeys([*(step.needs or above), *own]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Skeleton(model.Step):
+    """A step of which only the place in its list is known."""
+
+    kind = "skeleton"
+
+
+@dataclass
+class Here:
+    """One step at work: where it stands, what it sees, and what makes the parts of it."""
+
+    building: Building
+    place: Place
+    sight: Sight
+    definition: d.Step
+    needs: tuple[str, ...] | None
+    """Ids of the steps that it waits for."""
+
+    def step(self) -> model.Step | None:
+        """Give the step, or nothing if something is wrong with it."""
+        before = len(self.building.problems)
+        try:
+            made = self.building.makers[type(self.definition)](self.definition, self)
+        except DefinitionError as problem:
+            self.building.problem(self.place, problem.message, problem.remedy)
+            return None
+        return made if len(self.building.problems) == before else None
+
+    def problem(self, message: str, remedy: str = "", *keys: str | int) -> None:
+        """Note what is wrong with a part of the step."""
+        self.building.problem((*self.place, *keys), message, remedy)
+
+    # -- what every step has ---------------------------------------------------------------------------
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """Give what every step says, for the constructor of its class."""
+        one = self.definition
+        return {
+            "id": one.id,
+            "name": one.name or "",
+            "needs": self.needs,
+            "when": None if one.when is None else self.condition(one.when, "when"),
+            "continue_on_error": one.continue_on_error,
+            "timeout": self.seconds(one.timeout),
+        }
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Give what every task says besides."""
+        one, defaults = self.definition, self.building.definition.defaults
+        assert isinstance(one, d.Task)
+        timeout = one.timeout if one.timeout is not None else defaults.timeout
+        policy = one.retry or defaults.retry
+        retry = {} if policy is None else {"retry": self.retry(policy, "retry")}
+        return {**self.common, "timeout": self.seconds(timeout), **retry}
+
+    @staticmethod
+    def seconds(text: float | str | None) -> float | None:
+        """Give the seconds of a time."""
+        return None if text is None else seconds(text)
+
+    def retry(self, given: d.Retry, *keys: str) -> Retry:
+        """Give a policy."""
+        for word in given.on:
+            if word not in d.RETRY_WORDS and not word[:1].isupper():
+                hint = did_you_mean(word, list(d.RETRY_WORDS))
+                remedy = f"It is one of {', '.join(d.RETRY_WORDS)}, or the name of an exception."
+                self.problem(f"{word!r} is no kind of failure.{hint}", remedy, *keys, "on")
+        delay, most = self.seconds(given.delay) or 0.0, self.seconds(given.max_delay) or 3600.0
+        return Retry(given.attempts, tuple(given.on), delay, given.factor, given.jitter, most)
+
+    # -- expressions -----------------------------------------------------------------------------------
+
+    def binding(self, value: Any, *keys: str | int, sight: Sight | None = None) -> Binding:
+        """Give a value, in which any text may hold expressions."""
+        try:
+            plain = argument(value)
+        except NotAValueError as problem:
+            self.problem(f"is or holds {problem}, which no step can be given", "", *keys)
+            return NULL
+        return self._checked(lambda: bind(plain), NULL, keys, sight)
+
+    def text(self, text: str, *keys: str | int) -> Binding:
+        """Give a text that may hold expressions."""
+        return self._checked(lambda: template(text), NULL, keys, None)
+
+    def expression(self, text: Value, *keys: str | int) -> Binding:
+        """Give the value of an expression; the braces may be left out."""
+        if not isinstance(text, str):
+            return Literal(text)
+        braced = text if "{{" in text else f"{{{{ {text} }}}}"
+        return self._checked(lambda: template(braced), NULL, keys, None)
+
+    def condition(self, value: bool | str, *keys: str | int, sight: Sight | None = None) -> Condition:
+        """Give a condition."""
+        return self._checked(lambda: condition(value), condition(True), keys, sight)  # noqa: FBT003 - a condition that holds
+
+    def _checked(
+        self, make: Callable[[], Any], otherwise: Any, keys: tuple[str | int, ...], sight: Sight | None
+    ) -> Any:
+        try:
+            made = make()
+        except ExpressionError as problem:
+            self.problem(problem.message, problem.remedy, *keys)
+            return otherwise
+        for reference in getattr(made, "references", ()):
+            for message, remedy in self._seen(reference, sight or self.sight):
+                shown = f"{{{{ {reference.expression} }}}}"
+                self.problem(f"{message} (in {shown:.90})", remedy, *keys)
+        return made
+
+    @staticmethod
+    def _seen(reference: Reference, sight: Sight) -> Iterator[tuple[str, str]]:
+        return sight.problems(reference)
+
+    def literal(self, text: str, *keys: str | int) -> str:
+        """Give a text that must hold no expression."""
+        if "{{" in text:
+            self.problem(
+                f"is {text!r:.60}, and cannot be an expression",
+                "What runs is known before the run: use if or switch to choose.",
+                *keys,
+            )
+        return text
+
+    # -- lists -----------------------------------------------------------------------------------------
+
+    def block(
+        self, given: Sequence[d.Step] | None, *keys: str | int, sight: Sight | None = None, turns: bool = False
+    ) -> Block:
+        """Give a list of steps in it."""
+        return self.building.list(given or (), (*self.place, *keys), sight or self.sight, turns=turns)
+
+    def distinct(self) -> None:
+        """Note ids that stand in more than one list of the step."""
+        seen: dict[str, Place] = {}
+        for keys, given in self.definition.lists():
+            for step in given:
+                if seen.setdefault(step.id, keys) != keys:
+                    self.problem(
+                        f"the id {step.id!r} stands in two lists of one step", "Give each an id of its own.", *keys
+                    )
+
+
+# -- notebooks ----------------------------------------------------------------------------------------------------
+
+
+def _notebook(one: d.Notebook, here: Here) -> model.Step:
+    path = here.building.path(here.literal(one.notebook, "notebook"))
+    found = _read(here, path, one.notebook, "notebook")
+    return _notebook_step(one, here, path, found, steps.NotebookStep)
+
+
+def _cells(one: d.Cells, here: Here) -> model.Step:
+    path = here.building.path(here.literal(one.cells, "cells"))
+    found = _read(here, path, one.cells, "cells")
+    if found is not None:
+        unknown = [tag for tag in one.tags if not any(tag in cell.tags for cell in found.cells)]
+        if unknown:
+            tags = sorted({tag for cell in found.cells for tag in cell.tags})
+            hint = did_you_mean(unknown[0], tags)
+            here.problem(f"no cell of {found.name} is tagged {unknown[0]!r}.{hint}", _tags(tags), "tags")
+        found = selected(found, one.tags)
+        path = f"{path}#{'+'.join(one.tags)}"
+    return _notebook_step(one, here, path, found, steps.CellsStep)
+
+
+def _tags(tags: Sequence[str]) -> str:
+    return f"Tags there are: {', '.join(tags)}." if tags else "It has no tags: nbflow tag NOTEBOOK CELL TAG"
+
+
+def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
+    try:
+        return here.building.named.get(text) or read_notebook(here.building.folder / path)
+    except NbflowError as problem:
+        here.problem(problem.message, problem.remedy, key)
+        return None
+
+
+def _notebook_step(
+    one: d.Notebook | d.Cells, here: Here, path: str, found: Notebook | None, kind: type[steps.NotebookStep]
+) -> model.Step:
+    defaults, built = here.building.definition.defaults, here.building.built
+    kernel = one.kernel or defaults.kernel or (found.kernel if found is not None else "") or "python3"
+    if kernel not in built.kernels:
+        try:
+            here.building.kernel(kernel)
+            built.kernels[kernel] = None
+        except NbflowError as problem:
+            here.problem(problem.message, problem.remedy, *(("kernel",) if one.kernel else ()))
+    if found is not None:
+        built.notebooks[path] = found
+        _check_parameters(one, here, found)
+    cwd = one.cwd or defaults.cwd or "notebook"
+    if cwd not in ("notebook", "item"):
+        cwd = here.building.path(here.literal(cwd, "cwd"))
+        if not (here.building.folder / cwd).is_dir():
+            here.problem(f"is {cwd!r}: no such folder", "It is notebook, item, or a folder that is there.", "cwd")
+    _check_secrets(one.secrets, here)
+    return kind(
+        **here.task,
+        path=path,
+        source=found.digest if found is not None else "",
+        outputs=tuple(one.outputs),
+        kernel=kernel,
+        cwd=cwd,
+        secrets=tuple(one.secrets),
+        parameters=_typed(here.binding(one.parameters, "parameters"), found),
+        environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
+    )
+
+
+def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) -> None:
+    try:
+        here.building.built.warnings += check(found, one.parameters)
+    except ParameterError as problem:
+        remedy = problem.remedy.replace("-p ", "parameters: ") if "-p " in problem.remedy else problem.remedy
+        here.problem(problem.message, remedy, "parameters")
+        return
+    for name, value in one.parameters.items():
+        if not _has_expression(value):
+            try:
+                shared_values(found, {name: value}, text=False)
+            except ParameterError as problem:
+                here.problem(problem.message, problem.remedy, "parameters", name)
+
+
+def _has_expression(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{{" in value
+    if isinstance(value, dict):
+        return any(map(_has_expression, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_expression, value))
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """Parameters that are made to fit their notebook when the step is reached."""
+
+    given: Binding
+    notebook: Notebook
+
+    def resolve(self, names: Names) -> Value:
+        """Give the values.
+
+        Raises
+        ------
+        ParameterError
+            If one does not fit.
+        """
+        values = self.given.resolve(names)
+        assert isinstance(values, dict), "parameters are a mapping"
+        return shared_values(self.notebook, values, text=False)
+
+
+def _typed(given: Binding, notebook: Notebook | None) -> Binding:
+    return given if notebook is None or (isinstance(given, Literal) and not given.value) else _Typed(given, notebook)
+
+
+def _check_secrets(names: Sequence[str], here: Here) -> None:
+    for name in names:
+        if not d.NAME.fullmatch(name):
+            here.problem(f"{name!r} is no name of an environment variable", "", "secrets")
+
+
+# -- calls and commands -------------------------------------------------------------------------------------------
+
+
+def _call(one: d.Call, here: Here) -> model.Step:
+    text = here.literal(one.call, "call")
+    source = ""
+    try:
+        source = function_source(text, here.building.folder / here.building.below)
+    except NbflowError as problem:
+        here.problem(problem.message, problem.remedy, "call")
+    return steps.CallStep(
+        **here.task, function=text, source=source, parameters=here.binding(one.arguments, "arguments")
+    )
+
+
+def _shell(one: d.Shell, here: Here) -> model.Step:
+    if isinstance(one.run, str) and "{{" in one.run:
+        here.problem(
+            "an expression inside the text of a command would be read by the shell",
+            'Give it by env, and use the variable: env: {CITY: "{{ city }}"}, run: echo "$CITY"',
+            "run",
+        )
+        run: Binding = NULL
+    else:
+        run = Literal(one.run) if isinstance(one.run, str) else here.binding(one.run, "run")
+    defaults = here.building.definition.defaults
+    _check_secrets(one.secrets, here)
+    given = {"run": run, "cwd": here.text(one.cwd or here.building.below or ".", "cwd")}
+    return steps.ShellStep(
+        **here.task,
+        shell=isinstance(one.run, str),
+        format=one.format,
+        secrets=tuple(one.secrets),
+        parameters=Record(tuple(given.items())),
+        environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
+    )
+
+
+@dataclass(frozen=True)
+class Record:
+    """A mapping of names to bindings."""
+
+    parts: tuple[tuple[str, Binding], ...]
+
+    def resolve(self, names: Names) -> Value:
+        """Give the values by their names."""
+        return {name: part.resolve(names) for name, part in self.parts}
+
+
+# -- people, branches, loops --------------------------------------------------------------------------------------
+
+
+def _gate(one: d.Gate, here: Here) -> model.Step:
+    options = steps.APPROVE_OR_REJECT
+    if one.options is not None:
+        options = tuple(steps.Option(option.name, option.outcome) for option in one.options)
+        names = [option.name for option in options]
+        if len(set(names)) < len(names):
+            here.problem(f"has an option twice: {', '.join(names)}", "", "options")
+    return steps.GateStep(
+        **here.common,
+        message=here.text(one.gate, "gate"),
+        options=options,
+        on_reject=one.on_reject,
+        show=NULL if one.show is None else here.text(one.show, "show"),
+        answer_from=NULL if one.answer_from is None else here.expression(one.answer_from, "answer_from"),
+    )
+
+
+def _if(one: d.If, here: Here) -> model.Step:
+    here.distinct()
+    return steps.If(
+        **here.common,
+        condition=here.condition(one.condition, "if"),
+        then=here.block(one.then, "then"),
+        otherwise=here.block(one.else_, "else"),
+    )
+
+
+def _switch(one: d.Switch, here: Here) -> model.Step:
+    here.distinct()
+    texts = [case.strip() for case in one.cases]
+    if len(set(texts)) < len(texts):
+        here.problem("has a case twice", "Cases are compared without the spaces around them.", "cases")
+    return steps.Switch(
+        **here.common,
+        value=here.expression(one.switch, "switch"),
+        cases=tuple((case, here.block(given, "cases", case)) for case, given in one.cases.items()),
+        default=here.block(one.default, "default"),
+    )
+
+
+def _while(one: d.While, here: Here) -> model.Step:
+    return steps.While(**_loop(one, here, one.steps, "steps"))
+
+
+def _do_while(one: d.DoWhile, here: Here) -> model.Step:
+    return steps.DoWhile(**_loop(one, here, one.do, "do"))
+
+
+def _loop(one: d.While | d.DoWhile, here: Here, body: Sequence[d.Step], key: str) -> dict[str, Any]:
+    ids = {step.id: step for step in body}
+    first_turn = isinstance(one, d.While)  # its condition is asked before there was one
+    after = ListSight(ids, frozenset() if first_turn else frozenset(ids), turns=True)
+    return {
+        **here.common,
+        "condition": here.condition(one.condition, "while", sight=here.sight.inside(after)),
+        "block": here.block(body, key, turns=True),
+        "max_iterations": one.max_iterations,
+        "on_exhausted": one.on_exhausted,
+    }
+
+
+# -- fan-out and fan-in -------------------------------------------------------------------------------------------
+
+
+def _fan_out(one: d.FanOut, here: Here) -> model.Step:
+    inside = here.sight.with_names("item", one.as_, "index")
+    if one.as_ in ("inputs", "steps", "context", "fan_in", "index"):
+        here.problem(f"is {one.as_!r}, which means something else", "Choose another name.", "as")
+    if one.step is not None:
+        body = here.block([one.step], "step", sight=inside)
+    else:
+        body = here.block(one.steps, "steps", sight=inside)
+    if not body.steps:
+        body = Block([_Skeleton(id="item")])  # what is wrong with it has been noted
+    runs_on = one.on_error or ("continue" if one.max_failures is not None else "halt")
+    return steps.FanOut(
+        **here.common,
+        items=_items(one, here),
+        body=body,
+        single=one.step is not None,
+        item_name=one.as_,
+        max_concurrency=here.binding(one.max_concurrency, "max_concurrency"),
+        on_error=runs_on,
+        max_failures=one.max_failures,
+        order=one.order,
+        tells_outcomes=here.building.tells,
+    )
+
+
+def _items(one: d.FanOut, here: Here) -> Binding:
+    if one.grid is None:
+        assert one.items is not None
+        if isinstance(one.items, str) and "{{" not in one.items:
+            here.problem(
+                f"is text, {one.items!r:.60}", f'A list, or an expression: items: "{{{{ {one.items} }}}}"', "items"
+            )
+        return here.binding(one.items, "items")
+    axes = {name: here.binding(values, "grid", name) for name, values in one.grid.items()}
+    return Grid(tuple(axes.items()))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of some lists, the last one running fastest."""
+
+    axes: tuple[tuple[str, Binding], ...]
+
+    def resolve(self, names: Names) -> Value:
+        """Give one mapping per combination."""
+        lists = [(name, axis.resolve(names)) for name, axis in self.axes]
+        for name, values in lists:
+            if not isinstance(values, list):
+                raise ParameterError(f"grid.{name} is {type(values).__name__} {values!r:.40}, not a list")
+        combined = itertools.product(*(values for _, values in lists))  # type: ignore[arg-type]  # lists, as asked above
+        return [dict(zip([name for name, _ in lists], each, strict=True)) for each in combined]
+
+
+def _fan_in(one: d.FanIn, here: Here) -> model.Step:
+    for step_id in one.wait_for:
+        _check_target(step_id, here)
+    inside = here.sight.with_names("fan_in")
+    return steps.FanIn(
+        **here.common,
+        wait_for=tuple(one.wait_for),
+        output=here.binding(one.output, "output", sight=inside) if one.output else NOTHING,
+    )
+
+
+def _check_target(step_id: str, here: Here) -> None:
+    nearest = next((each for each in here.sight.lists if step_id in each.steps), None)
+    if nearest is None:
+        known = [k for each in here.sight.lists for k, step in each.steps.items() if isinstance(step, d.FanOut)]
+        hint = did_you_mean(step_id, known)
+        here.problem(f"there is no step {step_id!r} in this list or around it.{hint}", "", "wait_for")
+    elif step_id == nearest.me:
+        here.problem(f"{step_id!r} is the step itself, or one around it", "It can wait for others only.", "wait_for")
+    elif not isinstance(nearest.steps[step_id], d.FanOut):
+        here.problem(f"{step_id!r} is no fan-out", "A fan-out has items or grid.", "wait_for")
+    elif step_id not in nearest.seen:
+        here.problem(
+            f"{nearest.me!r}, around this step, does not wait for {step_id!r}",
+            f"Add it: needs: [..., {step_id}]",
+            "wait_for",
+        )
+
+
+def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
+    outer = here.building
+    text = here.literal(one.workflow, "workflow")
+    path = outer.path(text)
+    if path in outer.chain:
+        way = " → ".join([*outer.chain[outer.chain.index(path) :], path])
+        raise DefinitionError(f"{text} runs itself: {way}", "A workflow cannot contain itself.")
+    try:
+        inner, source = read_workflow(outer.folder / path, path, _kinds(outer.makers))
+        outer.built.files[path] = (outer.folder / path).read_bytes()
+    except NbflowError as problem:
+        here.problem(problem.message, problem.remedy, "workflow")
+        return steps.SubWorkflow(**here.common, block=Block([]))
+    below = os.path.dirname(path)  # noqa: PTH120 - a text
+    building = Building(
+        inner, source, outer.folder, below, outer.built, outer.makers, outer.kernel, (*outer.chain, path)
+    )
+    block = building.block()
+    outer.problems += building.problems
+    for name in one.inputs:
+        if name not in inner.inputs:
+            hint = did_you_mean(name, list(inner.inputs))
+            has = f"It has: {', '.join(inner.inputs)}." if inner.inputs else "It has no inputs."
+            here.problem(f"{text} has no input {name!r}.{hint}", has, "inputs", name)
+    missing = [n for n, i in inner.inputs.items() if n not in one.inputs and "default" not in i.model_fields_set]
+    if missing:
+        here.problem(f"{text} needs the input {missing[0]}, and it has no default", "", "inputs")
+    common = here.common
+    if common["timeout"] is None:
+        common["timeout"] = here.seconds(inner.timeout)
+    folder = str((outer.folder / below).absolute())
+    return steps.SubWorkflow(
+        **common,
+        block=replace_policy(block, inner.on_failure),
+        inputs=Given(tuple(inner.inputs.items()), here.binding(one.inputs, "inputs")),
+        context=_Inner(folder),
+    )
+
+
+def replace_policy(block: Block, on_failure: Any) -> Block:
+    """Give the list with a policy of its own."""
+    return block if block.on_failure == on_failure else Block(block.steps, on_failure)
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """What the expressions of a workflow in a workflow know of the run."""
+
+    folder: str
+
+    def resolve(self, names: Names) -> Value:
+        """Give the run's id, and the folder of the inner file."""
+        outer = names["context"]
+        assert isinstance(outer, Mapping)
+        return {**outer, "workflow_dir": self.folder}
+
+
+def _kinds(makers: Mapping[type[d.Step], Maker]) -> dict[str, type[d.Step]]:
+    return {key: each for each in makers for key in each.keys}
+
+
+def _all_steps(given: Sequence[d.Step]) -> Iterator[d.Step]:
+    """Give all steps of a list, however deep."""
+    for step in given:
+        yield step
+        for _, inner in step.lists():
+            yield from _all_steps(inner)
+
+
+_WHOLE = re.compile(r"\boutcomes\b|\bsteps\b[^{}]*\boutput\b(?!\s*[.\[])")
+
+
+def _reads_outcomes(definition: d.Workflow) -> bool:
+    """Whether something may read the full records of a fan-out's items: then they are kept."""
+    return any(_WHOLE.search(text) for text in _texts(definition.data()))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+
+
+MAKERS: Mapping[type[d.Step], Maker] = {
+    d.Notebook: _notebook,
+    d.Cells: _cells,
+    d.Call: _call,
+    d.Shell: _shell,
+    d.Gate: _gate,
+    d.If: _if,
+    d.Switch: _switch,
+    d.DoWhile: _do_while,
+    d.While: _while,
+    d.FanOut: _fan_out,
+    d.FanIn: _fan_in,
+    d.SubWorkflow: _sub_workflow,
+}
+"""What makes the steps of the built-in kinds."""

@@ -1,0 +1,94 @@
+"""Functions that calls name: found and read without importing anything of the user's."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+from ..errors import DefinitionError, did_you_mean
+
+__all__ = ["function_source"]
+
+_CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def function_source(text: str, folder: Path) -> str:
+    """Give the digest of the module in which a function stands.
+
+    Parameters
+    ----------
+    text : str
+        ``package.module:function``.
+    folder : Path
+        The workflow's folder: its modules are found, as if it was the directory that Python was started in.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such module, or no such function in it.
+
+    Examples
+    --------
+    >>> len(function_source("json:dumps", Path(".")))
+    12
+    """
+    if not _CALL.fullmatch(text):
+        raise DefinitionError(f"is {text!r:.60}", "A function is named like this: package.module:function")
+    module, _, name = text.partition(":")
+    if module in sys.builtin_module_names:
+        return _digest(sys.version.encode())
+    file = _file(module, [folder, *(Path(entry) for entry in sys.path if entry)])
+    if file is None:
+        raise DefinitionError(
+            f"there is no module {module!r}", f"It is looked for in {folder} and where Python finds modules."
+        )
+    if file.suffix != ".py":
+        return _digest(file.read_bytes())  # compiled: what it has is not known
+    source = file.read_bytes()
+    names, open_ended = _names(source, file)
+    if not open_ended and name.partition(".")[0] not in names:
+        raise DefinitionError(f"{file.name} has no {name!r}.{did_you_mean(name, sorted(names))}")
+    return _digest(source)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+def _file(module: str, places: list[Path]) -> Path | None:
+    parts = module.split(".")
+    for place in places:
+        base = place.joinpath(*parts)
+        for file in (base / "__init__.py", base.with_name(f"{parts[-1]}.py")):
+            if file.is_file():
+                return file
+        compiled = sorted(base.parent.glob(f"{parts[-1]}.*.so")) if base.parent.is_dir() else []
+        if compiled:
+            return compiled[0]
+    return None
+
+
+def _names(source: bytes, file: Path) -> tuple[set[str], bool]:
+    """Give the names that a module has, and whether it may have others."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError) as problem:
+        raise DefinitionError(f"{file.name} is no Python: {problem}") from problem
+    names: set[str] = set()
+    open_ended = False
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names.update((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+            open_ended |= any(alias.name == "*" for alias in node.names)
+    return names, open_ended or "__getattr__" in names or bool({"globals", "exec"} & _called(tree))
+
+
+def _called(tree: ast.AST) -> set[str]:
+    return {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
