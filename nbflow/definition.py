@@ -480,9 +480,8 @@ def _step(value: object, info: ValidationInfo) -> Step:
     if found:
         keys = [key for key in known if value.get(key) is not None]
         raise refuse(f"has {' and '.join(keys)}: exactly one key names what a step is")
-    near = next(
-        (hint for key in value if key not in Task.model_fields and (hint := did_you_mean(str(key), list(known)))), ""
-    )
+    others = [str(key) for key in value if key not in Task.model_fields]
+    near = next((hint for key in others if (hint := did_you_mean(key, list(known)))), "")
     raise refuse(f"does not say what it is: one of {', '.join(known)} names the kind.{near}")
 
 

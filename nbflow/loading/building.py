@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from .. import definition as d
 from .. import model, steps
@@ -23,12 +23,13 @@ from .inputs import Given
 from .parameters import check, shared_values
 from .scalars import Path as Place
 from .sight import ListSight, Sight
-from .workflow_file import Source, read_workflow, refuse
+from .workflow_file import Source, parse, read_workflow, refuse
 
-__all__ = ["MAKERS", "Building", "Built", "Here", "Maker", "build"]
+__all__ = ["MAKERS", "Building", "Built", "Files", "Here", "Kept", "Maker", "OnDisk", "build", "kinds_of"]
 
 Maker: TypeAlias = "Callable[[Any, Here], model.Step]"
 """Makes the step of a definition."""
+HOLDS = condition(True)  # noqa: FBT003 - it always holds
 
 
 @dataclass
@@ -39,21 +40,98 @@ class Built:
     inputs: Mapping[str, d.Input]
     notebooks: dict[str, Notebook] = field(default_factory=dict)
     """By the ``path`` of their steps."""
-    files: dict[str, bytes] = field(default_factory=dict)
-    """Workflow files that it is made of, by their path."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The texts of workflows in it, by their path."""
     kernels: dict[str, None] = field(default_factory=dict)
     """Names of kernels, in order."""
     requires: list[d.Requires] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
+class Files(Protocol):
+    """Where a workflow's files are read from."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that its paths are relative to."""
+        ...
+
+    def notebook(self, path: str) -> Notebook | None:
+        """Give a notebook, or nothing where it cannot be looked into any more."""
+        ...
+
+    def workflow(self, path: str, kinds: Mapping[str, type[d.Step]]) -> tuple[d.Workflow, Source, str]:
+        """Give a definition, where it stands, and its text."""
+        ...
+
+    def function(self, text: str, below: str) -> str:
+        """Give the digest of a function's module."""
+        ...
+
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is such a folder."""
+        ...
+
+    def check_kernel(self, name: str) -> None:
+        """Raise if there is no kernel of this name."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """The files as they stand on disk now."""
+
+    folder: Path
+    check_kernel: Callable[[str], None] = lambda _name: None
+
+    def notebook(self, path: str) -> Notebook | None:
+        """Give a notebook."""
+        return read_notebook(self.folder / path)
+
+    def workflow(self, path: str, kinds: Mapping[str, type[d.Step]]) -> tuple[d.Workflow, Source, str]:
+        """Give a definition."""
+        definition, source = read_workflow(self.folder / path, path, kinds)
+        return definition, source, (self.folder / path).read_text(encoding="utf-8-sig")
+
+    def function(self, text: str, below: str) -> str:
+        """Give the digest of a function's module."""
+        return function_source(text, self.folder / below)
+
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is such a folder."""
+        return (self.folder / path).is_dir()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The files of a run that is only looked at: what runs is told by its records."""
+
+    folder: Path
+    texts: Mapping[str, str]
+    """The workflow files in it, by their paths."""
+
+    def notebook(self, path: str) -> Notebook | None:  # noqa: ARG002 - it may be another by now
+        """Give nothing."""
+        return None
+
+    def workflow(self, path: str, kinds: Mapping[str, type[d.Step]]) -> tuple[d.Workflow, Source, str]:
+        """Give a definition."""
+        return (*parse(self.texts[path], path, kinds), self.texts[path])
+
+    def function(self, text: str, below: str) -> str:  # noqa: ARG002 - as above
+        """Give nothing."""
+        return ""
+
+    def has_folder(self, path: str) -> bool:  # noqa: ARG002 - as above
+        """It had."""
+        return True
+
+    def check_kernel(self, name: str) -> None:
+        """It was there."""
+
+
 def build(
-    definition: d.Workflow,
-    source: Source,
-    folder: Path,
-    *,
-    makers: Mapping[type[d.Step], Maker] | None = None,
-    kernel: Callable[[str], None] = lambda _name: None,
+    definition: d.Workflow, source: Source, files: Files, *, makers: Mapping[type[d.Step], Maker] | None = None
 ) -> Built:
     """Build a workflow.
 
@@ -63,12 +141,10 @@ def build(
         What it says.
     source : Source
         Where it stands, for messages.
-    folder : Path
-        The folder that its paths are relative to.
+    files : Files
+        Where its files are read from.
     makers : mapping, optional
         What makes the steps of each class; by default those of the built-in kinds.
-    kernel : callable, optional
-        Raises for the name of a kernel that is not there.
 
     Raises
     ------
@@ -76,7 +152,7 @@ def build(
         With all that is wrong.
     """
     built = Built(Block([]), definition.inputs)
-    building = Building(definition, source, folder, "", built, makers or MAKERS, kernel, (source.name,))
+    building = Building(definition, source, files, "", built, makers or MAKERS, (source.name,))
     built.block = building.block()
     refuse(building.problems)
     return built
@@ -88,13 +164,11 @@ class Building:
 
     definition: d.Workflow
     source: Source
-    folder: Path
-    """The outermost workflow's folder."""
+    files: Files
     below: str
     """The path from there to this file's folder."""
     built: Built
     makers: Mapping[type[d.Step], Maker]
-    kernel: Callable[[str], None]
     chain: tuple[str, ...]
     """The files on the way here."""
     problems: list[DefinitionError] = field(default_factory=list)
@@ -115,9 +189,11 @@ class Building:
     def _known(self, text: str) -> None:
         """Read a notebook so that readers of its results can be checked; what is wrong is told where it is used."""
         try:
-            self.named[text] = read_notebook(self.folder / self.path(text))
+            found = self.files.notebook(self.path(text))
         except NbflowError:
             return
+        if found is not None:
+            self.named[text] = found
 
     def _inputs(self) -> None:
         from .inputs import fit
@@ -155,9 +231,8 @@ class Building:
             here = Here(self, (*place, i), sight.inside(ListSight(ids, seen, step.id, turns)), step, waits)
             made.append(here.step())
         whole = bool(order.steps) or not given
-        return (
-            Block([step for step in made if step is not None], on_failure) if whole and None not in made else Block([])
-        )
+        ready = [step for step in made if step is not None]
+        return Block(ready, on_failure) if whole and len(ready) == len(given) else Block([])
 
     def _needs(
         self, step: d.Step, i: int, given: Sequence[d.Step], ids: Mapping[str, d.Step]
@@ -264,9 +339,9 @@ class Here:
         braced = text if "{{" in text else f"{{{{ {text} }}}}"
         return self._checked(lambda: template(braced), NULL, keys, None)
 
-    def condition(self, value: bool | str, *keys: str | int, sight: Sight | None = None) -> Condition:
+    def condition(self, value: Value, *keys: str | int, sight: Sight | None = None) -> Condition:
         """Give a condition."""
-        return self._checked(lambda: condition(value), condition(True), keys, sight)  # noqa: FBT003 - a condition that holds
+        return self._checked(lambda: condition(value), HOLDS, keys, sight)
 
     def _checked(
         self, make: Callable[[], Any], otherwise: Any, keys: tuple[str | int, ...], sight: Sight | None
@@ -344,7 +419,7 @@ def _tags(tags: Sequence[str]) -> str:
 
 def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
     try:
-        return here.building.named.get(text) or read_notebook(here.building.folder / path)
+        return here.building.named.get(text) or here.building.files.notebook(path)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, key)
         return None
@@ -357,7 +432,7 @@ def _notebook_step(
     kernel = one.kernel or defaults.kernel or (found.kernel if found is not None else "") or "python3"
     if kernel not in built.kernels:
         try:
-            here.building.kernel(kernel)
+            here.building.files.check_kernel(kernel)
             built.kernels[kernel] = None
         except NbflowError as problem:
             here.problem(problem.message, problem.remedy, *(("kernel",) if one.kernel else ()))
@@ -367,7 +442,7 @@ def _notebook_step(
     cwd = one.cwd or defaults.cwd or "notebook"
     if cwd not in ("notebook", "item"):
         cwd = here.building.path(here.literal(cwd, "cwd"))
-        if not (here.building.folder / cwd).is_dir():
+        if not here.building.files.has_folder(cwd):
             here.problem(f"is {cwd!r}: no such folder", "It is notebook, item, or a folder that is there.", "cwd")
     _check_secrets(one.secrets, here)
     return kind(
@@ -443,7 +518,7 @@ def _call(one: d.Call, here: Here) -> model.Step:
     text = here.literal(one.call, "call")
     source = ""
     try:
-        source = function_source(text, here.building.folder / here.building.below)
+        source = here.building.files.function(text, here.building.below)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
@@ -642,15 +717,12 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
         way = " → ".join([*outer.chain[outer.chain.index(path) :], path])
         raise DefinitionError(f"{text} runs itself: {way}", "A workflow cannot contain itself.")
     try:
-        inner, source = read_workflow(outer.folder / path, path, _kinds(outer.makers))
-        outer.built.files[path] = (outer.folder / path).read_bytes()
+        inner, source, outer.built.files[path] = outer.files.workflow(path, kinds_of(outer.makers))
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "workflow")
         return steps.SubWorkflow(**here.common, block=Block([]))
     below = os.path.dirname(path)  # noqa: PTH120 - a text
-    building = Building(
-        inner, source, outer.folder, below, outer.built, outer.makers, outer.kernel, (*outer.chain, path)
-    )
+    building = Building(inner, source, outer.files, below, outer.built, outer.makers, (*outer.chain, path))
     block = building.block()
     outer.problems += building.problems
     for name in one.inputs:
@@ -664,7 +736,7 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
     common = here.common
     if common["timeout"] is None:
         common["timeout"] = here.seconds(inner.timeout)
-    folder = str((outer.folder / below).absolute())
+    folder = str((outer.files.folder / below).absolute())
     return steps.SubWorkflow(
         **common,
         block=replace_policy(block, inner.on_failure),
@@ -691,7 +763,8 @@ class _Inner:
         return {**outer, "workflow_dir": self.folder}
 
 
-def _kinds(makers: Mapping[type[d.Step], Maker]) -> dict[str, type[d.Step]]:
+def kinds_of(makers: Mapping[type[d.Step], Maker]) -> dict[str, type[d.Step]]:
+    """Give the classes of steps by the keys that name them."""
     return {key: each for each in makers for key in each.keys}
 
 

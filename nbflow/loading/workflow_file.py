@@ -15,12 +15,10 @@ from ..values import Value
 from .scalars import Path as Place
 from .scalars import load_document
 
-__all__ = ["Problem", "Problems", "Source", "define", "dump", "read_workflow"]
+__all__ = ["ManyProblemsError", "Source", "define", "dump", "parse", "read_workflow", "refuse"]
 
 _MOST = 5_000_000
 """Bytes of a workflow file; a larger one is no definition that somebody wrote."""
-Problem = tuple[Place, str, str]
-"""Where in the definition, what is wrong, and a remedy."""
 
 
 class Source:
@@ -65,7 +63,7 @@ def path_text(place: Place) -> str:
     return text
 
 
-class Problems(DefinitionError):
+class ManyProblemsError(DefinitionError):
     """All that is wrong with a definition.
 
     Parameters
@@ -80,8 +78,8 @@ class Problems(DefinitionError):
         more = [line for other in others for line in (f"error: {other.message}", *_indented(other.remedy))]
         super().__init__(first.message, "\n".join([*first.remedy.splitlines(), *more]), first.place)
 
-    def __reduce__(self) -> tuple[type[Problems], tuple[tuple[DefinitionError, ...]]]:
-        return Problems, (self.problems,)
+    def __reduce__(self) -> tuple[type[ManyProblemsError], tuple[tuple[DefinitionError, ...]]]:
+        return ManyProblemsError, (self.problems,)
 
 
 def _indented(text: str) -> Iterator[str]:
@@ -99,7 +97,7 @@ def refuse(problems: list[DefinitionError]) -> None:
     if len(distinct) == 1:
         raise distinct[0]
     if distinct:
-        raise Problems(distinct)
+        raise ManyProblemsError(distinct)
 
 
 def _line(problem: DefinitionError) -> int:
@@ -180,13 +178,13 @@ def define(data: Mapping[str, Value], source: Source, known: Mapping[str, type[S
         errors = problem.errors(include_url=False)
     except RecursionError as problem:
         raise source.problem((), "is nested too deep") from problem
-    found = [source.problem(_place(error, data), *_words(error, data, known or kinds())) for error in errors]
+    found = [source.problem(_place(error), *_words(error, data, known or kinds())) for error in errors]
     refuse(found)
     raise AssertionError("an error without a problem")
 
 
-def _place(error: Any, data: Value) -> Place:
-    """Give the path of an error: as far as there is something, and the key that is missing or unknown behind it."""
+def _place(error: Any) -> Place:
+    """Give the path of an error."""
     place: Place = ()
     for part in error["loc"]:
         if part == "[key]":
