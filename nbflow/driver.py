@@ -342,6 +342,9 @@ class Driver:
     def _take(self, message: _Message) -> None:
         match message:
             case _Stop():
+                if self.machine.stuck:  # nothing is at work: the gates stay open, and the run is paused
+                    self._leave_gates()
+                    return
                 self._why = self._why or message.why
                 self._act(Cancel())
                 self._flush()
@@ -433,16 +436,23 @@ class Driver:
             self._asked = node = gate.node
             self.asker.ask(gate, lambda choice: self._inbox.put(_Reply(node, choice, "terminal")))
         elif self.machine.stuck and not self._commands and self._inbox.empty():
-            for node in list(self._gates):
-                self._act(Answered(node, None))
-            self._gates.clear()
-            self._flush()
+            self._leave_gates()
+
+    def _leave_gates(self) -> None:
+        """Nobody answers: what the gates ask stays open."""
+        for node in list(self._gates):
+            self._act(Answered(node, None))
+        self._gates.clear()
+        self._flush()
 
     def _reply(self, reply: _Reply) -> None:
         gate = self._gates.get(reply.node)
         if reply.choice is None:
             self._declined.add(reply.node)
             self._asked = None
+            self._publish(
+                [Warned(self.clock(), reply.node, f"{node_text(reply.node)} was not answered and stays open")]
+            )
         elif gate is None:
             self._publish([Warned(self.clock(), None, f"{node_text(reply.node)} was answered, but does not ask")])
         elif reply.choice not in gate.options:

@@ -44,6 +44,16 @@ class FanOutOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class StepsOpened:
+    """Tasks are known of that no fan-out counts as its items; told, and not journaled."""
+
+    at: float
+    node: NodeId
+    total: int
+    """How many more."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStarted:
     """A task began an attempt."""
 
@@ -178,6 +188,7 @@ class RunFinished:
 Event: TypeAlias = (
     RunStarted
     | FanOutOpened
+    | StepsOpened
     | NodeStarted
     | AttemptFailed
     | NodeFinished

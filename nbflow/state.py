@@ -19,6 +19,7 @@ from .events import (
     Printed,
     RunFinished,
     RunStarted,
+    StepsOpened,
     Warned,
 )
 from .model import NodeId
@@ -118,7 +119,7 @@ class Progress:
                     task.line = event.line
             case Warned():
                 self.warnings.append(event)
-            case FanOutOpened():
+            case FanOutOpened() | StepsOpened():
                 self.total += event.total
             case RunStarted():
                 self.run_id, self.name, self.status, self.epoch = (

@@ -25,7 +25,7 @@ from .engine.protocol import (
     TimerFired,
 )
 from .engine.recorded import Recorded
-from .events import AttemptFailed, Event, NodeFinished, NodeStarted
+from .events import AttemptFailed, Event, NodeFinished, NodeStarted, StepsOpened
 from .model import Binding, Block, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
 from .outcome import Outcome, Record
 from .steps import FanOut
@@ -177,6 +177,8 @@ def simulate(
                     run.outcome = outcome
                 case Breath():
                     breath = command
+                case StepsOpened():
+                    pass  # it is not journaled
                 case Interrupt():
                     pass  # these tasks do not listen: they end as the test says
                 case _:

@@ -69,7 +69,7 @@ LIBRARIES = {
     | {"pandas", "pyarrow", "numpy"},
     "reporters": {"tqdm", "IPython", "ipywidgets"},
     "store": {"filelock", "psutil"},
-    "api": {"pandas", "jupyter_client", "IPython"},
+    "api": {"pandas", "jupyter_client", "IPython", "packaging"},
     "cli": {"click"},
 }
 """What may be imported from outside of the standard library; nothing, in a room that is not here."""

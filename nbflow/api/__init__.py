@@ -10,29 +10,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..definition import Workflow
 from ..durations import seconds as duration
 from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
+from ..loading.workflow_file import read_workflow
+from ..model import NodeId, node_text
 from ..source import read_notebook
 from ..store.home import find, remove
 from ..store.lock import RunLock
 from ..types import Changed
+from .answering import ask_who_is_there, record_answers
+from .flow import FlowDefinition
+from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resume_request
 from .interrupts import Interrupts
-from .reading import locate
+from .kinds import kinds
+from .reading import Stored, locate
 from .requests import MapOptions, Planned, again_request, explained, map_request, resume_request
-from .run import Item, Run, log_text
+from .run import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
 from .session import OnEvent, Request, Session
 
 __all__ = [
     "Item",
+    "MapRun",
+    "Node",
     "Planned",
+    "PlannedNode",
     "Run",
+    "WorkflowRun",
+    "answer",
     "cancel",
     "clean",
+    "load",
     "logs",
     "map",
     "results",
     "resume",
+    "run",
     "status",
 ]
 
@@ -47,6 +61,15 @@ _WRONG_NAMES = {
     "retries": "retry",
     "secrets": "secret",
     "callback": "on_event",
+}
+_WRONG_RUN_NAMES = {
+    **_WRONG_NAMES,
+    "max_concurrency": "max_workers",
+    "n_jobs": "max_workers",
+    "workers": "max_workers",
+    "jobs": "max_workers",
+    "parameters": "inputs",
+    "params": "inputs",
 }
 
 
@@ -180,6 +203,149 @@ def map(  # noqa: A001 - what it does is what the built-in map does
         return work(request, interrupts, quiet=quiet, on_event=on_event)
 
 
+def run(
+    workflow: str | os.PathLike[str] | Workflow,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    max_workers: int | None = None,
+    detach: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+    state_dir: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | Sequence[OnEvent] = (),
+    **unknown: object,
+) -> Any:
+    """Run a workflow, and give the run when it has ended.
+
+    Parameters
+    ----------
+    workflow : path or Workflow
+        A workflow file, or the same made of constructors.
+    inputs : mapping, optional
+        Values of its inputs.
+    max_workers : int, optional
+        Tasks in flight at most; by default what the workflow says, else four, or the usable cores if they are fewer.
+    detach, dry_run, quiet, state_dir, on_event
+        As in :func:`map`. A dry run gives a list of :class:`PlannedNode`.
+
+    Returns
+    -------
+    WorkflowRun
+        Also when tasks failed or a gate waits for a person.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin; then nothing was started or written.
+    KeyboardInterrupt
+        In a script, after an interrupt, when everything is written; ``.run`` is the run.
+
+    Examples
+    --------
+    >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
+    """
+    refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
+    with Interrupts(wishes()) as interrupts:
+        request = flow_request(workflow, given=inputs or {}, max_workers=max_workers, state_dir=state_folder(state_dir))
+        if dry_run:
+            return explained_nodes(request)
+        if detach:
+            return detached(request)
+        return work(request, interrupts, quiet=quiet, on_event=on_event)
+
+
+def load(workflow: str | os.PathLike[str]) -> Workflow:
+    """Read a workflow file; ``print`` of it, or :meth:`Workflow.data`, shows what it says.
+
+    Raises
+    ------
+    DefinitionError
+        With all that is wrong with its shape. (What it refers to is checked when it is run.)
+
+    Examples
+    --------
+    >>> nbflow.load("monthly.yml").steps[0].id  # doctest: +SKIP
+    'load'
+    """
+    return read_workflow(Path(workflow), known=kinds())[0]
+
+
+def answer(
+    target: str | os.PathLike[str],
+    gate: str,
+    option: str,
+    *,
+    all: bool = False,  # noqa: A002 - the option's name
+    resume: bool = True,
+    quiet: bool = False,
+    state_dir: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | Sequence[OnEvent] = (),
+) -> WorkflowRun:
+    """Answer a gate of a run, and go on with it.
+
+    Parameters
+    ----------
+    target : path or str
+        A workflow file (its run started or resumed last), a run folder, or the beginning of a run id.
+    gate : str
+        The gate: a step's id, or in fan-outs a node's (``train:sure:3``).
+    option : str
+        The name of one of its options.
+    all : bool
+        Answer all open gates of this step.
+    resume : bool
+        Whether to go on with the run; a process that works at it does so in any case.
+    quiet, state_dir, on_event
+        As in :func:`map`.
+
+    Raises
+    ------
+    TargetError
+        If no such gate is open, or it has no such option.
+
+    Examples
+    --------
+    >>> nbflow.answer("monthly.yml", "review", "approve").status  # doctest: +SKIP
+    'completed'
+    """
+    with Interrupts(wishes()) as interrupts:
+        stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
+        answered, request = answering(stored, gate, option, everything=all, go_on=resume, by="Python")
+        if request is not None:
+            answered = work(request, interrupts, quiet=quiet, on_event=on_event)
+        assert isinstance(answered, WorkflowRun), "maps have no gates"
+        return answered
+
+
+def answering(
+    stored: Stored, gate: str, option: str, *, everything: bool, go_on: bool, by: str, max_workers: int | None = None
+) -> tuple[Run, Request | None]:
+    """Answer a gate; gives the run, and the request that goes on with it, where it is for us to do so.
+
+    Raises
+    ------
+    RefusedError
+        If no such gate is open, it has no such option, or the run cannot go on.
+    """
+    found = stored.run()
+    if not isinstance(found, WorkflowRun):
+        raise TargetError(f"run {found.id} is a map, and has no gates", "nbflow resume goes on with it.")
+    waiting = found.waits_for
+    same = [one for one in waiting if step_of(one.node) == gate] if everything else []
+    gates = [find_gate([one], node_text(one.node), option) for one in same] or [find_gate(waiting, gate, option)]
+    if stored.at_work:
+        for one in gates:
+            found.answer(node_text(one.node), option)
+        return found, None
+    answers: dict[NodeId, tuple[str, str]] = {one.node: (option, whoever(by)) for one in gates}
+    if not go_on:
+        record_answers(stored, gates, answers)
+        return stored.fresh().run(), None
+    return found, flow_resume_request(
+        stored, gates=answers, failed_too=False, target=stored.home.name, max_concurrency=max_workers
+    )
+
+
 def resume(
     target: str | os.PathLike[str],
     *,
@@ -234,7 +400,8 @@ def resume(
     refuse_unknown("resume", unknown)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
-        request = resume_request(
+        check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
+        request = check(
             stored,
             parameters=parameters,
             max_concurrency=max_concurrency,
@@ -247,7 +414,7 @@ def resume(
             ask_first=not dry_run,
         )
         if dry_run:
-            return explained(request)
+            return explained_nodes(request) if isinstance(request.definition, FlowDefinition) else explained(request)
         if detach:
             return detached(request)
         return work(request, interrupts, quiet=quiet, on_event=on_event)
@@ -269,15 +436,17 @@ def status(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
     return locate(os.fspath(target), state_dir=state_folder(state_dir)).run()
 
 
-def results(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> list[Any]:
-    """Give the results of all items of a run, in item order; ``None`` for an item without.
+def results(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> Any:
+    """Give the results of a run: of a map a list, in item order; of a workflow a mapping, by the ids of its steps.
 
     Examples
     --------
     >>> nbflow.results("forecast.ipynb")[0]["rmse"]  # doctest: +SKIP
     1.831
     """
-    return status(target, state_dir=state_dir).results
+    found = status(target, state_dir=state_dir)
+    assert isinstance(found, (MapRun, WorkflowRun)), "there are these two"
+    return found.results
 
 
 def logs(
@@ -296,9 +465,9 @@ def logs(
     --------
     >>> print(nbflow.logs("forecast.ipynb", "city=Cairo"))  # doctest: +SKIP
     """
-    run = status(target, state_dir=state_dir)
-    chosen = run.outcomes if item is None else [run[item]]
-    return "".join(log_text(run, one) for one in chosen)
+    found = status(target, state_dir=state_dir)
+    chosen = found.outcomes if item is None else [found[item]]
+    return "".join(log_text(found, one) for one in chosen)
 
 
 def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> None:
@@ -378,8 +547,9 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
     if (done := request.nothing_to_do()) is not None:
         return done
     observers: Sequence[OnEvent] = [on_event] if callable(on_event) else list(on_event)
-    shown = None if quiet else reporter(request.workers)
-    session = Session(request, on_event=observers, reporter=shown)
+    asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
+    shown = None if quiet else reporter(request.workers, asking=asking)
+    session = Session(request, on_event=observers, reporter=shown, asker=asker)
     session.start()
     session.wait(interrupts)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -418,7 +588,7 @@ def state_folder(given: str | os.PathLike[str] | None) -> Path | None:
     return Path(chosen) if chosen else None
 
 
-def refuse_unknown(function: str, unknown: Mapping[str, object]) -> None:
+def refuse_unknown(function: str, unknown: Mapping[str, object], wrong: Mapping[str, str] = _WRONG_NAMES) -> None:
     """Refuse keywords that there are not, and name the right ones.
 
     Raises
@@ -427,7 +597,7 @@ def refuse_unknown(function: str, unknown: Mapping[str, object]) -> None:
         As Python itself would.
     """
     for name in unknown:
-        known = _WRONG_NAMES.get(name)
+        known = wrong.get(name)
         there = [p for p in inspect.signature(globals()[function]).parameters if p != "unknown"]
         hint = f" Did you mean {known!r}?" if known in there else did_you_mean(name, there)
         raise TypeError(f"nbflow.{function}() has no keyword {name!r}.{hint}")

@@ -1,16 +1,19 @@
-"""The definition of a map: all that is needed to run it again, as it stands in run folder and checkpoint."""
+"""Definitions of runs: all that is needed to run them again, as it stands in run folder and checkpoint."""
 
 from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import ParameterError, StoreError, TargetError
+from ..events import NodeFinished
 from ..masking import Masker
-from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, retries
+from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, node_text, retries
 from ..source import Notebook, changed_cells
 from ..steps import FanOut, NotebookStep
 from ..types import Changed
@@ -20,9 +23,57 @@ FORMAT = 1
 """Version of what is written; a newer one is refused."""
 
 
+class Definition(ABC):
+    """What a run does, of either kind."""
+
+    kind: ClassVar[str]
+    changed: Changed
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, Value]:
+        """What all tasks share."""
+
+    @property
+    @abstractmethod
+    def workers(self) -> int:
+        """Tasks in flight at most."""
+
+    @property
+    @abstractmethod
+    def kernels(self) -> tuple[str, ...]:
+        """Names of its kernels."""
+
+    @abstractmethod
+    def workflow(self) -> Workflow:
+        """Give the workflow that this is."""
+
+    @abstractmethod
+    def data(self, limit: int | None = None) -> dict[str, Value]:
+        """Give what JSON can hold of it; with more items than ``limit`` their list is left out."""
+
+    @abstractmethod
+    def settled(self) -> tuple[object, ...]:
+        """Give what is kept of it, or leads to something, also where no task runs."""
+
+    @abstractmethod
+    def changes_from(self, before: Definition) -> str:
+        """Tell which code differs from that of an earlier definition of the same kind."""
+
+    def called(self, event: NodeFinished) -> str:
+        """Give what people call a task."""
+        return event.label or node_text(event.node)
+
+    def copies(self, folder: Path) -> dict[int, Path]:  # noqa: ARG002 - maps alone have them
+        """Give where copies of finished notebooks go, by index."""
+        return {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class MapDefinition:
+class MapDefinition(Definition):
     """One notebook over many parameter sets."""
+
+    kind: ClassVar[str] = "map"
 
     notebook: str
     """File name of the notebook, in the folder that all paths are relative to."""
@@ -81,6 +132,42 @@ class MapDefinition:
         )
         return Workflow(name=self.notebook, block=Block([fan]), inputs=self.shared, max_workers=self.max_concurrency)
 
+    @property
+    def inputs(self) -> dict[str, Value]:
+        """What all items share."""
+        return self.shared
+
+    @property
+    def workers(self) -> int:
+        """Items in flight at most."""
+        return self.max_concurrency
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The one that it has."""
+        return (self.kernel,)
+
+    def settled(self) -> tuple[object, ...]:
+        """Give its items, what they share, its code, and where copies go."""
+        return self.items, self.shared, self.source, self.output_dir, self.name
+
+    def changes_from(self, before: Definition) -> str:
+        """Tell which cells differ."""
+        assert isinstance(before, MapDefinition)
+        return changed_places(before.cells, self.cells)
+
+    def copies(self, folder: Path) -> dict[int, Path]:
+        """Give where the copies of finished notebooks go, by index."""
+        from .copies import names
+
+        if self.output_dir is None:
+            return {}
+        return {index: folder / self.output_dir / name for index, name in enumerate(names(self))}
+
+    def called(self, event: NodeFinished) -> str:
+        """Give what people call an item."""
+        return event.label if event.index is None else self.label(event.index)
+
     def of(self, notebook: Notebook) -> MapDefinition:
         """Give this map with the notebook as it is now."""
         return replace(self, source=notebook.digest, cells=notebook.cell_digests)
@@ -99,7 +186,7 @@ class MapDefinition:
         data = {name: tagged(_plain(getattr(self, name))) for name in names}
         if limit is None or len(self.items) <= limit:
             data["items"] = [tagged(item) for item in self.items]
-        return {"nbflow": FORMAT, "kind": "map", "count": len(self.items), **data}
+        return {"nbflow": FORMAT, "kind": self.kind, "count": len(self.items), **data}
 
     @staticmethod
     def read(data: Mapping[str, Value], place: Path) -> MapDefinition:

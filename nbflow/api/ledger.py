@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
-from ..events import Event
+from ..events import Event, NodeFinished
 from ..instruction import Instruction
 from ..outcome import Record
 from ..state import RunState
@@ -46,7 +46,7 @@ class RunLedger:
     definition, surroundings : mapping
         What stands in the checkpoint besides the state.
     called : callable, optional
-        Gives what people call the item with an index.
+        Gives what people call a task.
     older : mapping of str to Record, optional
         What earlier starts of the run recorded, by key.
     """
@@ -59,7 +59,7 @@ class RunLedger:
         journal: Journal,
         definition: Mapping[str, Any],
         surroundings: Mapping[str, Any],
-        called: Callable[[int], str] = "item {}".format,
+        called: Callable[[NodeFinished], str] = lambda event: event.label,
         older: Mapping[str, Record] | None = None,
     ) -> None:
         self._home = home

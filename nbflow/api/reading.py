@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from ..engine.plan import plan
-from ..engine.recorded import Recorded, equal, equal_but_code
+from ..engine.recorded import Recorded, anything, equal, equal_but_code
 from ..errors import StoreError, TargetError
-from ..events import Event, NodeFinished, NodeStarted, RunFinished, RunStarted
+from ..events import Event, GateOpened, NodeFinished, NodeStarted, RunFinished, RunStarted
 from ..model import NodeId
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
@@ -20,8 +20,10 @@ from ..store.checkpoint import Checkpoint
 from ..store.home import Home, find
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
-from .definition import MapDefinition
-from .run import Run
+from .definition import FORMAT, Definition, MapDefinition
+from .flow import FlowDefinition, of_run
+from .kinds import planned
+from .run import Run, run_of
 
 LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
 SHOWN = frozenset({"completed", "failed"})
@@ -75,17 +77,23 @@ class Stored:
         return self.checkpoint.records()
 
     @cached_property
-    def definition(self) -> MapDefinition:
+    def definition(self) -> Definition:
         """What was run."""
         path = self.folder / "workflow.json"
         if path.exists():
             try:
-                return MapDefinition.read(json.loads(path.read_text(encoding="utf-8")), path)
+                data = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as problem:
                 raise StoreError(f"{path}: is no JSON ({problem})", "Put the file back from a copy.") from problem
+            return self._definition(data, path)
         if self.checkpoint is not None:
-            return MapDefinition.read(self.checkpoint.data["workflow"], self.checkpoint.path)
+            return self._definition(self.checkpoint.data["workflow"], self.checkpoint.path)
         raise StoreError(f"{self.folder}: has no workflow.json", "The folder is not whole; start a new run.")
+
+    def _definition(self, data: Mapping[str, Any], place: Path) -> Definition:
+        if isinstance(data, Mapping) and data.get("nbflow") == FORMAT and data.get("kind") == FlowDefinition.kind:
+            return of_run(FlowDefinition.read(data, place, self.home.folder), self.id)
+        return MapDefinition.read(data, place)
 
     @cached_property
     def epoch(self) -> int:
@@ -108,11 +116,17 @@ class Stored:
     def recorded(self) -> Recorded:
         """Give what answers when the run is only looked at: finished items stand, unless they are to run again."""
         same = equal if self.definition.changed == "rerun" else equal_but_code
+        if self.definition.kind == FlowDefinition.kind:
+            same = anything  # its notebooks are not read again only to look at it
         return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
+
+    def fresh(self) -> Stored:
+        """Give the same, to be read again."""
+        return Stored(self.home, self.folder, _own(self.home, self.folder))
 
     def run(self) -> Run:
         """Give the run as a person holds it."""
-        return Run(self.definition, self.folder, self.home.checkpoint, Seen(self))
+        return run_of(self.definition, self.folder, self.home.checkpoint, Seen(self))
 
 
 @dataclass
@@ -131,9 +145,13 @@ class Seen:
         """How far it is."""
         return self._read().progress
 
-    def ended(self) -> Mapping[int, NodeFinished]:
-        """Give the items that ended, by index."""
-        return {e.index: e for e in self._read().nodes.values() if e.leaf and e.index is not None}
+    def ended(self) -> list[NodeFinished]:
+        """Give the nodes that ended."""
+        return list(self._read().nodes.values())
+
+    def gates(self) -> list[GateOpened]:
+        """Give the gates that wait for a person."""
+        return list(self._read().progress.gates.values())
 
     def _read(self) -> RunState:
         if self._state is not None and time.monotonic() < self._until:
@@ -144,7 +162,7 @@ class Seen:
         elif mark != self._mark:
             home, folder, before = self.stored.home, self.stored.folder, self.stored.definition
             fresh = Stored(home, folder, _own(home, folder))
-            if (folder.is_dir() or fresh.checkpoint is not None) and fresh.definition.items == before.items:
+            if (folder.is_dir() or fresh.checkpoint is not None) and _alike(fresh.definition, before):
                 self.stored, self._state = fresh, _state(fresh)  # with other items it is another picture: ask again
         self._mark, self._until = mark, time.monotonic() + FRESH
         return self._state
@@ -154,6 +172,15 @@ class Seen:
         owner, folder = read_owner(self.stored.folder), self.stored.folder
         files = [folder / "journal.jsonl", folder / "workflow.json", self.stored.home.checkpoint]
         return owner is not None and owner.alive(time.time()), [_times(path) for path in files]
+
+
+def _alike(one: Definition, other: Definition) -> bool:
+    """Whether one picture shows both: a map has the same items."""
+    match one, other:
+        case MapDefinition(), MapDefinition():
+            return one.items == other.items
+        case _:
+            return one.kind == other.kind
 
 
 def _times(path: Path) -> tuple[int, int] | None:
@@ -171,7 +198,7 @@ def _state(stored: Stored) -> RunState:
     started = [event for event in stored.events if isinstance(event, RunStarted)]
     first = started[-1] if started else _started(stored)
     state.apply(first)
-    for event in plan(definition.workflow(), stored.recorded()).events:
+    for event in planned(definition.workflow(), stored.recorded()).events:
         if isinstance(event, NodeFinished) and event.outcome.status == "pending":
             continue
         state.apply(event)
@@ -186,7 +213,7 @@ def _state(stored: Stored) -> RunState:
                     state.apply(event)
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
                 begun = labels.get(event.key)
-                named = replace(event, label=begun.label, index=begun.index) if begun else _named(event, definition)
+                named = replace(event, label=begun.label, index=begun.index) if begun else event
                 _take_back(state, named.node)
                 state.apply(named)
             case NodeFinished(leaf=True):
@@ -220,16 +247,11 @@ def _mark_done(state: RunState, event: NodeFinished) -> None:
         state.progress.worked += event.outcome.seconds
 
 
-def _named(event: NodeFinished, definition: MapDefinition) -> NodeFinished:
-    index = int(event.node[-1].rpartition(":")[2])
-    return replace(event, label=definition.label(index), index=index)
-
-
 def _started(stored: Stored) -> RunStarted:
     """Give the start of a run of which there is only the checkpoint."""
     assert stored.checkpoint is not None, "a run has its folder or a checkpoint"
     data = stored.checkpoint.data
-    workers = stored.definition.max_concurrency
+    workers = stored.definition.workers
     return RunStarted(float(data["started"]), stored.id, str(data["name"]), int(data["epoch"]), {}, workers)
 
 

@@ -81,9 +81,9 @@ def map_request(notebook: Notebook, items: Items, options: MapOptions) -> Reques
     home.check()
     return Request(
         home=home,
-        notebook=notebook,
+        notebooks={home.name: notebook},
         definition=definition,
-        run_id=_free_id(home),
+        run_id=free_id(home),
         workers=definition.max_concurrency,
         recorded=Recorded(),
         warnings=tuple(items.warnings),
@@ -97,15 +97,16 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
         stored = locate(notebook.path, state_dir=options.state_dir)
     except TargetError:
         return map_request(notebook, items, options)
-    options = replace(options, changed=_answered(stored, options.changed, notebook))
+    before = map_of(stored)
+    options = replace(options, changed=_answered(before, options.changed, notebook))
     request = map_request(notebook, items, options)
     recorded = answers(stored.records, options.changed)
-    adopted = _renamed(stored.definition, request.definition, recorded)
+    adopted = _renamed(before, map_of(request), recorded)
     recorded = replace(recorded, answers={**recorded.answers, **dict(adopted)})
     request = replace(request, run_id=stored.id, stored=stored, recorded=recorded, adopted=adopted)
-    _refuse_at_work(stored)
+    refuse_at_work(stored)
     if ask_first:
-        ask(request, request.plan(), stored.definition, f"nbflow map {home.name} ... --resume")
+        ask(request, request.plan(), before, f"nbflow map {home.name} ... --resume")
     return request
 
 
@@ -157,12 +158,12 @@ def resume_request(
     RefusedError
         If it cannot begin.
     """
-    _check_changed(changed)
+    check_changed(changed)
     if from_ is not None and only is not None:
         raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
-    before = stored.definition
+    before = map_of(stored)
     notebook = read_notebook(stored.home.file)
-    changed = _answered(stored, changed, notebook)
+    changed = _answered(before, changed, notebook)
     definition = replace(before.of(notebook), changed=changed)
     if max_concurrency is not None:
         definition = replace(definition, max_concurrency=concurrency(max_concurrency))
@@ -181,7 +182,7 @@ def resume_request(
     if given:
         definition = replace(definition, shared=shared)
     check_secrets(definition, os.environ)
-    _check_kernel(definition.kernel)
+    check_kernel(definition.kernel)
     item = from_ if from_ is not None else only
     forgets = ("*",) if force else () if item is None else (_keys(definition)[find_item(definition, item)],)
     asked = ["--force"] if force else []
@@ -189,7 +190,7 @@ def resume_request(
     asked += [f"--only={only}"] if only is not None else []
     request = Request(
         home=stored.home,
-        notebook=notebook,
+        notebooks={stored.home.name: notebook},
         definition=definition,
         run_id=stored.id,
         workers=definition.max_concurrency,
@@ -200,13 +201,14 @@ def resume_request(
         take_over=take_over,
         again=tuple(asked),
     )
-    _refuse_at_work(stored, take_over=take_over)
+    refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        ask(request, request.plan(), stored.definition, f"nbflow resume {target or stored.home.name}")
+        ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
     return request
 
 
-def _check_changed(given: str) -> None:
+def check_changed(given: str) -> None:
+    """Raise if this is no word for what to do with changed code."""
     if given not in get_args(Changed):
         raise ParameterError(
             f"changed is {given!r}{did_you_mean(given, list(get_args(Changed)))}",
@@ -214,9 +216,15 @@ def _check_changed(given: str) -> None:
         )
 
 
-def _answered(stored: Stored, changed: Changed, notebook: Notebook) -> Changed:
+def map_of(holder: Stored | Request) -> MapDefinition:
+    """Give the definition of a map's run."""
+    definition = holder.definition
+    assert isinstance(definition, MapDefinition), "a workflow has requests of its own"
+    return definition
+
+
+def _answered(before: MapDefinition, changed: Changed, notebook: Notebook) -> Changed:
     """Give what holds for changed code: an answer stands until the code changes again."""
-    before = stored.definition
     return before.changed if changed == "ask" and before.source == notebook.digest else changed
 
 
@@ -233,7 +241,8 @@ def _keys(definition: MapDefinition) -> list[str]:
     return [one.task.key for one in plan(definition.workflow(), Recorded()).tasks]
 
 
-def _refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
+def refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
+    """Raise if another process works at the run."""
     owner = read_owner(stored.folder)
     if owner is None or not owner.alive(time.time()) or take_over:
         return
@@ -247,7 +256,7 @@ def _refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
 
 
 def _definition(home: Home, notebook: Notebook, items: Items, options: MapOptions) -> MapDefinition:
-    _check_changed(options.changed)
+    check_changed(options.changed)
     for option, text in (("kernel", options.kernel), ("cwd", options.cwd), ("output-dir", options.output_dir)):
         if text is not None and not text.strip():
             raise ParameterError(f"--{option} {text!r} is empty", f"Leave it out, or say which: --{option} NAME")
@@ -282,7 +291,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
             f"--cwd {options.cwd!r}: no such folder", "It is notebook, item, or a folder that is there."
         )
     kernel = options.kernel or notebook.kernel or "python3"
-    _check_kernel(kernel)
+    check_kernel(kernel)
     definition = MapDefinition(
         notebook=home.name,
         items=items.rows,
@@ -310,10 +319,11 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
     return definition
 
 
-def _check_kernel(name: str) -> None:
-    from ..kernels import check as check_kernel
+def check_kernel(name: str) -> None:
+    """Raise if there is no kernel of this name."""
+    from ..kernels import check
 
-    check_kernel(name)
+    check(name)
 
 
 def concurrency(given: object) -> int:
@@ -327,7 +337,8 @@ def concurrency(given: object) -> int:
     return given
 
 
-def _free_id(home: Home) -> str:
+def free_id(home: Home) -> str:
+    """Give an id that no run of this home has."""
     while (home.runs_folder / (run_id := new_run_id(time.time()))).exists():
         pass
     return run_id
@@ -361,7 +372,7 @@ def explained(request: Request) -> list[Planned]:
 def _reason(request: Request, reason: str) -> str:
     if request.stored is None:
         return reason
-    before, now = request.stored.definition, request.definition
+    before, now = map_of(request.stored), map_of(request)
     if reason == "code":
         return f"{changed_places(before.cells, now.cells)} changed"
     if reason == "parameters":

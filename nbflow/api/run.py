@@ -5,14 +5,15 @@ from __future__ import annotations
 import glob
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import NbflowError, RunFailedError, TargetError
-from ..events import NodeFinished, Warned
+from ..errors import NbflowError, RunFailedError, TargetError, did_you_mean
+from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
+from ..model import NodeId, node_text
 from ..outcome import Failure
 from ..state import Progress
 from ..store import commands
@@ -21,10 +22,13 @@ from ..store.lock import read_owner
 from ..store.names import file_stem
 from ..types import RunStatus, Status
 from ..values import File, Value, tagged
-from .definition import MapDefinition, find_item
+from .definition import Definition, MapDefinition, find_item
+from .flow import FlowDefinition
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ..driver import Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,32 +79,25 @@ class Source(Protocol):
         """How far it is."""
         ...
 
-    def ended(self) -> Mapping[int, NodeFinished]:
-        """Give the items that ended, by index."""
+    def ended(self) -> list[NodeFinished]:
+        """Give the nodes that ended, containers included."""
+        ...
+
+    def gates(self) -> list[GateOpened]:
+        """Give the gates that wait for a person."""
         ...
 
 
 class Run:
-    """One run of a notebook over its items.
+    """One run: at work, or long ended. All it shows is read at the moment of asking."""
 
-    Made by :func:`nbflow.map`, :func:`nbflow.resume` and :func:`nbflow.status`; all it shows is read at the
-    moment of asking.
-
-    Examples
-    --------
-    >>> run = nbflow.map("forecast.ipynb", grid={"city": ["Oslo", "Lima"]})  # doctest: +SKIP
-    >>> run.status, run.results[0]["rmse"]  # doctest: +SKIP
-    ('completed', 1.831)
-    """
-
-    def __init__(self, definition: MapDefinition, folder: Path, checkpoint: Path, source: Source) -> None:
-        self._definition = definition
+    def __init__(self, folder: Path, checkpoint: Path, source: Source) -> None:
         self._source = source
         self.folder = folder
         """The run folder: journal, executed notebooks, logs."""
         self.checkpoint = checkpoint
-        """The JSON file beside the notebook."""
-        self._stop: Callable[[], None] | None = None
+        """The JSON file beside the notebook or workflow."""
+        self._driver: Driver | None = None
 
     @property
     def id(self) -> str:
@@ -108,7 +105,7 @@ class Run:
         return self.folder.name
 
     def is_newest(self) -> bool:
-        """Whether the notebook's checkpoint tells of this run: no other was started or resumed since."""
+        """Whether the checkpoint tells of this run: no other was started or resumed since."""
         return not self.checkpoint.is_file() or read_checkpoint(self.checkpoint).run_id == self.id
 
     @property
@@ -128,8 +125,119 @@ class Run:
 
     @property
     def progress(self) -> Progress:
-        """Counts, and the items at work."""
+        """Counts, and what is at work."""
         return self._source.progress
+
+    @property
+    def outcomes(self) -> Sequence[Item | Node]:
+        """How each item or task stands, in order."""
+        raise NotImplementedError
+
+    def __getitem__(self, name: int | str) -> Item | Node:
+        """Give one of them by what it is called."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """How many there are."""
+        raise NotImplementedError
+
+    def rows(self) -> list[dict[str, Value]]:
+        """Give the table of the run, one mapping per row, all with the same names in the same order."""
+        raise NotImplementedError
+
+    def to_frame(self) -> pd.DataFrame:
+        """Give the table of the run, as a pandas DataFrame."""
+        try:
+            import pandas as pd
+        except ImportError as problem:
+            raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
+        return pd.DataFrame(self.rows())  # type: ignore[no-any-return, unused-ignore]  # pandas may have no stubs
+
+    def check(self) -> Run:
+        """Give the run itself, if it completed.
+
+        Raises
+        ------
+        RunFailedError
+            With the first failures in its text.
+        """
+        if self.status == "completed":
+            return self
+        failed = self._failed()
+        lines = [f"{label}  {_where(error)}" for label, error in failed[:5]]
+        if len(failed) > 5:
+            lines.append(f"... {len(failed) - 5} more")
+        message = self._verdict(len(failed)) if failed else f"the run is {self.status}"
+        raise RunFailedError(f"{message} (run {self.id})", "\n".join(lines))
+
+    def _failed(self) -> list[tuple[str, Failure | None]]:
+        """Give what failed: what it is called, and why."""
+        raise NotImplementedError
+
+    def _verdict(self, failed: int) -> str:
+        """Give in words how many failed."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """End the run: nothing new starts, kernels are interrupted and after 3 s killed.
+
+        Of a run that another process works at, that process is asked.
+
+        Raises
+        ------
+        TargetError
+            If nobody works at it.
+        """
+        if self._driver is not None:
+            self._driver.cancel()
+        else:
+            self._tell(Instruction("cancel"), "There is nothing to cancel.")
+
+    def _tell(self, instruction: Instruction, otherwise: str) -> None:
+        owner = read_owner(self.folder)
+        if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
+            raise TargetError(f"run {self.id} is not at work: it is {self.status}", otherwise)
+        commands.send(self.folder, instruction)
+
+    def data(self) -> dict[str, Any]:
+        """Give what ``--json`` prints of the run."""
+        return {"run_id": self.id, "status": self.status, "checkpoint": str(self.checkpoint)}
+
+    def _output(self, output: Value) -> Value:
+        """Give results as values; frames, arrays and files as references with whole paths."""
+        return {name: self._result(value) for name, value in output.items()} if isinstance(output, dict) else output
+
+    def _result(self, value: Value) -> Value:
+        if not isinstance(value, File):
+            return value
+        path = self.folder / value.path
+        if value.format == "json" and path.is_file():  # a plain value that was only too long for the journal
+            return cast("Value", self._loaded(value))
+        return File(str(path), value.size, value.sha256, value.format)
+
+    def _loaded(self, value: Value) -> object:
+        if not isinstance(value, File):
+            return value
+        from ..notebooks.results import load
+
+        return load(value, self.folder)
+
+
+class MapRun(Run):
+    """One run of a notebook over its items.
+
+    Made by :func:`nbflow.map`, :func:`nbflow.resume` and :func:`nbflow.status`.
+
+    Examples
+    --------
+    >>> run = nbflow.map("forecast.ipynb", grid={"city": ["Oslo", "Lima"]})  # doctest: +SKIP
+    >>> run.status, run.results[0]["rmse"]  # doctest: +SKIP
+    ('completed', 1.831)
+    """
+
+    def __init__(self, definition: MapDefinition, folder: Path, checkpoint: Path, source: Source) -> None:
+        super().__init__(folder, checkpoint, source)
+        self._definition = definition
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -163,7 +271,7 @@ class Run:
         return len(self._definition.items)
 
     def _items(self) -> Iterator[Item]:
-        ended = self._source.ended()
+        ended = {e.index: e for e in self._source.ended() if e.leaf and e.index is not None}
         active = {task.index: task for task in list(self._source.progress.active.values())}
         for index in range(len(self._definition.items)):
             yield self._item(index, ended.get(index), active.get(index) is not None)
@@ -187,35 +295,6 @@ class Run:
             event.kept,
         )
 
-    def _output(self, output: Value) -> Value:
-        """Give results as values; frames, arrays and files as references with whole paths."""
-        return {name: self._result(value) for name, value in output.items()} if isinstance(output, dict) else output
-
-    def _result(self, value: Value) -> Value:
-        if not isinstance(value, File):
-            return value
-        path = self.folder / value.path
-        if value.format == "json" and path.is_file():  # a plain value that was only too long for the journal
-            return cast("Value", self._loaded(value))
-        return File(str(path), value.size, value.sha256, value.format)
-
-    def check(self) -> Run:
-        """Give the run itself, if it completed.
-
-        Raises
-        ------
-        RunFailedError
-            With the first failures in its text.
-        """
-        if self.status == "completed":
-            return self
-        failures = self.failures
-        lines = [f"{item.label}  {_where(item)}" for item in failures[:5]]
-        if len(failures) > 5:
-            lines.append(f"... {len(failures) - 5} more")
-        message = f"{len(failures)} of {len(self)} failed" if failures else f"the run is {self.status}"
-        raise RunFailedError(f"{message} (run {self.id})", "\n".join(lines))
-
     def load(self, item: int | str, name: str) -> object:
         """Give one result of one item; what is in a file is read from it.
 
@@ -237,13 +316,6 @@ class Run:
             raise TargetError(f"{self[item].label} has no result {name!r}", f"It has: {known}.")
         return self._loaded(output[name])
 
-    def _loaded(self, value: Value) -> object:
-        if not isinstance(value, File):
-            return value
-        from ..notebooks.results import load
-
-        return load(value, self.folder)
-
     def to_frame(self, result: str | None = None) -> pd.DataFrame:
         """Give a table of the run, as a pandas DataFrame.
 
@@ -253,12 +325,10 @@ class Run:
             Name of a result that is a frame: the items' frames in one, with the parameters as columns.
             Without it one row per item: index, parameters, results, status, seconds, attempts, error, notebook.
         """
-        try:
-            import pandas as pd
-        except ImportError as problem:
-            raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
         if result is None:
-            return pd.DataFrame(self.rows())  # type: ignore[no-any-return, unused-ignore]  # pandas may have no stubs
+            return super().to_frame()
+        import pandas as pd
+
         frames = []
         for item in self._items():
             if isinstance(item.output, dict) and result in item.output:
@@ -302,32 +372,15 @@ class Run:
             "notebook": str(item.notebook) if item.notebook else None,
         }
 
-    def cancel(self) -> None:
-        """End the run: nothing new starts, kernels are interrupted and after 3 s killed.
-
-        Of a run that another process works at, that process is asked.
-
-        Raises
-        ------
-        TargetError
-            If nobody works at it.
-        """
-        if self._stop is not None:
-            self._stop()
-            return
-        owner = read_owner(self.folder)
-        if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
-            raise TargetError(f"run {self.id} is not at work: it is {self.status}", "There is nothing to cancel.")
-        commands.send(self.folder, Instruction("cancel"))
-
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
-        return {
-            "run_id": self.id,
-            "status": self.status,
-            "checkpoint": str(self.checkpoint),
-            "items": [item.data() for item in self._items()],
-        }
+        return {**super().data(), "items": [item.data() for item in self._items()]}
+
+    def _failed(self) -> list[tuple[str, Failure | None]]:
+        return [(item.label, item.error) for item in self.failures]
+
+    def _verdict(self, failed: int) -> str:
+        return f"{failed} of {len(self)} failed"
 
     def __repr__(self) -> str:
         """One line for people."""
@@ -335,19 +388,262 @@ class Run:
         return f"<Run {self.id} of {self._definition.notebook}: {self.status}, {done} of {len(self)} done>"
 
 
-def _where(item: Item) -> str:
-    if item.error is None:
-        return item.status
-    return f"cell {item.error.cell}  {item.error.message}" if item.error.cell else item.error.message
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of a run, as often as it stands in it."""
+
+    id: str
+    """``load``, ``train:fit:3``, ``train:fit:3/score``."""
+    status: Status
+    output: Value = None
+    error: Failure | None = None
+    attempts: int = 0
+    seconds: float | None = None
+    """Seconds of its last attempt; of a container of all that is in it."""
+    notebook: Path | None = None
+    """The executed notebook."""
+    log: Path | None = None
+    label: str = ""
+    """What people call it."""
+    index: int | None = None
+    """The index of its item."""
+    leaf: bool = True
+    """Whether it is a task or a gate, not a container."""
+    kept: bool = False
+    """Answered from an earlier start of this run."""
+
+    def data(self) -> dict[str, Any]:
+        """Give what ``--json`` prints of it."""
+        error = None
+        if self.error is not None:
+            error = {name: getattr(self.error, name) for name in ("kind", "message", "cell", "traceback")}
+        return {
+            "status": self.status,
+            "output": tagged(self.output),
+            "error": error,
+            "attempts": self.attempts,
+            "seconds": self.seconds,
+            "notebook": str(self.notebook) if self.notebook is not None else None,
+        }
 
 
-def log_text(run: Run, item: Item) -> str:
+class WorkflowRun(Run):
+    """One run of a workflow.
+
+    Made by :func:`nbflow.run`, :func:`nbflow.resume` and :func:`nbflow.status`.
+
+    Examples
+    --------
+    >>> run = nbflow.run("monthly.yml", inputs={"year": 2026})  # doctest: +SKIP
+    >>> run.status, run["gather"].output["rmse"]  # doctest: +SKIP
+    ('completed', [1.83, 1.91])
+    """
+
+    def __init__(self, definition: FlowDefinition, folder: Path, checkpoint: Path, source: Source) -> None:
+        super().__init__(folder, checkpoint, source)
+        self._definition = definition
+
+    @property
+    def steps(self) -> list[str]:
+        """The ids of the steps of the outermost list, in the order of one worker."""
+        return [step.id for step in self._definition.built.block.steps]
+
+    @property
+    def inputs(self) -> dict[str, Value]:
+        """The values of its inputs."""
+        return dict(self._definition.given)
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """All nodes that ended or are at work, by id, in the order of one worker as far as it is known."""
+        found = {node_text(event.node): self._node(event) for event in self._source.ended()}
+        for task in list(self._source.progress.active.values()):
+            name = node_text(task.node)
+            found.setdefault(name, Node(name, "running", label=task.label, index=task.index, attempts=task.attempt))
+        return found
+
+    def _node(self, event: NodeFinished) -> Node:
+        o = event.outcome
+        return Node(
+            node_text(event.node),
+            o.status,
+            self._output(o.output),
+            o.error,
+            o.attempts if event.leaf else 0,
+            round(o.seconds, 6) if o.attempts else None,
+            self.folder / o.notebook if o.notebook else None,
+            self.folder / o.log if o.log else None,
+            event.label or node_text(event.node),
+            event.index,
+            event.leaf,
+            event.kept,
+        )
+
+    def __getitem__(self, name: int | str) -> Node:
+        """Give one node by its id, or the only one that is called so."""
+        nodes, node = self.nodes, str(name)
+        if node in nodes:
+            return nodes[node]
+        called = [one for one in nodes.values() if one.label == node]
+        if len(called) == 1:
+            return called[0]
+        near = did_you_mean(node, list(nodes))
+        raise TargetError(f"run {self.id} has no node {node!r}.{near}", f"It has: {', '.join(list(nodes)[:12])}.")
+
+    def __len__(self) -> int:
+        """How many tasks and gates ended or are at work."""
+        return len(self.outcomes)
+
+    @property
+    def outcomes(self) -> list[Node]:
+        """The tasks and gates that ended or are at work."""
+        return [node for node in self.nodes.values() if node.leaf]
+
+    def rows(self) -> list[dict[str, Value]]:
+        """Give the table of the run, one mapping per task or gate."""
+        return [
+            {
+                "node": node.id,
+                "status": node.status,
+                "seconds": node.seconds,
+                "attempts": node.attempts,
+                "error": node.error.message if node.error else None,
+                "notebook": str(node.notebook) if node.notebook else None,
+            }
+            for node in self.outcomes
+        ]
+
+    @property
+    def results(self) -> dict[str, Value]:
+        """The outputs of the steps of the outermost list, by id."""
+        return {name: node.output for name, node in self.nodes.items() if "/" not in name and ":" not in name}
+
+    @property
+    def failures(self) -> list[Node]:
+        """The tasks and gates that failed."""
+        return [node for node in self.nodes.values() if node.status == "failed" and node.leaf]
+
+    @property
+    def waits_for(self) -> list[GateOpened]:
+        """The gates that wait for a person."""
+        return self._source.gates()
+
+    def answer(self, gate: str, option: str) -> None:
+        """Answer a gate of a run that a process works at.
+
+        Raises
+        ------
+        TargetError
+            If no such gate is open, or it has no such option, or nobody works at the run.
+        """
+        found = find_gate(self.waits_for, gate, option)
+        if self._driver is not None:
+            self._driver.answer(found.node, option, whoever("Python"))
+        else:
+            answer = Instruction("answer", node_text(found.node), option, whoever("Python"))
+            self._tell(answer, "nbflow.answer(target, gate, option) answers, and goes on with the run.")
+
+    def _failed(self) -> list[tuple[str, Failure | None]]:
+        return [(node.label, node.error) for node in self.failures]
+
+    def _verdict(self, failed: int) -> str:
+        return f"{failed} {'task' if failed == 1 else 'tasks'} failed"
+
+    def data(self) -> dict[str, Any]:
+        """Give what ``--json`` prints of the run."""
+        return {
+            **super().data(),
+            "nodes": {name: node.data() for name, node in self.nodes.items()},
+            "waits_for": [
+                {"gate": node_text(gate.node), "message": gate.message, "options": list(gate.options)}
+                for gate in self.waits_for
+            ],
+        }
+
+    def __repr__(self) -> str:
+        """One line for people."""
+        counts = self.progress.counts
+        return f"<Run {self.id} of {self._definition.file}: {self.status}, {counts['completed']} tasks done>"
+
+
+def whoever(by: str) -> str:
+    """Give who answers, for the record."""
+    from ..store.lock import user
+
+    return f"{user()}, {by}"
+
+
+def find_gate(gates: Sequence[GateOpened], text: str, option: str) -> GateOpened:
+    """Give the open gate that a person means.
+
+    Parameters
+    ----------
+    gates : sequence of GateOpened
+        Those that are open.
+    text : str
+        A node's id, or the id of a step of which one gate is open.
+    option : str
+        The answer.
+
+    Raises
+    ------
+    TargetError
+        If no such gate is open, several are, or it has no such option.
+    """
+    found = [gate for gate in gates if node_text(gate.node) == text]
+    found = found or [gate for gate in gates if step_of(gate.node) == text]
+    names = [node_text(gate.node) for gate in gates]
+    if not found:
+        has = f"Open gates: {', '.join(names)}." if names else "No gate is open."
+        raise TargetError(f"no gate {text!r} is open.{did_you_mean(text, names)}", has)
+    if len(found) > 1:
+        listed = ", ".join(node_text(gate.node) for gate in found)
+        raise TargetError(f"{len(found)} gates of {text} are open: {listed}", "Name one of them, or say --all.")
+    gate = found[0]
+    if option not in gate.options:
+        raise TargetError(
+            f"{text} has no option {option!r}.{did_you_mean(option, list(gate.options))}",
+            f"It takes: {', '.join(gate.options)}.",
+        )
+    return gate
+
+
+def step_of(node: NodeId) -> str:
+    """Give the id of a node's step.
+
+    Examples
+    --------
+    >>> step_of(("train:ask:3",)), step_of(("train:fit:3", "sure"))
+    ('ask', 'sure')
+    """
+    parts = node[-1].split(":")
+    return parts[-2] if len(parts) > 1 else parts[0]
+
+
+def run_of(definition: Definition, folder: Path, checkpoint: Path, source: Source) -> Run:
+    """Give the run that a person holds, by what it runs."""
+    match definition:
+        case MapDefinition():
+            return MapRun(definition, folder, checkpoint, source)
+        case FlowDefinition():
+            return WorkflowRun(definition, folder, checkpoint, source)
+        case _:
+            raise AssertionError(definition)
+
+
+def _where(error: Failure | None) -> str:
+    if error is None:
+        return "failed"
+    return f"cell {error.cell}  {error.message}" if error.cell else error.message
+
+
+def log_text(run: Run, item: Item | Node) -> str:
     """Give what an item printed; of one at work what it printed so far."""
     file = log_file(run, item)
     return file.read_text(encoding="utf-8", errors="replace") if file is not None else ""
 
 
-def log_file(run: Run, item: Item) -> Path | None:
+def log_file(run: Run, item: Item | Node) -> Path | None:
     """Give the log of an item; of one at work, or one that was cut off, the newest that it has."""
     if item.log is not None and item.log.exists():
         return item.log

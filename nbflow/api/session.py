@@ -8,21 +8,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..driver import Driver
+from ..driver import Asker, Driver
 from ..engine.machine import Machine
-from ..engine.plan import Plan, plan
+from ..engine.plan import Plan
 from ..engine.recorded import Recorded, equal, equal_but_code
 from ..errors import ChangedError, StoreError
-from ..events import Event, NodeFinished, RunStarted, Warned
+from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
+from ..model import NodeId, Step
 from ..outcome import Record
 from ..reporters.audience import Audience, Reporter
 from ..source import Notebook
 from ..state import Progress, RunState
-from ..steps import NotebookStep
+from ..steps import CellsStep, NotebookStep
 from ..store.files import write_atomically
 from ..store.home import Home
 from ..store.journal import Journal, Journaled, Records, encode, read_journal
@@ -32,18 +33,15 @@ from ..store.surroundings import interpreter, packages, surroundings
 from ..task import Runner
 from ..types import Changed
 from ..values import File
-from .copies import Copying, copy, names
-from .definition import MapDefinition, changed_places
+from .copies import Copying, copy
+from .definition import Definition
 from .interrupts import Interrupts
+from .kinds import flows, planned, runners
 from .ledger import RunLedger
 from .reading import Stored
-from .run import Run
+from .run import Run, run_of
 
 OnEvent = Callable[[Event], None]
-
-
-_TOLD = ("items", "shared", "source", "output_dir", "name")
-"""Parts of a definition that are kept, or lead to something, also where no item runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +49,9 @@ class Request:
     """A working that has been checked and may begin."""
 
     home: Home
-    notebook: Notebook
-    definition: MapDefinition
+    notebooks: Mapping[str, Notebook]
+    """By the path of their steps."""
+    definition: Definition
     run_id: str
     workers: int
     recorded: Recorded
@@ -64,6 +63,12 @@ class Request:
     """Keys of tasks whose records are not wanted any more; ``*`` is all of them."""
     adopted: tuple[tuple[str, Record], ...] = ()
     """Records of items that are called otherwise now, with their new keys."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Workflow files that are run, by their path."""
+    answers: Mapping[NodeId, tuple[str, str]] = field(default_factory=dict)
+    """Answers to gates that will open, each with who gave it."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long items took in an earlier run, by key."""
     again: tuple[str, ...] = ()
     """What was asked to run again, in the words of the command line: a detached process is told it."""
 
@@ -79,17 +84,16 @@ class Request:
 
     def plan(self) -> Plan:
         """Give what would be done."""
-        return plan(self.definition.workflow(), self.recorded)
+        return planned(self.definition.workflow(), self.recorded)
 
     def nothing_to_do(self) -> Run | None:
         """Give the run, if it completed, all of it is recorded, and nothing new was said that must be kept."""
         if self.stored is None or self.plan().tasks:
             return None
-        before, now = self.stored.definition, self.definition
-        if any(getattr(before, name) != getattr(now, name) for name in _TOLD):
+        if self.stored.definition.settled() != self.definition.settled():
             return None
-        if now.output_dir is not None and not all(f.exists() for f in output_files(now, self.home.folder).values()):
-            return None  # a copy is missing, and is made when the run is taken up
+        if not all(copy.exists() for copy in self.definition.copies(self.home.folder).values()):
+            return None  # it is made when the run is taken up
         run = self.stored.run()
         return run if run.status == "completed" else None
 
@@ -99,7 +103,7 @@ def answers(records: Records, changed: Changed) -> Recorded:
     return Recorded(records.answers, records.attempts, equal_but_code if changed == "keep" else equal)
 
 
-def ask(request: Request, planned: Plan, before: MapDefinition, command: str) -> None:
+def ask(request: Request, found: Plan, before: Definition, command: str) -> None:
     """Stop when finished items have other code now and nobody said what to do with them.
 
     Raises
@@ -107,11 +111,12 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one for one in planned.tasks if one.reason == "code"]
+    repeated = [one for one in found.tasks if one.reason == "code"]
     if not repeated or request.definition.changed != "ask":
         return
-    count = f"{len(repeated)} finished item{'s' if len(repeated) > 1 else ''}"
-    place = changed_places(before.cells, request.definition.cells)
+    what = "item" if request.definition.kind == "map" else "task"
+    count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
+    place = request.definition.changes_from(before)
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
@@ -129,16 +134,28 @@ class Session:
         Get every event, in a thread of their own.
     reporter : Reporter, optional
         Draws.
+    asker : Asker, optional
+        Asks a person who is there what gates want to know.
     """
 
-    def __init__(self, request: Request, *, on_event: Sequence[OnEvent] = (), reporter: Reporter | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        on_event: Sequence[OnEvent] = (),
+        reporter: Reporter | None = None,
+        asker: Asker | None = None,
+    ) -> None:
         self.request = request
+        self._asker = asker
         self._reporter = reporter
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
+        self._uncopied: list[str] = []
         self.driver = self._open()
-        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver, request.recorded))
-        self.run._stop = self.driver.cancel  # noqa: SLF001 - a run that is at work can be cancelled
+        live = Live(self.driver, request.recorded)
+        self.run = run_of(request.definition, request.folder, request.home.checkpoint, live)
+        self.run._driver = self.driver  # noqa: SLF001 - a run that is at work can be cancelled and answered
 
     # -- before -------------------------------------------------------------------------------------
 
@@ -175,30 +192,33 @@ class Session:
             write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
             journaled = read_journal(path)
         journal = Journal(path, journaled.good if journaled is not None else 0)
-        found = surroundings(request.home.folder, definition.kernel)
+        found = surroundings(request.home.folder, ", ".join(definition.kernels))
         self._write_sources(folder, found)
         started = RunStarted(
             time.time(),
             request.run_id,
             request.home.name,
             request.epoch,
-            definition.shared,
+            definition.inputs,
             request.workers,
             request.forgets,
+            request.seconds,
         )
         journal.append(_recorded(key, record) for key, record in request.adopted)
         older = request.recorded.answers
         ledger = RunLedger(
-            request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label, older
+            request.home, folder, lock, journal, definition.data(limit=1000), found, definition.called, older
         )
         driver = Driver(
-            machine=Machine(definition.workflow(), request.recorded, max_workers=request.workers),
+            machine=Machine(definition.workflow(), request.recorded, kinds=flows(), max_workers=request.workers),
             executor=ThreadExecutor(request.workers),
-            runners={NotebookStep: self._runner(folder)},
+            runners=self._runners(folder),
             places=Namer(folder).places,
             ledger=ledger,
             started=started,
             tell=self._tell,
+            asker=self._asker,
+            answers=request.answers,
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
@@ -219,31 +239,38 @@ class Session:
         source = folder / "source"
         source.mkdir(exist_ok=True)
         (folder / "logs").mkdir(exist_ok=True)
-        text = request.notebook.raw
-        target = source / request.home.name
-        if target.exists() and target.read_bytes() != text:
-            target = source / f"{Path(request.home.name).stem}.start-{request.epoch}.ipynb"
-        write_atomically(target, text)
+        texts = {path.partition("#")[0]: notebook.raw for path, notebook in request.notebooks.items()}
+        for path, text in {**texts, **request.files}.items():
+            target = source / path.replace("../", "_/").lstrip("/")
+            if target.exists() and target.read_bytes() != text:
+                target = target.with_name(f"{target.stem}.start-{request.epoch}{target.suffix}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, text)
         data = request.definition.data()
         write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
         write_atomically(folder / "surroundings.json", (json.dumps(found, indent=1) + "\n").encode("ascii"))
         if request.home.base != request.home.folder:
             write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
 
-    def _runner(self, folder: Path) -> Runner:
+    def _runners(self, folder: Path) -> Mapping[type[Step], Runner]:
+        request = self.request
+        others = runners(request.home.folder, request.run_id)
+        if not request.notebooks:
+            return others
+        notebook = self._notebook_runner(folder)
+        return {**others, NotebookStep: notebook, CellsStep: notebook}
+
+    def _notebook_runner(self, folder: Path) -> Runner:
         from ..kernels import LocalKernels
         from ..notebooks.runner import NotebookRunner
 
         request = self.request
         kernels = LocalKernels()
         self._kernels = kernels
-        self._uncopied: list[str] = []
-        runner: Runner = NotebookRunner(
-            {request.home.name: request.notebook}, request.home.folder, kernels, request.run_id
-        )
-        if request.definition.output_dir is None:
+        runner: Runner = NotebookRunner(request.notebooks, request.home.folder, kernels, request.run_id)
+        targets = request.definition.copies(request.home.folder)
+        if not targets:
             return runner
-        targets = output_files(request.definition, request.home.folder)
         for event in request.plan().kept:
             if event.index is not None and event.outcome.notebook:
                 self._uncopied += copy(folder / event.outcome.notebook, targets[event.index])
@@ -303,7 +330,9 @@ class Session:
         """Record the packages of the kernel's environment beside the work, for it may take a second."""
         from ..kernels.specs import kernel_spec
 
-        python = interpreter(kernel_spec(self.request.definition.kernel).argv)
+        if not self.request.definition.kernels:
+            return
+        python = interpreter(kernel_spec(self.request.definition.kernels[0]).argv)
         target = self.request.folder / "packages.json"
         if python is not None and not target.exists():
 
@@ -325,23 +354,19 @@ class Live:
         """How far it is."""
         return self.driver.state.progress
 
-    def ended(self) -> Mapping[int, NodeFinished]:
-        """Give the items that ended, by index; one that was left out stands as it did before."""
-        found: dict[int, NodeFinished] = {}
+    def ended(self) -> list[NodeFinished]:
+        """Give the nodes that ended; one that was left out stands as it did before."""
+        found = []
         for event in list(self.driver.state.nodes.values()):
-            if not event.leaf or event.index is None:
-                continue
             if event.outcome.status != "pending":
-                found[event.index] = event
+                found.append(event)
             elif (record := self.recorded.answers.get(event.key)) is not None:
-                found[event.index] = replace(event, outcome=record.outcome)
+                found.append(replace(event, outcome=record.outcome))
         return found
 
-
-def output_files(definition: MapDefinition, folder: Path) -> dict[int, Path]:
-    """Give where the copies of finished notebooks go, by index."""
-    assert definition.output_dir is not None
-    return {index: folder / definition.output_dir / name for index, name in enumerate(names(definition))}
+    def gates(self) -> list[GateOpened]:
+        """Give the gates that wait for a person."""
+        return list(self.driver.state.progress.gates.values())
 
 
 def _from_checkpoint(request: Request) -> list[Event]:

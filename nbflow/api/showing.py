@@ -11,24 +11,29 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any, TextIO
 
 from ..errors import NbflowError, ParameterError, StoreError
+from ..events import GateOpened
+from ..model import node_text
 from ..reporters.audience import Reporter
-from ..reporters.ending import Ending, Failed, ending
+from ..reporters.ending import Ending, Failed, ending, open_gates
 from ..reporters.escape import for_file
 from ..reporters.screen import reporter
 from ..reporters.table import table
 from ..reporters.text import Planned as PlannedLine
-from ..reporters.text import RunLine, Standing, explain, head, status_list, status_one
+from ..reporters.text import RunLine, Standing, Waiting, explain, head, status_list, status_one
 from ..state import Active
 from ..store.files import write_atomically
 from ..store.home import all_runs, size
 from ..store.lock import read_owner
 from ..values import File, Value, dumps, tagged
+from .flow import FlowDefinition
+from .flow_requests import PlannedNode
 from .reading import Stored, locate
-from .requests import Planned
-from .run import Item, Run, log_file
+from .requests import Planned, map_of
+from .run import Item, MapRun, Run, WorkflowRun, log_file, step_of
 from .session import Request
 
 TAIL = 100_000
@@ -43,7 +48,7 @@ def write_lines(lines: list[str], file: TextIO) -> None:
     file.flush()
 
 
-def shown(request: Request, file: TextIO, note: str = "") -> Reporter:
+def shown(request: Request, file: TextIO, note: str = "", asking: Event | None = None) -> Reporter:
     """Give what shows a run at work: its head, then its progress.
 
     Parameters
@@ -53,14 +58,21 @@ def shown(request: Request, file: TextIO, note: str = "") -> Reporter:
     file : TextIO
         Terminal or log.
     note : str
-        The id of an unfinished run of the same notebook.
+        The id of an unfinished run of the same notebook or workflow.
+    asking : threading.Event, optional
+        Set while a question to a person has the terminal for itself.
     """
-    definition = request.definition
+    definition, workers = request.definition, request.workers
     kept = len(request.plan().kept) if request.stored is not None else 0
-    count, workers = len(definition.items), request.workers
     columns = shutil.get_terminal_size((80, 24)).columns if file.isatty() else None
-    lines = head(request.home.name, count, workers, definition.kernel, request.run_id, kept, note, columns)
-    return reporter(workers, file, [*lines, ""])
+    match definition:
+        case FlowDefinition():
+            count, what = len(definition.built.block.steps), "step"
+        case _:
+            count, what = len(map_of(request).items), "item"
+    kernels = ", ".join(definition.kernels)
+    lines = head(request.home.name, count, workers, kernels, request.run_id, kept, note, columns, what)
+    return reporter(workers, file, [*lines, ""], asking)
 
 
 def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
@@ -70,24 +82,65 @@ def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> lis
 
 def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
     progress = run.progress
-    items = run.outcomes
-    rows, names = _table(run, items)
-    failed = [item for item in items if item.status == "failed"]
+    match run:
+        case MapRun():
+            items = run.outcomes
+            total, statuses, waits = len(items), [item.status for item in items], []
+            rows, names = _table(run, items)
+            lost = [item for item in items if item.status == "failed"]
+            failed = [Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in lost]
+        case WorkflowRun():
+            statuses = [node.status for node in run.outcomes]
+            total = max(progress.total, len(statuses))
+            failed = [Failed.of(node.label, node.error, _near(node.notebook), node.id) for node in run.failures]
+            waits = [_waiting(run, gate) for gate in run.waits_for]
+            rows, names = _steps(run)
+        case _:
+            raise AssertionError(run)
     return Ending(
         status=run.status,
-        total=len(items),
-        counts=Counter(item.status for item in items),
+        total=total,
+        counts=Counter(statuses),
         target=target,
         reason=run.reason,
         kept=progress.kept,
         ran=bool(progress.ended - progress.kept or progress.active),
-        failures=[Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in failed],
+        failures=failed,
         rows=rows,
         columns=names,
+        waits=waits,
         warnings=[warning.message for warning in run.warnings],
         seconds=max(0.0, (progress.finished or time.time()) - progress.started),
         options=f"--state-dir {state_dir}" if state_dir else "",
     )
+
+
+def _waiting(run: WorkflowRun, gate: GateOpened) -> Waiting:
+    step = step_of(gate.node)
+    alone = sum(step_of(other.node) == step for other in run.waits_for) == 1
+    show = None if gate.show is None else _near(run.checkpoint.parent / gate.show)
+    return Waiting(step if alone else node_text(gate.node), gate.message, gate.options, show)
+
+
+def gate_lines(run: Run, target: str, state_dir: str | None) -> list[str]:
+    """Give the open gates of a run, each with what answers it."""
+    waits = [_waiting(run, gate) for gate in run.waits_for] if isinstance(run, WorkflowRun) else []
+    options = f"--state-dir {state_dir}" if state_dir else ""
+    return open_gates(waits, target, options) or ["no gate is open"]
+
+
+def _steps(run: WorkflowRun) -> tuple[list[dict[str, Value]], list[str]]:
+    """Give the rows of the table of steps, and its columns."""
+    nodes = run.nodes
+    rows: list[dict[str, Value]] = []
+    for name in run.steps:
+        node = nodes.get(name)
+        below = [one for one in nodes.values() if one.leaf and one.id.startswith((f"{name}:", f"{name}/"))]
+        done = sum(one.status == "completed" for one in below)
+        tasks: Value = f"{done}/{len(below)}" if below else None
+        status: Value = node.status if node is not None else "pending"
+        rows.append({"step": name, "tasks": tasks, "status": status, "seconds": node.seconds if node else None})
+    return rows, ["step", *(["tasks"] if any(row["tasks"] for row in rows) else []), "status", "seconds"]
 
 
 def status_lines(stored: Stored, run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
@@ -108,14 +161,14 @@ def status_lines(stored: Stored, run: Run, target: str, state_dir: str | None, c
 
 def _looked_up(run: Run, stored: Stored, task: Active) -> Active:
     """Give a task at work with the cell that its log tells of: cells are not journaled."""
-    if task.index is None or (file := log_file(run, run[task.index])) is None:
+    if not isinstance(run, MapRun) or task.index is None or (file := log_file(run, run[task.index])) is None:
         return task
     with file.open("rb") as log:
         log.seek(max(0, file.stat().st_size - TAIL))
         begun = _CELL.findall(log.read().decode("utf-8", "replace"))
     if not begun:
         return task
-    cells = len(stored.definition.cells)
+    cells = len(map_of(stored).cells)
     return replace(task, cell=int(begun[-1][0]), cells=cells, heading=begun[-1][1].strip())
 
 
@@ -129,7 +182,8 @@ def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
             progress = run.progress
             done, failed = progress.counts["completed"], progress.counts["failed"]
             began, name = progress.started, _near(folder.parents[2] / folder.parent.name) or ""
-            lines.append(RunLine(run.id, name, run.status, done, len(run), failed, began, size(folder)))
+            total = max(progress.total, len(run))
+            lines.append(RunLine(run.id, name, run.status, done, total, failed, began, size(folder)))
         except NbflowError as problem:
             broken.append(problem.message)
     return sorted(lines, key=lambda line: line.run_id), broken
@@ -146,18 +200,30 @@ def list_data(lines: list[RunLine], broken: list[str]) -> dict[str, Any]:
     return {"runs": [{name: getattr(line, name) for name in names} for line in lines], "unreadable": broken}
 
 
-def plan_lines(rows: list[Planned], columns: int) -> list[str]:
-    """Give each item with what would happen to it, and why."""
-    return explain([PlannedLine(row.index, row.label, row.runs, row.reason) for row in rows], columns)
+def plan_lines(rows: list[Planned] | list[PlannedNode], columns: int) -> list[str]:
+    """Give each item or node with what would happen to it, and why."""
+    lines = [
+        PlannedLine(row.index, row.label, row.runs, row.reason)
+        if isinstance(row, Planned)
+        else PlannedLine(None, row.node, row.runs, row.reason)
+        for row in rows
+    ]
+    what = "item" if all(isinstance(row, Planned) for row in rows) else "node"
+    return explain(lines, columns, what)
 
 
 def table_lines(run: Run, columns: int) -> list[str]:
     """Give the results table of a run."""
-    rows, names = _table(run, run.outcomes)
+    match run:
+        case MapRun():
+            rows, names = _table(run, run.outcomes)
+        case _:
+            rows = run.rows()
+            names = ["node", "status", "seconds", "error"]
     return table(rows, names, columns, len(rows))
 
 
-def _table(run: Run, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
+def _table(run: MapRun, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
     """Give the rows of the results table and its columns: what varies, results, status, seconds."""
     varying = [name for name in run.varying if any(name in item.parameters for item in items)] or ["index"]
     rows: list[dict[str, Value]] = []

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..durations import seconds
+from ..errors import TargetError
 from ..loading.items import assignments, from_command_line
 from ..loading.tagging import add_tag, remove_tag
 from ..source import read_notebook
 from ..types import Changed
+from .flow import FlowDefinition
+from .flow_requests import flow_request, flow_resume_request
 from .reading import locate
 from .requests import MapOptions, again_request, map_request, resume_request
 from .session import Request
 
-__all__ = ["map_words", "resume_words", "tag_words"]
+__all__ = ["map_words", "resume_words", "run_words", "tag_words"]
 
 
 def map_words(
@@ -88,8 +91,10 @@ def resume_words(
     RefusedError
         If it cannot begin.
     """
-    return resume_request(
-        locate(target, state_dir=state_dir),
+    stored = locate(target, state_dir=state_dir)
+    check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
+    return check(
+        stored,
         parameters=assignments("-p", parameters),
         text=True,
         max_concurrency=jobs,
@@ -101,6 +106,19 @@ def resume_words(
         target=target,
         ask_first=ask_first,
     )
+
+
+def run_words(workflow: str, *, inputs: Sequence[str], jobs: int | None, state_dir: Path | None) -> Request:
+    """Check what ``nbflow run`` was given; nothing is written.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin.
+    """
+    if workflow.endswith(".ipynb"):
+        raise TargetError(f"{workflow} is a notebook, not a workflow", f"Run it: nbflow map {workflow}")
+    return flow_request(workflow, given=assignments("-i", inputs), text=True, max_workers=jobs, state_dir=state_dir)
 
 
 def tag_words(notebook: str, cell: int, tag: str, *, remove: bool) -> str:

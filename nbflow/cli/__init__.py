@@ -11,7 +11,7 @@ import click
 
 from ..errors import NbflowError
 from ..version import __version__
-from . import look, manage, work
+from . import flows, look, manage, work
 from .screen import let_go_of_pipes, open_streams, say
 
 __all__ = ["main"]
@@ -32,15 +32,19 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="nbflow", message="%(prog)s %(version)s")
 def nbflow() -> None:
-    """Run one notebook over many parameter sets: in parallel, resumable.
+    """Run one notebook over many parameter sets, or workflows of notebooks: in parallel, resumable.
 
     \b
       nbflow map forecast.ipynb --items cities.csv -j 4
+      nbflow run monthly.yml -i year=2026
       nbflow resume forecast.ipynb
     """
 
 
-for verb in (work.map_, work.resume, look.status, look.results, look.logs, manage.cancel, manage.clean, manage.tag):
+for verb in (
+    *(work.map_, flows.run, work.resume, flows.answer, look.status, look.results, look.logs),
+    *(manage.cancel, manage.clean, manage.tag, flows.validate, flows.graph, flows.schema, manage.init, manage.doctor),
+):
     nbflow.add_command(verb)
 
 
@@ -61,15 +65,26 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as problem:
         _refuse(problem.format_message(), "", 2, given)
     except NbflowError as problem:
-        _refuse(problem.message, problem.remedy, problem.exit_code, given)
+        several = getattr(problem, "problems", (problem,))
+        _refuse(problem.message, problem.remedy, problem.exit_code, given, several)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
     sys.exit(code or 0)
 
 
-def _refuse(message: str, remedy: str, code: int, words: Sequence[str]) -> NoReturn:
+def _refuse(
+    message: str, remedy: str, code: int, words: Sequence[str], several: Sequence[NbflowError] = ()
+) -> NoReturn:
     """Say in one line what is wrong, below it what to do; with ``--json`` also as the one object on stdout."""
-    say([f"error: {message}", *(f"  {line}" for line in remedy.splitlines())], sys.stderr)
+    told = [(one.message, one.remedy) for one in several] or [(message, remedy)]
+    say([line for what, how in told for line in (f"error: {what}", *_indented(how))], sys.stderr)
     if "--json" in words:
-        sys.stdout.write(json.dumps({"error": {"message": message, "remedy": remedy}}) + "\n")
+        data: dict[str, object] = {"message": message, "remedy": remedy}
+        if len(told) > 1:
+            data["problems"] = [{"message": what, "remedy": how} for what, how in told]
+        sys.stdout.write(json.dumps({"error": data}) + "\n")
     sys.exit(code)
+
+
+def _indented(text: str) -> list[str]:
+    return [f"  {line}" for line in text.splitlines()]

@@ -16,7 +16,7 @@ from . import options
 from .screen import columns, say
 
 if TYPE_CHECKING:
-    from ..api.run import Item
+    from ..api.run import Item, Node
 
 
 @click.command()
@@ -92,7 +92,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     run = api.status(target, state_dir=state_dir)
     for one in run.outcomes if item is None else [run[item]]:
         if item is None:
-            say([f"==> {one.index}  {one.label}  {one.status} <=="])
+            say([f"==> {_called(one)}  {one.status} <=="])
         click.echo(log_text(run, one), nl=False)
     return 0
 
@@ -119,6 +119,13 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
         time.sleep(0.3)
 
 
+def _called(one: Item | Node) -> str:
+    """Give an item with its index, a node with its id."""
+    from ..api.run import Item
+
+    return f"{one.index}  {one.label}" if isinstance(one, Item) else one.id
+
+
 @dataclass
 class _Seen:
     """How much of a log was printed; the bytes of a character may come one by one."""
@@ -127,7 +134,7 @@ class _Seen:
     decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
 
 
-def _print_new(file: Path, item: Item, seen: dict[Path, _Seen], *, named: bool) -> bool:
+def _print_new(file: Path, item: Item | Node, seen: dict[Path, _Seen], *, named: bool) -> bool:
     """Print what is new in a log; tells whether there was something."""
     known = seen.setdefault(file, _Seen())
     with file.open("rb") as log:
@@ -138,7 +145,7 @@ def _print_new(file: Path, item: Item, seen: dict[Path, _Seen], *, named: bool) 
     if not text:
         return False
     if named:
-        say([f"==> {item.index}  {item.label} <=="])
+        say([f"==> {_called(item)} <=="])
     sys.stdout.write(text)
     sys.stdout.flush()
     return True

@@ -1,6 +1,8 @@
-"""``nbflow cancel``, ``clean`` and ``tag``: the verbs that change something small."""
+"""``nbflow cancel``, ``clean``, ``tag``, ``init`` and ``doctor``: small changes, and a look at what is there."""
 
 from __future__ import annotations
+
+import json
 
 import click
 
@@ -47,3 +49,32 @@ def tag(notebook: str, cell: int, tag: str, remove: bool) -> int:
 
     say([tag_words(notebook, cell, tag, remove=remove)])
     return 0
+
+
+@click.command()
+@click.argument("folder", default=".")
+def init(folder: str) -> int:
+    """Make a small working project in FOLDER: two notebooks and a workflow over them."""
+    from ..api.project import make_project
+
+    say(make_project(folder))
+    return 0
+
+
+@click.command()
+@options.state_dir
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(state_dir: str | None, as_json: bool) -> int:
+    """Look after what nbflow needs here: kernels, versions, what can be written, and what is off."""
+    from ..api import state_folder
+    from ..api.project import examined
+
+    found = examined(state_folder(state_dir))
+    if as_json:
+        click.echo(
+            json.dumps({"checks": [{"name": one.name, "ok": one.fine, "message": one.message} for one in found]})
+        )
+    else:
+        width = max(len(one.name) for one in found)
+        say([f"{'ok ' if one.fine else 'off'}  {one.name:<{width}}  {one.message}" for one in found])
+    return 0 if all(one.fine for one in found) else 2

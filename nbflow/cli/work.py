@@ -13,7 +13,9 @@ from . import options
 from .screen import columns, let_go_of_pipes, say
 
 if TYPE_CHECKING:
+    from ..api.flow_requests import PlannedNode
     from ..api.interrupts import Interrupts
+    from ..api.requests import Planned
     from ..api.run import Run
     from ..api.session import Request
 
@@ -109,8 +111,8 @@ def map_(
 @click.command()
 @options.target
 @options.working
-@click.option("--from", "from_", metavar="ITEM", help="Run this item again, and what is missing.")
-@click.option("--only", metavar="ITEM", help="Run this item again, and nothing else.")
+@click.option("--from", "from_", metavar="ITEM", help="Run this again, with what waits for it and is missing.")
+@click.option("--only", metavar="ITEM", help="Run this item or step again, nothing else.")
 @click.option("--force", is_flag=True, help="Run everything again.")
 @click.option("--take-over", is_flag=True, help="Take the run from a process of another host.")
 @options.state_dir
@@ -132,7 +134,7 @@ def resume(
 ) -> int:
     """Finish what is missing of a run; nothing that completed runs again.
 
-    TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
+    TARGET is a notebook or workflow (its newest run), a run folder, or the beginning of a run id.
     """
     from ..api import state_folder
     from ..api.interrupts import Interrupts
@@ -174,13 +176,20 @@ class Show:
         return self._work(request, interrupts)
 
     def _plan(self, request: Request) -> int:
+        from ..api.flow import FlowDefinition
+        from ..api.flow_requests import explained_nodes
         from ..api.requests import explained
         from ..api.showing import plan_lines
 
-        rows = explained(request)
+        rows: list[Planned] | list[PlannedNode]
+        if isinstance(request.definition, FlowDefinition):
+            rows = explained_nodes(request)
+            data = {"nodes": [{"node": r.node, "runs": r.runs, "reason": r.reason} for r in rows]}
+        else:
+            rows = explained(request)
+            data = {"items": [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]}
         if self._as_json:
-            items = [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]
-            click.echo(json.dumps({"run_id": request.run_id, "items": items}))
+            click.echo(json.dumps({"run_id": request.run_id, **data}))
         else:
             say(plan_lines(rows, columns()))
             if request.definition.changed == "ask" and any(row.code for row in rows):
@@ -198,13 +207,18 @@ class Show:
         return 0
 
     def _work(self, request: Request, interrupts: Interrupts) -> int:
+        from ..api.answering import ask_who_is_there
         from ..api.session import Session
         from ..api.showing import end_lines, shown
 
         if (done := request.nothing_to_do()) is not None:
-            self._tell(done, [f"nothing to do: all {len(done)} items of run {done.id} are done"])
+            what = "items" if request.definition.kind == "map" else "tasks"
+            self._tell(done, [f"nothing to do: all {len(done)} {what} of run {done.id} are done"])
             return 0
-        session = Session(request, reporter=None if self._quiet else shown(request, sys.stderr, self._note))
+        asks = not (self._quiet or self._as_json)
+        asker, asking = ask_who_is_there(request.home.folder) if asks else (None, None)
+        reporter = None if self._quiet else shown(request, sys.stderr, self._note, asking)
+        session = Session(request, reporter=reporter, asker=asker)
         session.start()
         session.wait(interrupts)
         run = session.run

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import NbflowError
-from ..events import AttemptFailed, FanOutOpened, GateOpened, NodeFinished, NodeStarted, Warned
-from ..model import NodeId, Step, TaskStep, Workflow
+from ..events import AttemptFailed, FanOutOpened, GateOpened, NodeFinished, NodeStarted, StepsOpened, Warned
+from ..model import Block, NodeId, Step, TaskStep, Workflow
 from ..outcome import CANCELLED, Failure, Outcome, failed
 from ..steps import FanOut, StepList
 from ..task import Task
@@ -178,6 +178,8 @@ class Machine:
             case Skip():
                 self._skip(node, effect)
             case Steps(block, names, turn):
+                if not (node.group is not None and node.group.counts_tasks and isinstance(node.step, StepList)):
+                    self._count(node, block, 0)
                 earlier = node.children if turn else None
                 self._open(node, StepGroup(node, block, names, turn, earlier))
             case Items():
@@ -212,6 +214,8 @@ class Machine:
     def _open_items(self, node: Node, effect: Items) -> None:
         assert isinstance(node.step, FanOut), "the kind that yields Items is the fan-out's"
         self._out.append(FanOutOpened(self._now, node.id, len(effect.items)))
+        if effect.items and not (node.step.single and node.step.body.steps[0].leaf):
+            self._count(node, node.step.body, len(effect.items))
         if effect.warning:
             self._out.append(Warned(self._now, node.id, effect.warning))
         group = ItemGroup(node, node.step, effect.items, effect.window, self._recorded.seconds)
@@ -220,6 +224,13 @@ class Machine:
             self._replays.append((group, 0))
         else:
             self._open(node, group)
+
+    def _count(self, node: Node, block: Block, items: int) -> None:
+        """Tell of the tasks of a list; of the items of a fan-out, which count as one each, of the others."""
+        tasks = sum(step.leaf for step in block.steps)
+        more = items * (tasks - 1) if items else tasks
+        if more:
+            self._out.append(StepsOpened(self._now, node.id, more))
 
     def _replay(self, group: ItemGroup, place: int) -> None:
         """Answer a recorded item at once: that needs no worker and no room in the window."""
@@ -360,6 +371,7 @@ class Machine:
     def _skip(self, node: Node, effect: Skip) -> None:
         """Tell that the steps of a list are skipped."""
         group = StepGroup(node, effect.block)
+        self._count(node, effect.block, 0)
         for place in range(group.size):
             self._out.append(self._told(group.make(place), SKIPPED))
         self._todo.append((node, None))

@@ -98,6 +98,9 @@ class Node:
 class Group(ABC):
     """The children of a node: who may start, how each ended, and the first place that halted."""
 
+    counts_tasks = False
+    """Whether it has counted the tasks in the lists of its children."""
+
     def __init__(self, owner: Node, size: int) -> None:
         self.owner = owner
         self.size = size
@@ -257,6 +260,8 @@ class StepGroup(Group):
 
 class ItemGroup(Group):
     """The items of a fan-out: a cursor, a window, and who each item is by its value."""
+
+    counts_tasks = True
 
     def __init__(
         self, owner: Node, step: FanOut, items: list[Value], window: int, seconds: Mapping[str, float]

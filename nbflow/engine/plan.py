@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ..events import Event, FanOutOpened, NodeFinished
-from ..model import Workflow
+from ..events import Event, FanOutOpened, GateOpened, NodeFinished, StepsOpened
+from ..model import Step, Workflow
 from ..outcome import Outcome
 from ..task import Task
+from .kinds import KINDS, Kind
 from .machine import Machine
-from .protocol import Begin, Breath, Finish, Start, Stimulus, TaskEnded
+from .protocol import Answered, Begin, Breath, Finish, Start, Stimulus, TaskEnded
 from .recorded import Recorded
 
 Reason: TypeAlias = Literal["never ran", "interrupted", "failed", "code", "parameters", "waits"]
@@ -43,14 +45,19 @@ class Plan:
         return tuple(event for event in self.events if isinstance(event, NodeFinished) and event.kept)
 
     @property
+    def gates(self) -> tuple[GateOpened, ...]:
+        """The gates that would wait for a person."""
+        return tuple(event for event in self.events if isinstance(event, GateOpened))
+
+    @property
     def total(self) -> int:
         """How many items are known of."""
         return sum(event.total for event in self.events if isinstance(event, FanOutOpened))
 
 
-def plan(workflow: Workflow, recorded: Recorded) -> Plan:
+def plan(workflow: Workflow, recorded: Recorded, kinds: Mapping[type[Step], Kind] = KINDS) -> Plan:
     """Give what a run of this workflow with these records would do."""
-    machine = Machine(workflow, recorded, max_workers=1)
+    machine = Machine(workflow, recorded, kinds=kinds, max_workers=1)
     stimuli: deque[Stimulus] = deque([Begin()])
     tasks: list[Planned] = []
     events: list[Event] = []
@@ -65,7 +72,10 @@ def plan(workflow: Workflow, recorded: Recorded) -> Plan:
                     stimuli.append(command)
                 case Finish(outcome):
                     pass
-                case NodeFinished() | FanOutOpened():
+                case GateOpened():
+                    events.append(command)
+                    stimuli.append(Answered(command.node, None))
+                case NodeFinished() | FanOutOpened() | StepsOpened():
                     events.append(command)
                 case _:
                     pass  # nothing was started, so there is nothing to time or to stop

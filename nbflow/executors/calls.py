@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
+import threading
+from functools import reduce
+from importlib import import_module, reload
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 from ..outcome import Outcome, completed, failed
 from ..steps import CallStep
@@ -13,16 +19,43 @@ from ..values import NotAValueError, result
 class CallRunner:
     """Calls functions. Shared by all workers' threads; keeps nothing.
 
+    Parameters
+    ----------
+    folder : Path, optional
+        The workflow's folder: its modules are found, as if Python was started there.
+
     A function cannot be interrupted from outside; one that does not come back in time is given up by the driver.
     """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
 
     def __call__(self, task: Task, context: Context) -> Outcome:  # noqa: ARG002 - a call leaves no files
         """Call the function with the task's parameters; its return value is the output."""
         step = task.step
         assert isinstance(step, CallStep), "the driver sends each kind of task to its own runner"
         module, _, name = step.function.partition(":")
-        value = getattr(import_module(module), name)(**task.parameters)
+        if self._folder is not None and str(self._folder) not in sys.path:
+            sys.path.append(str(self._folder))
+        function: Any = reduce(getattr, name.split("."), _module(module, step.source))
+        value = function(**task.parameters)
         try:
             return completed(result(value))
         except NotAValueError as problem:
             return failed("output", f"{step.function} returned {problem}, which cannot be kept")
+
+
+_LOCK = threading.Lock()
+_RAN: dict[str, str] = {}
+"""Digests of the modules that were imported here, as they were then."""
+
+
+def _module(name: str, source: str) -> ModuleType:
+    """Import a module; one that was edited since it was imported here is loaded again."""
+    with _LOCK:  # two threads that load one module again would see half of it
+        before = _RAN.setdefault(name, source)
+        module: Any = import_module(name)
+        if source and before != source:
+            module = reload(module)
+            _RAN[name] = source
+        return cast("ModuleType", module)

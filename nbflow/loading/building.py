@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .. import definition as d
 from .. import model, steps
@@ -29,6 +29,7 @@ __all__ = ["MAKERS", "Building", "Built", "Files", "Here", "Kept", "Maker", "OnD
 
 Maker: TypeAlias = "Callable[[Any, Here], model.Step]"
 """Makes the step of a definition."""
+T = TypeVar("T")
 HOLDS = condition(True)  # noqa: FBT003 - it always holds
 
 
@@ -326,31 +327,34 @@ class Here:
         except NotAValueError as problem:
             self.problem(f"is or holds {problem}, which no step can be given", "", *keys)
             return NULL
-        return self._checked(lambda: bind(plain), NULL, keys, sight)
+        return self._checked(lambda: bind(plain), keys, sight) or NULL
 
     def text(self, text: str, *keys: str | int) -> Binding:
         """Give a text that may hold expressions."""
-        return self._checked(lambda: template(text), NULL, keys, None)
+        return self._checked(lambda: template(text), keys, None) or NULL
 
     def expression(self, text: Value, *keys: str | int) -> Binding:
         """Give the value of an expression; the braces may be left out."""
         if not isinstance(text, str):
             return Literal(text)
         braced = text if "{{" in text else f"{{{{ {text} }}}}"
-        return self._checked(lambda: template(braced), NULL, keys, None)
+        return self._checked(lambda: template(braced), keys, None) or NULL
 
-    def condition(self, value: Value, *keys: str | int, sight: Sight | None = None) -> Condition:
+    def condition(
+        self,
+        value: bool | str,
+        *keys: str | int,
+        sight: Sight | None = None,
+    ) -> Condition:
         """Give a condition."""
-        return self._checked(lambda: condition(value), HOLDS, keys, sight)
+        return self._checked(lambda: condition(value), keys, sight) or HOLDS
 
-    def _checked(
-        self, make: Callable[[], Any], otherwise: Any, keys: tuple[str | int, ...], sight: Sight | None
-    ) -> Any:
+    def _checked(self, make: Callable[[], T], keys: Place, sight: Sight | None) -> T | None:
         try:
             made = make()
         except ExpressionError as problem:
             self.problem(problem.message, problem.remedy, *keys)
-            return otherwise
+            return None
         for reference in getattr(made, "references", ()):
             for message, remedy in self._seen(reference, sight or self.sight):
                 shown = f"{{{{ {reference.expression} }}}}"
@@ -564,7 +568,7 @@ class Record:
 
 
 def _gate(one: d.Gate, here: Here) -> model.Step:
-    options = steps.APPROVE_OR_REJECT
+    options: tuple[steps.Option, ...] = steps.APPROVE_OR_REJECT
     if one.options is not None:
         options = tuple(steps.Option(option.name, option.outcome) for option in one.options)
         names = [option.name for option in options]

@@ -193,10 +193,10 @@ def _place(error: Any) -> Place:
     return place
 
 
-def _at(data: Value, place: Place) -> Value:
+def _at(data: Any, place: Place) -> Any:
     for part in place:
         try:
-            data = data[part]  # type: ignore[index, call-overload]  # what does not fit ends it
+            data = data[part]
         except (TypeError, KeyError, IndexError):
             return None
     return data
@@ -215,7 +215,7 @@ _KINDS = {
 }
 
 
-def _words(error: Any, data: Value, known: Mapping[str, type[Step]]) -> tuple[str, str]:
+def _words(error: Any, data: Any, known: Mapping[str, type[Step]]) -> tuple[str, str]:
     """Give what is wrong, and a remedy, in our words."""
     kind, context = error["type"], error.get("ctx", {})
     place = error["loc"]
@@ -253,7 +253,7 @@ def _shown(value: object) -> str:
     return f"{value!r:.60}"
 
 
-def _keys(at: Value, place: Place, known: Mapping[str, type[Step]]) -> list[str]:
+def _keys(at: Any, place: Place, known: Mapping[str, type[Step]]) -> list[str]:
     """Give the keys that a part takes."""
     part: type[Part] | None = None
     if not place:

@@ -80,6 +80,8 @@ class Bars:
         Lines above the bars.
     size : callable, optional
         Gives columns and lines of the terminal; asked at each picture, so that it may change.
+    asking : threading.Event, optional
+        Set while a question to a person has the terminal for itself.
     colour : bool, optional
         Whether failures are red; by default unless ``NO_COLOR`` is set.
     """
@@ -92,6 +94,7 @@ class Bars:
         *,
         size: Callable[[], tuple[int, int]] | None = None,
         colour: bool | None = None,
+        asking: threading.Event | None = None,
     ) -> None:
         self._file = file or sys.stderr
         self._frame = _Frame(self._file)
@@ -99,6 +102,8 @@ class Bars:
         self._workers = workers
         self._size = size or self._measured
         self._colour = not os.environ.get("NO_COLOR") if colour is None else colour
+        self._asking = asking
+        self._unanswered: set[NodeId] = set()  # gates that the person who is there left open
         self._progress = Progress()
         self._above: list[Callable[[int, int], str]] = []  # lines for the next picture, by columns and labels
         self._labels = 0
@@ -130,15 +135,36 @@ class Bars:
                 self._above.append(lambda columns, labels: picture.again(attempt, label, columns, labels))
             case Warned():
                 warned = event
+                if warned.node is not None:
+                    self._unanswered.add(warned.node)
                 self._above.append(lambda columns, _: picture.warning(warned, columns))
             case _:
                 pass
 
     def draw(self, now: float) -> None:
-        """Show the newest state."""
+        """Show the newest state; a question has the terminal for itself."""
         self._now = now
+        if self._asking is not None:
+            asked = any(node not in self._unanswered for node in self._progress.gates)
+            if asked and not self._asking.is_set():
+                self._clear()
+                self._asking.set()
+            elif not asked:
+                self._asking.clear()
+            if asked:
+                return
         self._draw()
         self._frame.write("\r")  # the terminal shows ^C where the cursor stands: there the next picture covers it
+        self._frame.show()
+
+    def _clear(self) -> None:
+        """Take the picture away, and leave the lines above it."""
+        self._draw()
+        for bar in self._rows:
+            bar.close()
+        self._rows.clear()
+        self._places.clear()
+        self._frame.write(CLEAR_BELOW)
         self._frame.show()
 
     def end(self) -> None:

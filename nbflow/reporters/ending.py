@@ -38,11 +38,11 @@ class Failed:
     message: str
     notebook: str | None
     """The executed notebook, as a path from the working directory."""
-    index: int | None
-    """The item's index from 0."""
+    index: int | str | None
+    """The item's index from 0, or the node's id."""
 
     @classmethod
-    def of(cls, label: str, error: Failure | None, notebook: str | None, index: int | None) -> Failed:
+    def of(cls, label: str, error: Failure | None, notebook: str | None, index: int | str | None) -> Failed:
         """Give the failure of an outcome's error."""
         error = error or Failure("error", "failed")
         return cls(label, error.cell, error.message, notebook, index)
@@ -51,6 +51,18 @@ class Failed:
     def place(self) -> str:
         """The cell, in words."""
         return "" if self.cell is None else f"cell {self.cell}"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A gate that waits for a person."""
+
+    node: str
+    """Its id, as it is typed."""
+    message: str
+    options: Sequence[str]
+    show: str | None = None
+    """A file to be judged, as a path from the working directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,10 @@ class Ending:
     columns: Sequence[str] = ()
     """Its columns, in order."""
     warnings: Sequence[str] = ()
+    waits: Sequence[Waiting] = ()
+    """Gates that wait for a person."""
+    what: str = "item"
+    """What is counted."""
     seconds: float = 0.0
     options: str = ""
     """What every command needs behind the target, such as ``--state-dir D``."""
@@ -110,6 +126,7 @@ def ending(end: Ending, columns: int = WIDTH) -> list[str]:
         _results(end, columns),
         [f"warning: {for_terminal(text)}" for text in end.warnings],
         [_verdict(end) + (":" if end.failures else ""), *failures(end.failures, columns)],
+        open_gates(end.waits, end.target, end.options, columns),
         _commands(end, columns),
     ]
     lines: list[str] = []
@@ -166,6 +183,20 @@ def _verdict(end: Ending) -> str:
             return f"{why}: {', '.join(filter(None, parts))}"
 
 
+def open_gates(waits: Sequence[Waiting], target: str, options: str = "", columns: int = WIDTH) -> list[str]:
+    """Give the open questions, each with what answers it."""
+    target = " ".join(filter(None, [quoted(target), options]))
+    lines = []
+    for gate in waits[:MOST_FAILURES]:
+        lines += _wrapped(f"{INDENT}{for_terminal(gate.node)}{GAP}", for_terminal(gate.message), columns)
+        if gate.show is not None:
+            lines.append(f"{INDENT}{INDENT}see {for_terminal(gate.show)}")
+        answers = "|".join(for_terminal(option) for option in gate.options)
+        lines.append(f"{INDENT}{INDENT}nbflow answer {target} {quoted(gate.node)} {answers}")
+    more = len(waits) - MOST_FAILURES
+    return [*lines, f"{INDENT}... {more:,} more"] if more > 0 else lines
+
+
 def failures(failed: Sequence[Failed], columns: int = WIDTH) -> list[str]:
     """Give the failed items with place, message and notebook; equal ones together, at most ten."""
     groups: dict[tuple[int | None, str], list[Failed]] = {}
@@ -217,7 +248,7 @@ def _commands(end: Ending, columns: int) -> list[str]:
             todo.append((f"run the {end.failed + end.missing:,} left", again))
         case "running":
             todo.append(("stop it", f"nbflow cancel {target}"))
-        case "interrupted" | "paused":
+        case "interrupted":
             todo.append(("go on" if end.reason != "disk full" else "make space, go on", again))
         case _:
             pass

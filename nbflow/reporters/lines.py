@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from ..events import AttemptFailed, Event, NodeFinished, NodeStarted, Warned
+from ..events import AttemptFailed, Event, GateAnswered, GateOpened, NodeFinished, NodeStarted, Warned
+from ..model import node_text
 from ..state import Progress
 from . import picture
 from .escape import for_file, for_terminal, width
@@ -55,6 +56,10 @@ class Lines:
                     self._write(picture.ended(f"{status:<9}", event.label, event.outcome, 0, self._labels))
             case AttemptFailed():
                 self._write(picture.again(event, task.label if task else "", 0, self._labels))
+            case GateOpened():
+                self._write(f"  waits      {for_terminal(event.label)}  {for_terminal(event.message)}")
+            case GateAnswered():
+                self._write(f"  answered   {for_terminal(node_text(event.node))}  {for_terminal(event.choice)}")
             case Warned():
                 self._write(picture.warning(event, 0))
             case _:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from threading import Event
 from typing import Literal, TextIO
 
 from .audience import Reporter
@@ -19,7 +20,9 @@ def screen(file: TextIO | None = None) -> Literal["notebook", "terminal", "log"]
     return "terminal" if file.isatty() and os.environ.get("TERM") != "dumb" else "log"
 
 
-def reporter(workers: int, file: TextIO | None = None, head: Sequence[str] = ()) -> Reporter:
+def reporter(
+    workers: int, file: TextIO | None = None, head: Sequence[str] = (), asking: Event | None = None
+) -> Reporter:
     """Give what shows a run where people watch it.
 
     Parameters
@@ -30,6 +33,8 @@ def reporter(workers: int, file: TextIO | None = None, head: Sequence[str] = ())
         Terminal or log; stderr by default. A notebook shows its bars in the cell.
     head : sequence of str
         Lines above all others, in a terminal or a log.
+    asking : threading.Event, optional
+        Set while a question to a person has the terminal for itself; without it nobody is asked there.
     """
     match screen(file):
         case "notebook":
@@ -39,7 +44,7 @@ def reporter(workers: int, file: TextIO | None = None, head: Sequence[str] = ())
         case "terminal":
             from .bars import Bars
 
-            return Bars(workers, file, head)
+            return Bars(workers, file, head, asking=asking)
         case "log":
             from .lines import Lines
 

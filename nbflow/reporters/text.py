@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..state import Active
 from ..types import RunStatus
 from .amounts import count_of, duration, size
-from .ending import WIDTH, Ending, Failed, ending, failures, quoted
+from .ending import WIDTH, Ending, Failed, Waiting, ending, failures, quoted
 from .escape import for_terminal, width
 from .table import GAP, INDENT, Row, table
 
@@ -19,6 +19,7 @@ __all__ = [
     "Planned",
     "RunLine",
     "Standing",
+    "Waiting",
     "duration",
     "ending",
     "explain",
@@ -40,6 +41,7 @@ def head(
     kept: int = 0,
     unfinished: str = "",
     columns: int | None = None,
+    what: str = "item",
 ) -> list[str]:
     """Give the lines above a run.
 
@@ -51,6 +53,8 @@ def head(
         The id of an earlier run of the same notebook that could be resumed, if there is one.
     columns : int, optional
         Columns of the terminal; where two facts do not fit side by side, they stand one below the other.
+    what : str
+        What is counted.
 
     Examples
     --------
@@ -58,13 +62,14 @@ def head(
     forecast.ipynb  40 items, 4 at a time (-j)  kernel python3
     run 20261123-0301-7f3a                      Ctrl-C stops, nbflow resume goes on
     """
-    items = f"{count_of(total, 'item')}{f', {kept:,} kept' if kept else ''}, {workers} at a time (-j)"
+    items = f"{count_of(total, what)}{f', {kept:,} kept' if kept else ''}, {workers} at a time (-j)"
     first = f"{for_terminal(name)}{GAP}{items}{GAP}"
     run, hint = f"run {run_id}{GAP}", "Ctrl-C stops, nbflow resume goes on"
     column = max(len(run), min(width(first), WIDTH - len(hint)))
-    lines = [f"{first}kernel {for_terminal(kernel)}", f"{run:<{column}}{hint}"]
+    under = f"kernel {for_terminal(kernel)}" if kernel else ""
+    lines = [f"{first}{under}".rstrip(), f"{run:<{column}}{hint}"]
     if columns is not None and max(map(width, lines)) > columns:
-        lines = [for_terminal(name), items, f"kernel {for_terminal(kernel)}", run.rstrip(), hint]
+        lines = [line for line in (for_terminal(name), items, under, run.rstrip(), hint) if line]
     if unfinished:
         lines.append(f"{for_terminal(unfinished)} is unfinished: nbflow resume {quoted(unfinished)}")
     return lines
@@ -178,16 +183,17 @@ class Planned:
     """``kept``, ``never ran``, ``failed``, ``parameter year changed``, ``cell 5 changed``."""
 
 
-def explain(rows: Sequence[Planned], columns: int = WIDTH) -> list[str]:
-    """Give each item with what would happen to it and why, and the sum."""
+def explain(rows: Sequence[Planned], columns: int = WIDTH, what: str = "item") -> list[str]:
+    """Give each item, or what else is counted, with what would happen to it and why, and the sum."""
     runs = sum(row.runs for row in rows)
     words: list[Row] = [
-        {"index": row.index, "item": row.label, "": "runs" if row.runs else "", "reason": row.reason} for row in rows
+        {"index": row.index, what: row.label, "": "runs" if row.runs else "", "reason": row.reason} for row in rows
     ]
+    names = ["index", what, "", "reason"] if any(row.index is not None for row in rows) else [what, "", "reason"]
     kept = len(rows) - runs
     verdict = (
-        f"{count_of(runs, 'item')} would run, {kept:,} {'is' if kept == 1 else 'are'} kept" if runs else "nothing to do"
+        f"{count_of(runs, what)} would run, {kept:,} {'is' if kept == 1 else 'are'} kept" if runs else "nothing to do"
     )
     if not rows:
         return [verdict]
-    return [*table(words, ["index", "item", "", "reason"], columns, len(rows), ("", "reason")), "", verdict]
+    return [*table(words, names, columns, len(rows), ("", "reason")), "", verdict]

@@ -56,7 +56,7 @@ def render(
     surroundings: Mapping[str, Any],
     folder: str,
     journal: Mapping[str, Any],
-    called: Callable[[int], str] = lambda index: f"item {index}",
+    called: Callable[[NodeFinished], str] = lambda event: event.label,
     older: Mapping[str, Record] | None = None,
 ) -> dict[str, Any]:
     """Give the content of a checkpoint.
@@ -76,7 +76,7 @@ def render(
     journal : mapping
         ``bytes`` and ``sha256`` of the journal.
     called : callable, optional
-        Gives what people call the item with an index.
+        Gives what people call a task.
     older : mapping of str to Record, optional
         What earlier starts of the run recorded, by key: it stays, also where this one did not come to it.
     """
@@ -109,10 +109,10 @@ def render(
     }
 
 
-def _node(event: NodeFinished, called: Callable[[int], str]) -> dict[str, Any]:
+def _node(event: NodeFinished, called: Callable[[NodeFinished], str]) -> dict[str, Any]:
     return {
         "status": event.outcome.status,
-        "label": event.label if event.index is None else called(event.index),
+        "label": called(event),
         "index": event.index,
         **_outcome(event.outcome),
         "kept": event.kept,
@@ -210,6 +210,13 @@ def read(path: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise StoreError(f"{path}: a node cannot be read ({problem!r:.80})", _RESTORE) from problem
     return checkpoint
+
+
+def add_records(checkpoint: Checkpoint, records: Mapping[str, Record]) -> None:
+    """Write what was recorded while nobody works at the run into its checkpoint."""
+    older = {**checkpoint.data.get("older", {}), **{key: _record(record) for key, record in records.items()}}
+    nodes = {name: node for name, node in checkpoint.data["nodes"].items() if node["key"] not in records}
+    write(checkpoint.path, {**checkpoint.data, "nodes": nodes, "older": older})
 
 
 class Pace:

@@ -1,0 +1,307 @@
+"""Expressions end early: too much text, too many items, too large numbers, too much work, too deep."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nbflow.expressions import FILTERS, TESTS, ExpressionError, bind, condition, template
+
+NAMES = {"a": "a", "one": 1, "big": 10**8, "huge": 10**9, "xs": [0], "pairs": [{"n": 1, "t": "x"}], "none": None}
+MEGABYTE = 2**20
+
+
+def refused(text: str) -> str:
+    """Give the error of an expression that must not be worked out."""
+    with pytest.raises(ExpressionError) as caught:
+        template(f"{{{{ {text} }}}}").resolve(NAMES)
+    return caught.value.message
+
+
+TOO_LARGE = [
+    "a * big",
+    "big * a",
+    "a * 1000001",
+    "[0] * huge",
+    "xs * 1000001",
+    "[[[0] * 1000] * 1000] * 1000",
+    "[xs * 1000000, xs * 1000000]",
+    "{'a': xs * 1000000, 'b': xs * 1000000}",
+    "xs * 600000 + xs * 600000",
+    "a * 600000 + a * 600000",
+    "a * 600000 ~ a * 600000",
+    "[a * 1000000] * 11",
+    "10 ** 10 ** 10 ** 10 ** 10",
+    "2 ** (2 ** huge)",
+    "2 ** 4096",
+    "(10 ** 1200) * (10 ** 1200)",
+    "-(2 ** 4096)",
+    "0x" + "f" * 1025,
+    "('9' * 1500) | int",
+    "('f' * 2000) | int(base=16)",
+    "'%100000000d' | format(1)",
+    "'%.100000000f' | format(one)",
+    "'%-100000000s' | format(a)",
+    "'%(a)100000000s' | format(a=a)",
+    "('%(a)s' * 10000) | format(a=a * 1000)",
+    "'%' ~ '9' * 5000 ~ 'd' | format(1)",
+    "a | center(big)",
+    "a | indent(huge)",
+    "('a\n' * 10000) | indent(1000)",
+    "('a\n' * 10000) | indent(a * 1000, blank=true)",
+    "(a * 10000) | replace('', 'b' * 1000)",
+    "a | replace('', 'b' * 1000) | replace('', 'b' * 1000) | replace('', 'b' * 1000)",
+    "(a * 10000) | replace(a, 'b' * 1000)",
+    "(xs * 1000000) | join('ab')",
+    "([a * 1000] * 10000) | join",
+    "xs | batch(huge, 0)",
+    "xs | batch(1000000, xs * 1000)",
+    "xs | slice(huge)",
+    "xs | slice(1000000, xs * 1000)",
+    "1.5 | round(huge)",
+    "15 | round(-1 * huge)",
+    "1.5 | round(huge, 'floor')",
+    "(a * 1000000) | truncate(1, true, a * 1000000)",
+    "('a ' * 1000) | wordwrap(1, wrapstring=a * 1000000)",
+    "(a * 500000) | wordwrap(1)",
+    "xs | tojson(indent=huge)",
+    "(xs * 1000000) | tojson",
+    "([a * 100000] * 11) | tojson",
+    "('\\u0001' * 500000) | tojson",
+    "[[0]] | sum(start=[])",
+    "([2 ** 4000] * 100) | sum * 2 ** 100",
+    "('%' * 1000000) | urlencode",
+    "{'a': 'é' * 200000} | urlencode",
+    "('[' * 100000) | from_json",
+    "('[' * 102 ~ ']' * 102) | from_json",
+    "('9' * 1300) | from_json",
+    "([a * 1000000] * 10) | map('replace', '', 'bbbbbbbbbbb') | list",
+    "([xs * 1000] * 1000) | map('map', 'string') | map('batch', 1) | list",
+    "xs | map('center', big)",
+    "(a * 1000000) | trim(a * 1000000)",
+    "('ß' * 1000000) | upper",
+    "([xs * 1000] * 999) | batch(1) | batch(1) | batch(1) | batch(1) | batch(1) | batch(1)",
+]
+"""Each small to write, and large or long if it were done."""
+
+
+@pytest.mark.parametrize("text", TOO_LARGE, ids=lambda text: text[:60])
+def test_what_would_be_too_large_is_refused_first(text):
+    """Within a second, and without ever holding much of it."""
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        refused(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200 * MEGABYTE
+    assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(a * 1000000) | length", 10**6),
+        ("(a * 500000 + a * 500000) | length", 10**6),
+        ("(xs * 1000000) | length", 10**6),
+        ("([xs * 9] * 100000) | length", 10**5),
+        ("(2 ** 4095 * 1) > 0", True),
+        ("(-2) ** 4095 < 0", True),
+        ("1 ** 10 ** 1000", 1),
+        ("(a * 499999) | center(1000000) | length", 10**6),
+        ("('a\n' * 1000) | indent(900) | length", 2000 + 999 * 900),
+        ("(a * 999) | replace('', 'b' * 999) | length", 999 + 1000 * 999),
+        ("(xs * 333333) | join('ab') | length", 999997),
+        ("('x' * 999999) | urlencode | length", 999999),
+        ("(a * 300) | wordwrap(1, wrapstring='b' * 300) | length", 300 + 299 * 300),
+        ("xs | batch(1000, 0) | first | length", 1000),
+        ("('[' * 100 ~ ']' * 100) | from_json | length", 1),
+    ],
+)
+def test_what_is_just_within_the_limits_is_done(text, expected):
+    """The limits are where they are said to be."""
+    assert expected == template(f"{{{{ {text} }}}}").resolve(NAMES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(xs * 1000000) | map('string') | map('length') | sum",
+        "(xs * 1000000) | list | list | list | list",
+        "[" + "(xs * 200000) | sum, " * 30 + "]",
+        "((a * 1000000) | wordcount) + ((a ~ ' ') * 500000) | wordwrap | length",
+        "(" + " or ".join(["((a * 1000000) | title == 'b')"] * 10) + ")",
+        "(xs * 400000) is in [[1] * 400000, xs * 400000 + [1], xs * 100000] or " * 2
+        + "(xs * 500000) is in [xs * 500000]",
+        "(xs * 5000) | select('in', xs * 5000 + [1]) | reject('in', [1] * 5000)",
+        "('ab' * 500000) | list | select('in', 'b' * 1000000)",
+    ],
+    ids=lambda text: text[:60],
+)
+def test_an_evaluation_ends_after_so_many_operations(text):
+    """However they are put together."""
+    assert "more than 5,000,000 operations" in refused(text)
+
+
+def test_what_came_in_is_not_measured():
+    """Limits are for what an expression makes; what a run gives may be larger."""
+    names = {"text": "a" * 1_000_001, "list": [0] * 1_000_001}
+    assert [1_000_001, 1_000_001] == [len(template(f"{{{{ {name} }}}}").resolve(names)) for name in names]
+    with pytest.raises(ExpressionError, match="characters"):
+        template("{{ text }}!").resolve(names)
+
+
+def test_texts_of_many_blocks_are_counted_together():
+    """The whole text has the limit, and the whole text has the operations."""
+    with pytest.raises(ExpressionError, match=r"more than 1,000,000 characters"):
+        template("{{ a }}" * 11).resolve({"a": "x" * 100_000})
+    with pytest.raises(ExpressionError, match=r"operations"):
+        template("{{ a | sum }}" * 51).resolve({"a": [0] * 100_000})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(" * 5000, "nested too deep"),
+        ("(" * 2000 + "1" + ")" * 2000, "nested too deep"),
+        ("[" * 2000 + "]" * 2000, "nested too deep"),
+        ("not " * 2000 + "a", "nested"),
+        ("-" * 2000 + "1", "nested"),
+        ("1" + "+1" * 2000, "nested more than 100 deep"),
+        ("a" + ".a" * 2000, "nested more than 100 deep"),
+        ("a" + "|upper" * 1000, "nested more than 100 deep"),
+        ("a" + "[0]" * 2000, "nested more than 100 deep"),
+        ("a if a else " * 800 + "a", "nested"),
+        ("a" * 10_001, "more than 10,000 characters"),
+        ("a ~ " * 2500 + "a", "more than 10,000 characters"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_long_and_deep_expressions_are_refused(text, expected):
+    """By the one error, with and without braces."""
+    with pytest.raises(ExpressionError, match=expected):
+        condition(text)
+    with pytest.raises(ExpressionError):
+        template(f"{{{{ {text} }}}}")
+    with pytest.raises(ExpressionError):
+        bind([f"{{{{ {text} }}}}"])
+
+
+def test_a_hundred_levels_and_ten_thousand_characters_are_read():
+    """The limits themselves are allowed."""
+    assert 100 == template("{{ 1" + "+1" * 99 + " }}").resolve({})
+    assert 9996 == len(template("{{ '" + "a" * 9996 + "' }}").resolve({}))
+
+
+def test_quotes_that_do_not_end_take_no_time():
+    """A text of half-open quotes is read once, not once for each."""
+    start = time.perf_counter()
+    for text in ("{{ " + "'\\" * 4990, "{{ " + "'\\" * 4990 + " }}", "{{" * 500_000, "{{ " + "\"'" * 4990 + " }}"):
+        with pytest.raises(ExpressionError):
+            template(text)
+    assert time.perf_counter() - start < 5
+
+
+# Whatever it is, it ends with a value or with the one error
+
+
+def _joined(*parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.tuples(*parts).map("".join)
+
+
+ATOMS = st.sampled_from(
+    [*NAMES, "0", "1", "-1", "2.5", "1e308", "'a'", "''", "'%5d'", "[1, 'b']", "{'k': 1}", "true", "none", "nope"]
+)
+BINARY = st.sampled_from(
+    [
+        " + ",
+        " - ",
+        " * ",
+        " / ",
+        " // ",
+        " % ",
+        " ** ",
+        " ~ ",
+        " and ",
+        " or ",
+        " < ",
+        " == ",
+        " in ",
+        " not in ",
+        " >= ",
+    ]
+)
+
+
+def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    arguments = st.lists(st.one_of(inner, _joined(st.just("attribute="), inner)), max_size=3).map(", ".join)
+    functions = st.sampled_from(sorted(FILTERS))
+    nested = _joined(st.just("'"), st.sampled_from(sorted(FILTERS | TESTS)), st.just("'"))
+    return st.one_of(
+        _joined(st.just("("), inner, BINARY, inner, st.just(")")),
+        _joined(inner, st.just(" | "), functions),
+        _joined(inner, st.just(" | "), functions, st.just("("), st.one_of(arguments, nested), st.just(")")),
+        _joined(inner, st.sampled_from([" is ", " is not "]), st.sampled_from(sorted(TESTS))),
+        _joined(inner, st.sampled_from(["[0]", "[-1]", ".n", "['k']", "[1:]", "[::-1]", "()", "[one]"])),
+        _joined(st.sampled_from(["not ", "-", "+"]), inner),
+        _joined(st.just("["), inner, st.just(", "), inner, st.just("]")),
+        _joined(inner, st.just(" if "), inner, st.just(" else "), inner),
+    )
+
+
+GRAMMAR = st.recursive(ATOMS, _grow, max_leaves=8)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> str:
+    """Give an expression with a few characters lost, doubled, or put in."""
+    text = draw(GRAMMAR)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(text)))
+        text = (
+            text[:at]
+            + draw(st.sampled_from(["", "(", ")", "'", "}", "{{", "|", ".", "\\", "\n", "é", "\x00"]))
+            + (text[at + draw(st.integers(0, 1)) :])
+        )
+    return text
+
+
+def outcome(make, text: str):
+    """Give the value of a text, or its error."""
+    try:
+        return make(text).resolve(NAMES)
+    except ExpressionError as problem:
+        return problem
+
+
+PLAIN = (str, int, float, bool, type(None), list, dict)
+
+
+@given(mutated())
+@settings(max_examples=300, deadline=None)
+@example("one.__class__")
+@example("xs | map(attribute='__class__')")
+@example("nope | default | format(*xs)")
+@example("1e308 * 10 | int")
+@example("'%5d' | format('a')")
+def test_an_expression_has_a_plain_value_or_the_one_error(text):
+    """And is done within a second, whatever the text."""
+    start = time.perf_counter()
+    for make in (template, condition):
+        for source in (f"{{{{ {text} }}}}", f"-{{{{ {text} }}}}", text):
+            found = outcome(make, source)
+            assert isinstance(found, PLAIN) or "\n" not in found.message
+    assert time.perf_counter() - start < 6
+
+
+@given(st.text(st.sampled_from("{}%#-+'\"() \\\na1.|[]"), max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_template_or_refused(text):
+    """Signs of the grammar in any order."""
+    for make in (template, condition):
+        assert isinstance(outcome(make, text), (*PLAIN, ExpressionError))
