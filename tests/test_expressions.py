@@ -509,6 +509,7 @@ def test_what_makes_no_sense_is_an_error(text, expected):
         ("'x' | float(0.0)", 0.0),
         ("'%s-%03d %% %.2f' | format('a', 7, 0.5)", "a-007 % 0.50"),
         ("'%(a)s' | format(a=[true])", "[true]"),
+        ("'%(value)s' | format(value=1)", "1"),
         ("'%-5s|%+d|%x' | format('a', 1, 255)", "a    |+1|ff"),
         ("'[1, {\"a\": null}]' | from_json", [1, {"a": None}]),
         (

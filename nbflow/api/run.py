@@ -456,13 +456,14 @@ class WorkflowRun(Run):
     @property
     def nodes(self) -> dict[str, Node]:
         """All nodes that ended or are at work, by id, in the order of one worker as far as it is known."""
-        found = {node_text(event.node): self._node(event) for event in self._source.ended()}
+        labels = {event.node: event.label for event in list(self._source.progress.failures)}
+        found = {node_text(e.node): self._node(e, labels.get(e.node, e.label)) for e in self._source.ended()}
         for task in list(self._source.progress.active.values()):
             name = node_text(task.node)
             found.setdefault(name, Node(name, "running", label=task.label, index=task.index, attempts=task.attempt))
         return found
 
-    def _node(self, event: NodeFinished) -> Node:
+    def _node(self, event: NodeFinished, label: str) -> Node:
         o = event.outcome
         return Node(
             node_text(event.node),
@@ -470,10 +471,10 @@ class WorkflowRun(Run):
             self._output(o.output),
             o.error,
             o.attempts if event.leaf else 0,
-            round(o.seconds, 6) if o.attempts else None,
+            round(o.seconds, 6) if o.attempts and (event.leaf or o.seconds) else None,
             self.folder / o.notebook if o.notebook else None,
             self.folder / o.log if o.log else None,
-            event.label or node_text(event.node),
+            label or node_text(event.node),
             event.index,
             event.leaf,
             event.kept,

@@ -47,6 +47,10 @@ class KeyEnvironment(Environment):
         """Give what stands under a key."""
         return lookup(obj, argument)
 
+    def getattr(self, obj: object, attribute: str) -> object:
+        """Give what stands under a key."""
+        return lookup(obj, attribute)
+
     def call_filter(
         self,
         name: str,
@@ -147,7 +151,7 @@ def check_call(
     known = FILTERS if what == "filter" else TESTS
     if not isinstance(name, str) or name not in known:
         raise ExpressionError(
-            f"there is no {what} {name!r}.{did_you_mean(str(name), list(known))}",
+            f"there is no {what} {name!r:.60}.{did_you_mean(str(name)[:60], list(known))}",
             f"There are {', '.join(sorted(filter(str.isidentifier, known)))}.",
         )
     try:
@@ -231,7 +235,7 @@ NESTED: Final[dict[str, tuple[Literal["filter", "test"], int]]] = {
 def _of_items(name: str) -> Function:
     what, place = NESTED[name]
 
-    def of_items(run: Run, value: object, *args: object, **kwargs: object) -> object:
+    def of_items(run: Run, value: object, /, *args: object, **kwargs: object) -> object:
         if len(args) > place:
             check_call(what, args[place], args[place + 1 :], kwargs)
         return jinja.FILTERS[name](run, _items(value), *args, **kwargs)

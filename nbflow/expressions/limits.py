@@ -1,4 +1,4 @@
-"""Limits: what an expression may use up and make, and the error that says so."""
+"""Limits: what an expression may use up and make; and the one error of all that goes wrong in it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Located:
                 why, remedy = str(problem) or type(problem).__name__, ""
         line = " ".join(self.text[:200].split())
         shown = line if len(line) <= 80 else f"{line[:77]}..."
-        raise ExpressionError(f"in `{shown}`: {' '.join(why.split())}", remedy, place=self.text) from problem
+        raise ExpressionError(f"in `{shown}`: {' '.join(why.split()):.500}", remedy, place=self.text) from problem
 
 
 def text_fits(length: int) -> None:

@@ -7,7 +7,7 @@ import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise
-from typing import Final
+from typing import Final, TypeGuard
 
 from jinja2 import StrictUndefined, nodes
 
@@ -52,14 +52,14 @@ def described(value: object) -> str:
     return f"{shown:.60} ({kind(value)})"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Tell whether it is a number; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def number(value: object) -> float:
     """Give an argument that is a number."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if is_number(value):
         return value
     raise ExpressionError(f"{described(present(value))} is no number.")
 
@@ -195,7 +195,9 @@ def lookup(owner: object, key: object, node: nodes.Expr | None = None) -> object
 
 def _absent(owner: object, key: object, node: nodes.Expr | None) -> str:
     where = "(an item)" if node is None else written(node)
-    absent = f"{where}{step(key)} is not there"
+    if isinstance(key, str):
+        key = key[:60]
+    absent = f"{where}{step(key) if isinstance(key, (str, int)) else f'[{described(key)}]'} is not there"
     if isinstance(owner, Mapping):
         return f"{absent}.{did_you_mean(str(key), list(islice(owner, 1000)))}"
     if isinstance(owner, Sequence) and isinstance(key, int):
@@ -220,7 +222,7 @@ def written(node: nodes.Node) -> str:
             return "(...)"
 
 
-def step(key: object) -> str:
+def step(key: str | int) -> str:
     """Give a key as it is written behind what has it: ``.output``, ``['load-data']``, ``[0]``."""
     return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
 

@@ -15,7 +15,7 @@ from jinja2.parser import Parser
 from .evaluation import NODES, Evaluation
 from .filters import ENVIRONMENT, FILTERS, NESTED, check_call
 from .limits import ExpressionError, Located, number_fits
-from .operations import present, step, written
+from .operations import plain, step, written
 
 LONGEST: Final = 10_000
 """Characters of an expression."""
@@ -144,7 +144,7 @@ def parse(text: str) -> Tree:
         for constant in _constants(node):
             value = run.value(constant)
             if constant is node:
-                present(value)
+                plain(value)
         return Tree(text, node, tuple(dict.fromkeys(_references(node, text))))
 
 

@@ -55,10 +55,6 @@ def _replace(meter: Meter, value: object, old: object, new: object, count: objec
     return text.replace(before, after, most)
 
 
-def _string(meter: Meter, value: object) -> object:
-    return measured_text(meter, value)
-
-
 def _trim(meter: Meter, value: object, chars: object = None) -> object:
     text, signs = measured_text(meter, value), None if chars is None else measured_text(meter, chars)
     meter.spend(len(text) * len(signs or "") // 1000)
@@ -110,7 +106,7 @@ def _wordwrap(
 _CONVERSION: Final = re.compile(r"%(?:\(([^()%]*)\))?([#0\- +]*)(\d*)(?:\.(\d*))?[hlL]?(.?)", re.DOTALL)
 
 
-def _format(meter: Meter, value: object, *args: object, **kwargs: object) -> object:
+def _format(meter: Meter, value: object, /, *args: object, **kwargs: object) -> object:
     if args and kwargs:
         raise ExpressionError("either all values have names, or none has.")
     return joined("", _filled(meter, measured_text(meter, value), iter(args), kwargs))
@@ -209,7 +205,7 @@ TEXT_FILTERS: Final[dict[str, Function]] = {
     "lower": _of_text(str.lower),
     "replace": _replace,
     "round": _round,
-    "string": _string,
+    "string": measured_text,
     "title": _of_text(jinja.do_title, cost=1),
     "tojson": _tojson,
     "trim": _trim,

@@ -340,12 +340,7 @@ class Here:
         braced = text if "{{" in text else f"{{{{ {text} }}}}"
         return self._checked(lambda: template(braced), keys, None) or NULL
 
-    def condition(
-        self,
-        value: bool | str,
-        *keys: str | int,
-        sight: Sight | None = None,
-    ) -> Condition:
+    def condition(self, value: d.Condition, *keys: str | int, sight: Sight | None = None) -> Condition:
         """Give a condition."""
         return self._checked(lambda: condition(value), keys, sight) or HOLDS
 
