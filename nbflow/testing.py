@@ -12,6 +12,7 @@ from .driver import work
 from .engine.kinds import KINDS, Kind, task
 from .engine.machine import Machine
 from .engine.protocol import (
+    Answered,
     Begin,
     Breath,
     Cancel,
@@ -25,9 +26,9 @@ from .engine.protocol import (
     TimerFired,
 )
 from .engine.recorded import Recorded
-from .events import AttemptFailed, Event, NodeFinished, NodeStarted, StepsOpened
+from .events import AttemptFailed, Event, GateAnswered, GateOpened, NodeFinished, NodeStarted, StepsOpened
 from .model import Binding, Block, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
-from .outcome import Outcome, Record
+from .outcome import Outcome, Record, completed
 from .steps import FanOut
 from .task import Context, Runner, Task
 from .values import Value
@@ -129,6 +130,8 @@ def simulate(
     answer: Callable[[Task], Outcome],
     *,
     choose: Callable[[int], int] = lambda count: 0,  # noqa: ARG005 - the first
+    gates: Callable[[GateOpened], str | None] = lambda gate: None,  # noqa: ARG005 - nobody is there
+    kinds: Mapping[type[Step], Kind] | None = None,
     recorded: Recorded | None = None,
     cut_after: int | None = None,
     cancel_after: int | None = None,
@@ -139,11 +142,16 @@ def simulate(
     Parameters
     ----------
     flow : Workflow
-        What to run; its kinds are :data:`testing_kinds`.
+        What to run.
     answer : callable
         Gives how a task ends; called when it ends.
     choose : callable, optional
-        Of so many tasks in flight gives the index of the one that ends next: any interleaving can be had.
+        Of so many tasks in flight, and gates that will be answered, gives the index of the one that ends next: any
+        interleaving can be had.
+    gates : callable, optional
+        Gives the choice of a person, or ``None`` if nobody answers; called when a gate opens.
+    kinds : mapping, optional
+        The generator of each class of step; by default :data:`testing_kinds`.
     recorded : Recorded, optional
         What earlier epochs did.
     cut_after : int, optional
@@ -157,9 +165,10 @@ def simulate(
     >>> done.outcome.output["map"]["results"]
     [3, 5]
     """
-    machine = Machine(flow, recorded, kinds=testing_kinds, max_workers=max_workers)
+    machine = Machine(flow, recorded, kinds=kinds or testing_kinds, max_workers=max_workers)
     run = Simulated()
-    flying: list[Task] = []
+    flying: list[Task | GateAnswered] = []
+    left: list[NodeId] = []
     timers: list[tuple[float, int, SetTimer]] = []
     commands: list[Command] = machine.handle(Begin(), 0.0)
     ended = 0
@@ -170,7 +179,7 @@ def simulate(
                 case Start(new):
                     flying.append(new)
                     run.started.append(new)
-                    run.most_running = max(run.most_running, len(flying))
+                    run.most_running = max(run.most_running, machine.running)
                 case SetTimer():
                     heapq.heappush(timers, (run.clock + command.seconds, len(timers) + len(run.events), command))
                 case Finish(outcome):
@@ -182,10 +191,16 @@ def simulate(
                 case Interrupt():
                     pass  # these tasks do not listen: they end as the test says
                 case _:
-                    run.events.append(command)
-                    if cut_after is not None and len(run.events) > cut_after:
-                        run.events.pop()
+                    if cut_after == len(run.events):
                         return run
+                    run.events.append(command)
+                    if isinstance(command, GateOpened):
+                        choice = gates(command)
+                        if choice is None:
+                            left.append(command.node)
+                        else:
+                            about = (command.node, command.key, command.fingerprint, choice, "a test")
+                            flying.append(GateAnswered(run.clock, *about))
         if run.outcome is not None:
             return run
         if breath is not None:
@@ -195,8 +210,16 @@ def simulate(
             commands = machine.handle(Cancel(), run.clock)
         elif flying:
             one = flying.pop(choose(len(flying)))
-            ended += 1
-            commands = machine.handle(TaskEnded(one.node, answer(one)), run.clock)
+            if isinstance(one, GateAnswered):
+                if cut_after == len(run.events):
+                    return run
+                run.events.append(one)
+                commands = machine.handle(Answered(one.node, one.choice), run.clock)
+            else:
+                ended += 1
+                commands = machine.handle(TaskEnded(one.node, answer(one)), run.clock)
+        elif machine.stuck:
+            commands = machine.handle(Answered(left.pop(0), None), run.clock)
         else:
             assert timers, "the machine waits for nothing and has not finished"
             run.clock, _, timer = heapq.heappop(timers)
@@ -210,6 +233,8 @@ def records(*runs: Simulated) -> Recorded:
     flying: set[tuple[int, str]] = set()
     for epoch, event in ((epoch, event) for epoch, run in enumerate(runs) for event in run.events):
         match event:
+            case GateAnswered():
+                answers[event.key] = Record(event.fingerprint, completed({"choice": event.choice}))
             case NodeStarted():
                 flying.add((epoch, event.key))
                 attempts[event.key] = attempts.get(event.key, 0) + 1
