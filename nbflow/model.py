@@ -240,6 +240,33 @@ class CallStep(TaskStep):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShellStep(TaskStep):
+    """A shell command, or a program with its arguments.
+
+    Its parameters are ``run`` (text, or a list of values), ``env`` (a mapping of names to values) and ``cwd``
+    (text, or nothing).
+    """
+
+    kind: ClassVar[str] = "shell"
+
+    shell: bool = True
+    """Whether ``run`` is text for ``/bin/sh``; else it is a list: the program, and its arguments."""
+    format: str = "text"
+    """``text``, or ``json``: then the output has ``data``, read from stdout."""
+    secrets: tuple[str, ...] = ()
+    """Names of environment variables whose values are masked in everything written."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format not in ("text", "json"):
+            raise DefinitionError(f"format is {self.format!r} in step {self.id!r}", "It is text or json.")
+
+    def work(self) -> Value:
+        """Give how the command is taken, and its output."""
+        return {"shell": self.shell, "format": self.format}
+
+
+@dataclass(frozen=True, kw_only=True)
 class FanOut(Step):
     """One step, or a list of them, for each item of a list."""
 

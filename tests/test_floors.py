@@ -25,6 +25,7 @@ FLOORS = {
     "durations": 2,
     "masking": 2,
     "overlaps": 2,
+    "printing": 2,
     "source": 2,
     "state": 2,
     "engine": 3,

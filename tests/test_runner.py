@@ -25,12 +25,11 @@ from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
 from nbflow.masking import Masker
 from nbflow.model import NotebookStep
-from nbflow.notebooks.log import TaskLog
 from nbflow.notebooks.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
 from nbflow.notebooks.runner import NotebookRunner
-from nbflow.notebooks.text import Fold, folded, plain, short
 from nbflow.outcome import Outcome
+from nbflow.printing import Fold, TaskLog, folded, plain, short
 from nbflow.source import read_notebook
 from nbflow.task import Context, Places, Task
 

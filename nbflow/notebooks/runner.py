@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..events import CellFinished, CellStarted, Printed
-from ..masking import Masker
+from ..masking import Masker, masked
 from ..model import NotebookStep
 from ..outcome import Failure, Outcome
+from ..printing import TaskLog
 from ..source import Notebook
 from ..task import Context, Places, Task
 from ..types import Status
 from ..values import File, Value, argument
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
-from .log import TaskLog
 from .outputs import KEPT
-from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
+from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
 
