@@ -29,6 +29,7 @@ FLOORS = {
     "masking": 2,
     "overlaps": 2,
     "expressions": 2,
+    "printing": 2,
     "source": 2,
     "state": 2,
     "engine": 3,

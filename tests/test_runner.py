@@ -24,12 +24,11 @@ import pytest
 from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
 from nbflow.masking import Masker
-from nbflow.notebooks.log import TaskLog
 from nbflow.notebooks.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
 from nbflow.notebooks.runner import NotebookRunner
-from nbflow.notebooks.text import Fold, folded, plain, short
 from nbflow.outcome import Outcome
+from nbflow.printing import Fold, TaskLog, folded, plain, short
 from nbflow.source import read_notebook
 from nbflow.steps import NotebookStep
 from nbflow.task import Context, Places, Task
@@ -130,7 +129,9 @@ def run(
             tell(event)
 
     runner = NotebookRunner({path.name: read_notebook(path)}, path.parent, kernels, "run-1", kept)
-    task = Task(("x",), "key", NotebookStep(id="x", path=path.name, **step), parameters or {}, 1, "x=1", index, "print")
+    environment = step.pop("environment", {})
+    made = NotebookStep(id="x", path=path.name, **step)
+    task = Task(("x",), "key", made, parameters or {}, 1, "x=1", index, "print", environment)
     return Ran(runner(task, Context(places, stop or ManualStop(), told)), places, events)
 
 
@@ -232,7 +233,7 @@ def test_an_item_gets_a_folder_and_finds_the_modules_beside_the_notebook(tmp_pat
             "results",
         ),
     )
-    ran = run(source, kernels, cwd="item", index=3, env=(("WORD", "hello"),))
+    ran = run(source, kernels, cwd="item", index=3, environment={"WORD": "hello"})
     item = str(ran.places.item)
     expected = {
         "name": "beside",

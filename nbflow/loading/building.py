@@ -537,7 +537,7 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         run = Literal(one.run) if isinstance(one.run, str) else here.binding(one.run, "run")
     defaults = here.building.definition.defaults
     _check_secrets(one.secrets, here)
-    given = {"run": run, "cwd": here.text(one.cwd or here.building.below or ".", "cwd")}
+    given = {"run": run, "cwd": here.text(_directory(one.cwd, here), "cwd")}
     return steps.ShellStep(
         **here.task,
         shell=isinstance(one.run, str),
@@ -546,6 +546,12 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         parameters=Record(tuple(given.items())),
         environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
     )
+
+
+def _directory(cwd: str | None, here: Here) -> str:
+    if cwd is None:
+        return here.building.below or "."
+    return cwd if cwd == "item" else here.building.path(cwd)
 
 
 @dataclass(frozen=True)

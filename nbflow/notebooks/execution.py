@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..durations import about
 from ..errors import DefinitionError, NbflowError
+from ..printing import plain, short
 from ..task import Stop
 from ..types import Status, StopReason
 from .kernel import Kernel, Kernels
 from .memory import MemoryWatch
 from .outputs import KEPT
-from .text import plain, short
 
 if TYPE_CHECKING:
     from .client import CellClient
@@ -272,12 +273,12 @@ class Execution:
         where = f" (cell {number})" if number is not None else ""
         if self._stop.reason == "timeout":
             after = self._timeout if self._timeout is not None else time.monotonic() - self._began
-            return Ending("timeout", f"no time left after {_seconds(after)}{where}", None, number, index)
+            return Ending("timeout", f"no time left after {about(after)}{where}", None, number, index)
         return Ending("cancelled", f"cancelled{where}", None, number, index)
 
     def _late(self, number: int | None, index: int) -> Ending:
         assert self._overdue is not None
-        return Ending("timeout", f"cell {number} took longer than {_seconds(self._overdue)}", None, number, index)
+        return Ending("timeout", f"cell {number} took longer than {about(self._overdue)}", None, number, index)
 
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
@@ -374,7 +375,3 @@ def _last_words(text: str) -> list[str]:
     lines = text.splitlines() or [""]
     crash = next((i for i, line in enumerate(lines) if line.startswith(CRASH)), None)
     return lines[-30:] if crash is None else lines[crash : crash + 30]
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..events import CellFinished, CellStarted, Printed
-from ..masking import Masker
+from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
+from ..printing import TaskLog
 from ..source import Notebook
 from ..steps import NotebookStep
 from ..task import Context, Places, Task
@@ -21,9 +22,8 @@ from ..types import Status
 from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
-from .log import TaskLog
 from .outputs import KEPT
-from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
+from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
 
