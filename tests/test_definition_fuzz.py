@@ -155,7 +155,7 @@ def reached(text: str, files: dict[str, str]) -> str:
         build(definition, source, _Texts(Path(), files), makers=makers())
     except DefinitionError as problem:
         return how if problem.message and "\n" not in problem.message else "badly told"
-    return "valid" if definition.data() == parse(dump(definition), "w.yml", kinds())[0].data() else "changed by writing"
+    return "valid" if dump(definition) == dump(parse(dump(definition), "w.yml", kinds())[0]) else "changed by writing"
 
 
 class _Texts(Kept):

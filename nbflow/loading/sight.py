@@ -160,7 +160,8 @@ def _may_be_skipped(step: Step, around: Mapping[str, Step]) -> bool:
     if step.when is not None and step.when is not True:
         return True
     if isinstance(step, FanIn):
-        return any(other in around and _may_be_skipped(around[other], around) for other in step.wait_for)
+        fans = [around[other] for other in step.wait_for if isinstance(around.get(other), FanOut)]
+        return any(_may_be_skipped(fan, around) for fan in fans)
     return False
 
 
