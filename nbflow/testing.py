@@ -26,11 +26,13 @@ from .engine.protocol import (
     TimerFired,
 )
 from .engine.recorded import Recorded
-from .events import AttemptFailed, Event, GateAnswered, GateOpened, NodeFinished, NodeStarted, StepsOpened
+from .events import Event, GateAnswered, GateOpened, NodeFinished, RunStarted, StepsOpened
 from .model import Binding, Block, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
-from .outcome import Outcome, Record, completed
+from .outcome import Outcome, failed
 from .steps import FanOut
+from .store import journal
 from .task import Context, Runner, Task
+from .types import StopReason
 from .values import Value
 
 __all__ = [
@@ -127,12 +129,12 @@ class Simulated:
 
 def simulate(
     flow: Workflow,
-    answer: Callable[[Task], Outcome],
+    answer: Callable[[Task], Outcome | None],
     *,
     choose: Callable[[int], int] = lambda count: 0,  # noqa: ARG005 - the first
-    gates: Callable[[GateOpened], str | None] = lambda gate: None,  # noqa: ARG005 - nobody is there
-    kinds: Mapping[type[Step], Kind] | None = None,
+    person: Callable[[GateOpened], str | None] = lambda gate: None,  # noqa: ARG005 - nobody is there
     recorded: Recorded | None = None,
+    kinds: Mapping[type[Step], Kind] = testing_kinds,
     cut_after: int | None = None,
     cancel_after: int | None = None,
     max_workers: int | None = None,
@@ -144,16 +146,16 @@ def simulate(
     flow : Workflow
         What to run.
     answer : callable
-        Gives how a task ends; called when it ends.
+        Gives how a task ends; called when it ends. ``None``: it hangs until it is interrupted.
     choose : callable, optional
-        Of so many tasks in flight, and gates that will be answered, gives the index of the one that ends next: any
+        Of so many tasks in flight, and questions with an answer, gives the index of the one that ends next: any
         interleaving can be had.
-    gates : callable, optional
-        Gives the choice of a person, or ``None`` if nobody answers; called when a gate opens.
-    kinds : mapping, optional
-        The generator of each class of step; by default :data:`testing_kinds`.
+    person : callable, optional
+        Gives the option that is chosen at a gate; called when it opens. ``None``: nobody answers it.
     recorded : Recorded, optional
         What earlier epochs did.
+    kinds : mapping, optional
+        The generators of the kinds in it; by default :data:`testing_kinds`.
     cut_after : int, optional
         Events after which the process dies: exactly so many are written.
     cancel_after : int, optional
@@ -165,92 +167,132 @@ def simulate(
     >>> done.outcome.output["map"]["results"]
     [3, 5]
     """
-    machine = Machine(flow, recorded, kinds=kinds or testing_kinds, max_workers=max_workers)
-    run = Simulated()
-    flying: list[Task | GateAnswered] = []
-    left: list[NodeId] = []
-    timers: list[tuple[float, int, SetTimer]] = []
-    commands: list[Command] = machine.handle(Begin(), 0.0)
-    ended = 0
-    while True:
-        breath = None
-        for command in commands:
-            match command:
-                case Start(new):
-                    flying.append(new)
-                    run.started.append(new)
-                    run.most_running = max(run.most_running, machine.running)
-                case SetTimer():
-                    heapq.heappush(timers, (run.clock + command.seconds, len(timers) + len(run.events), command))
-                case Finish(outcome):
-                    run.outcome = outcome
-                case Breath():
-                    breath = command
-                case StepsOpened():
-                    pass  # it is not journaled
-                case Interrupt():
-                    pass  # these tasks do not listen: they end as the test says
-                case _:
-                    if cut_after == len(run.events):
-                        return run
-                    run.events.append(command)
-                    if isinstance(command, GateOpened):
-                        choice = gates(command)
-                        if choice is None:
-                            left.append(command.node)
-                        else:
-                            about = (command.node, command.key, command.fingerprint, choice, "a test")
-                            flying.append(GateAnswered(run.clock, *about))
-        if run.outcome is not None:
-            return run
-        if breath is not None:
-            commands = machine.handle(breath, run.clock)
-        elif cancel_after is not None and ended == cancel_after:
-            cancel_after = None
-            commands = machine.handle(Cancel(), run.clock)
-        elif flying:
-            one = flying.pop(choose(len(flying)))
-            if isinstance(one, GateAnswered):
-                if cut_after == len(run.events):
-                    return run
-                run.events.append(one)
-                commands = machine.handle(Answered(one.node, one.choice), run.clock)
+    return _Simulation(Machine(flow, recorded, kinds=kinds, max_workers=max_workers), answer, person, cut_after).run(
+        choose, cancel_after
+    )
+
+
+@dataclass
+class _Simulation:
+    """A run at work."""
+
+    machine: Machine
+    answer: Callable[[Task], Outcome | None]
+    person: Callable[[GateOpened], str | None]
+    cut_after: int | None
+    told: Simulated = field(default_factory=Simulated)
+    flying: list[Task] = field(default_factory=list)
+    chosen: list[tuple[GateOpened, str]] = field(default_factory=list)
+    """Gates whose answer is on its way."""
+    gates: dict[NodeId, GateOpened] = field(default_factory=dict)
+    """Gates that are open."""
+    hanging: dict[NodeId, Task] = field(default_factory=dict)
+    stopped: dict[NodeId, Outcome] = field(default_factory=dict)
+    """How the hanging tasks end that were interrupted."""
+    timers: list[tuple[float, int, SetTimer]] = field(default_factory=list)
+    ended: int = 0
+    breath: Breath | None = None
+    cut: bool = False
+
+    def run(self, choose: Callable[[int], int], cancel_after: int | None) -> Simulated:
+        """Move it to its end, or to where it is cut off."""
+        commands: list[Command] = self.machine.handle(Begin(), 0.0)
+        while True:
+            for command in commands:
+                if not self.cut:
+                    self._obey(command)
+            if self.cut or self.told.outcome is not None:
+                return self.told
+            if self.breath is not None:
+                stimulus: Breath | Cancel | None = self.breath
+                self.breath = None
+            elif cancel_after is not None and self.ended == cancel_after:
+                cancel_after, stimulus = None, Cancel()
             else:
-                ended += 1
-                commands = machine.handle(TaskEnded(one.node, answer(one)), run.clock)
-        elif machine.stuck:
-            commands = machine.handle(Answered(left.pop(0), None), run.clock)
+                stimulus = None
+            commands = self.machine.handle(stimulus, self.told.clock) if stimulus is not None else self._next(choose)
+
+    def _obey(self, command: Command) -> None:
+        run = self.told
+        match command:
+            case Start(new):
+                self.flying.append(new)
+                run.started.append(new)
+                run.most_running = max(run.most_running, len(self.flying) + len(self.hanging))
+            case SetTimer():
+                due = run.clock + command.seconds
+                heapq.heappush(self.timers, (due, len(self.timers) + len(run.events), command))
+            case Finish(outcome):
+                run.outcome = outcome
+            case Breath():
+                self.breath = command
+            case StepsOpened():
+                pass  # it is not journaled
+            case Interrupt(nodes, reason):
+                for node in nodes:  # only those that hang listen: the others end as the test says
+                    if node in self.hanging:
+                        self.flying.append(self.hanging.pop(node))
+                        self.stopped[node] = _stopped(reason, self.flying[-1])
+            case _:
+                self._write(command)
+                if isinstance(command, GateOpened):
+                    self.gates[command.node] = command
+                    choice = self.person(command)
+                    if choice is not None:
+                        self.chosen.append((command, choice))
+                elif isinstance(command, NodeFinished):
+                    self.gates.pop(command.node, None)
+
+    def _write(self, event: Event) -> None:
+        if self.cut_after is not None and len(self.told.events) >= self.cut_after:
+            self.cut = True
         else:
-            assert timers, "the machine waits for nothing and has not finished"
-            run.clock, _, timer = heapq.heappop(timers)
-            commands = machine.handle(TimerFired(timer), run.clock)
+            self.told.events.append(event)
+
+    def _next(self, choose: Callable[[int], int]) -> list[Command]:
+        """Let the next thing happen: a task ends, a person answers, or time passes."""
+        run = self.told
+        self.chosen = [one for one in self.chosen if self.gates.get(one[0].node) is one[0]]
+        if self.flying or self.chosen:
+            place = choose(len(self.flying) + len(self.chosen))
+            if place < len(self.flying):
+                return self._land(self.flying.pop(place))
+            gate, choice = self.chosen.pop(place - len(self.flying))
+            del self.gates[gate.node]
+            self._write(GateAnswered(run.clock, gate.node, gate.key, gate.fingerprint, choice, "test"))
+            return [] if self.cut else self.machine.handle(Answered(gate.node, choice), run.clock)
+        if self.machine.stuck:
+            left, self.gates = self.gates, {}
+            return [command for node in left for command in self.machine.handle(Answered(node, None), run.clock)]
+        assert self.timers, "the machine waits for nothing and has not finished"
+        run.clock, _, timer = heapq.heappop(self.timers)
+        return self.machine.handle(TimerFired(timer), run.clock)
+
+    def _land(self, one: Task) -> list[Command]:
+        outcome = self.stopped.pop(one.node, None) or self.answer(one)
+        if outcome is None:
+            self.hanging[one.node] = one
+            return []
+        self.ended += 1
+        return self.machine.handle(TaskEnded(one.node, outcome), self.told.clock)
+
+
+def _stopped(reason: StopReason, task: Task) -> Outcome:
+    """Give how a task ends that was asked to stop."""
+    if reason == "cancel":
+        return Outcome("cancelled")
+    seconds = task.step.timeout
+    return failed("timeout", "no time left" if seconds is None else f"no time left after {seconds:g} s")
 
 
 def records(*runs: Simulated) -> Recorded:
     """Give what these runs left behind, as the journal would tell it to the next epoch."""
-    answers: dict[str, Record] = {}
-    attempts: dict[str, int] = {}
-    flying: set[tuple[int, str]] = set()
-    for epoch, event in ((epoch, event) for epoch, run in enumerate(runs) for event in run.events):
-        match event:
-            case GateAnswered():
-                answers[event.key] = Record(event.fingerprint, completed({"choice": event.choice}))
-            case NodeStarted():
-                flying.add((epoch, event.key))
-                attempts[event.key] = attempts.get(event.key, 0) + 1
-            case AttemptFailed():
-                flying.discard((epoch, event.key))
-            case NodeFinished(leaf=True, kept=False) if (
-                event.outcome.status == "cancelled" and (epoch, event.key) in flying
-            ):
-                flying.discard((epoch, event.key))
-                attempts[event.key] -= 1
-            case NodeFinished(leaf=True, kept=False) if event.outcome.status in ("completed", "failed"):
-                answers[event.key] = Record(event.fingerprint, event.outcome)
-                attempts.pop(event.key, None)
-            case _:
-                pass
-    return Recorded(answers, attempts)
+    events: list[Event] = []
+    for epoch, run in enumerate(runs, 1):
+        events.append(RunStarted(0.0, "test", "test", epoch, {}, 1))
+        events += (event for event in run.events if not (isinstance(event, NodeFinished) and event.kept))
+    found = journal.records(events)
+    return Recorded(found.answers, found.attempts)
 
 
 def check_runner(runner: Runner, tasks: Sequence[Task], context: Callable[[Task], Context]) -> list[Outcome]:
