@@ -44,6 +44,8 @@ class Maker:
     random: Random
     steps: int = 3
     depth: int = 3
+    gates: bool = True
+    retries: bool = True
     files: dict[str, Data] = field(default_factory=dict)
     _count: int = 0
     _sight: list[Expression] = field(default_factory=list)
@@ -107,7 +109,7 @@ class Maker:
             step = self._loop(depth, until=number == 5)
         elif depth and number == 7:
             step = self._inner(depth)
-        elif number == 8:
+        elif self.gates and number == 8:
             step = {"id": self._id("q"), "gate": "Go on with {{ " + self._expression().text + " }}?"}
             step["on_reject"] = self.random.choice(["skip", "skip", "retry", "retry", "abort"])
         else:
@@ -121,7 +123,7 @@ class Maker:
     def _task(self) -> Data:
         arguments = {f"a{i}": "{{ " + self._expression().text + " }}" for i in range(self.random.randint(0, 2))}
         step: Data = {"id": self._id("t"), "call": "builtins:dict", "arguments": arguments}
-        if not self.random.randint(0, 3):
+        if self.retries and not self.random.randint(0, 3):
             step["retry"] = {"attempts": self.random.randint(2, 3), "on": ["error"]}
         return step
 
