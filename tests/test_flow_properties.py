@@ -73,7 +73,12 @@ class Case:
 
         options.setdefault("choose", lambda count: self.random.randrange(count))
         return simulate(
-            self.workflow, answer, person=gate, kinds=flows(), recorded=records(*earlier) if earlier else None, **options
+            self.workflow,
+            answer,
+            person=gate,
+            kinds=flows(),
+            recorded=records(*earlier) if earlier else None,
+            **options,
         )
 
     def check(self, run: Simulated) -> None:
