@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         map,  # noqa: A004 - what it does
         results,
         resume,
-        run,  # noqa: F811
+        run,
         status,
     )
     from .definition import (

@@ -489,7 +489,7 @@ AnyStep = Annotated[
     Step,
     PlainValidator(_step),
     PlainSerializer(lambda step: step.data(), return_type=dict[str, Any]),
-    WithJsonSchema({"$ref": "#/$defs/step"}),
+    WithJsonSchema({"x-nbflow": "step"}),
 ]
 """A step of any kind, told by its key."""
 

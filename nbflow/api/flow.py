@@ -13,7 +13,7 @@ from ..loading.building import Built, Files, Kept, build
 from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Workflow
-from ..source import Notebook, changed_cells
+from ..source import Notebook
 from ..types import Changed
 from ..values import Value, tagged, untagged
 from .definition import FORMAT, Definition, changed_places
@@ -42,7 +42,7 @@ class FlowDefinition(Definition):
     """What expressions know of the run."""
     built: Built = field(compare=False, repr=False)
     code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Digests of the code cells of each notebook, to tell which one changed."""
+    """Digests of the code cells of each notebook, and of the module of each function, to tell which one changed."""
 
     @property
     def inputs(self) -> dict[str, Value]:
@@ -89,8 +89,7 @@ class FlowDefinition(Definition):
         for path, now in self.code.items():
             then = before.code.get(path)
             if then is not None and then != now:
-                places = changed_places(then, now) if changed_cells(then, now) else "code"
-                words.append(f"{places} of {path}")
+                words.append(f"{changed_places(then, now)} of {path}" if path in self.notebooks else f"code of {path}")
         return ", ".join(words) or "its code"
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
@@ -155,6 +154,7 @@ def flow_definition(
     """
     built = build(definition, source, files, makers=makers())
     code = {path: notebook.cell_digests for path, notebook in built.notebooks.items()}
+    code.update((function, (source,)) for function, source in built.functions.items())
     return FlowDefinition(
         file=source.name,
         in_file=in_file,

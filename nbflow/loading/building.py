@@ -43,6 +43,8 @@ class Built:
     """By the ``path`` of their steps."""
     files: dict[str, str] = field(default_factory=dict)
     """The texts of workflows in it, by their path."""
+    functions: dict[str, str] = field(default_factory=dict)
+    """Digests of the modules of the functions that are called."""
     kernels: dict[str, None] = field(default_factory=dict)
     """Names of kernels, in order."""
     requires: list[d.Requires] = field(default_factory=list)
@@ -517,7 +519,7 @@ def _call(one: d.Call, here: Here) -> model.Step:
     text = here.literal(one.call, "call")
     source = ""
     try:
-        source = here.building.files.function(text, here.building.below)
+        source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
