@@ -106,7 +106,10 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
             name, text = msg["content"]["name"], msg["content"]["text"]
             for start in range(0, len(text), PIECE):  # a cell that only prints sends tens of megabytes at a time
                 self._heard(name, text[start : start + PIECE])
-        return super().process_message(msg, cell, cell_index)
+        result = super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] == "stream":
+            msg["content"]["text"] = ""  # nbclient holds the message until it has read the next one
+        return result
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:  # noqa: ARG002 - nbclient's signature
         reply = exec_reply["content"]
