@@ -348,6 +348,34 @@ def test_a_kernel_that_dies_while_results_are_read_fails_the_notebook(tmp_path, 
     assert "exit code 4" in ran.outcome.error.message
 
 
+def test_a_kernel_that_dies_after_an_early_exit_fails_the_notebook_too(tmp_path, kernels):
+    """``SystemExit(0)`` ends the cells, and the results are still to be read."""
+    source = write(
+        tmp_path / "n.ipynb",
+        code("import os\nclass Bomb(dict):\n    def items(self):\n        os._exit(4)\nbomb = Bomb(a=1)", "results"),
+        "raise SystemExit(0)",
+        "n = 6",
+    )
+    ran = run(source, kernels)
+    assert ("failed", "dead-kernel") == (ran.outcome.status, ran.outcome.error.kind)
+    assert ["completed", "completed", "pending"] == ran.states
+
+
+@pytest.mark.parametrize(
+    "problem", ["SystemExit(1)", "KeyboardInterrupt()", "MemoryError('too large')", "OSError(28, 'No space left')"]
+)
+def test_results_that_could_not_be_read_fail_the_notebook(tmp_path, kernels, problem):
+    """Also where none was asked for by name: a completed item without its results would never run again."""
+    source = write(
+        tmp_path / "n.ipynb",
+        code(f"class Bad(dict):\n    def items(self):\n        raise {problem}\nn = 1\nbad = Bad(a=1)", "results"),
+    )
+    ran = run(source, kernels)
+    assert ("failed", "output") == (ran.outcome.status, ran.outcome.error.kind)
+    assert ran.outcome.error.message.startswith(f"the results could not be read: {problem.partition('(')[0]}")
+    assert "0_x.failed.ipynb" == ran.outcome.notebook
+
+
 def test_input_fails_its_cell_and_does_not_wait(tmp_path, kernels):
     """Nobody is there to answer."""
     ran = run(write(tmp_path / "n.ipynb", "name = input('who? ')"), kernels)
@@ -466,6 +494,36 @@ def test_a_stop_before_the_first_cell_starts_nothing(tmp_path, kernels):
     assert "cancelled" == ran.outcome.status
     assert not (tmp_path / "ran").exists()
     assert [] == children()
+
+
+READING = """\
+import time
+class Slow(dict):
+    def items(self):
+        open('reading', 'w').close()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt as stopped:
+            raise {turned}
+slow = Slow(a=1)
+"""
+"""A result that takes its time to be read, and what it makes of an interrupt."""
+
+
+@pytest.mark.parametrize("turned", ["stopped", "ValueError('cut')"])
+@pytest.mark.parametrize(
+    ("reason", "status", "message"), [("cancel", "cancelled", None), ("timeout", "failed", "no time left after 5 s")]
+)
+def test_a_stop_while_results_are_read_completes_nothing(tmp_path, kernels, until, turned, reason, status, message):
+    """No resume would repeat a completed item, and its results would be lost for good."""
+    source = write(tmp_path / "n.ipynb", code(READING.format(turned=turned), "results"))
+    stop = ManualStop()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, source, kernels, stop=stop, timeout=5.0)
+        until((tmp_path / "reading").exists)
+        stop.ask(reason)
+        outcome = running.result().outcome
+    assert (status, None, message) == (outcome.status, outcome.output, outcome.error and outcome.error.message)
 
 
 def test_a_cell_has_the_time_that_its_tag_gives(tmp_path, kernels):

@@ -61,8 +61,8 @@ class Hooks:
     """A piece of a stream."""
     before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
     """The kernel is ready."""
-    after_last: Callable[[Execution], Awaitable[None]] | None = None
-    """All cells ran; the kernel still lives."""
+    after_last: Callable[[Execution], Awaitable[bool]] | None = None
+    """All cells ran, and the kernel still lives: read the results, and tell whether all of them could be read."""
     after_failure: Callable[[Execution], Awaitable[None]] | None = None
     """A cell failed, and the kernel lives."""
 
@@ -199,16 +199,23 @@ class Execution:
             if ending is not None and ending is not COMPLETED:
                 manager.cell_exception(cell, cell_index=index)
             manager.cell_complete(cell, cell_index=index)
+            if ending is COMPLETED:
+                break
             if ending is not None:
                 return ending
-        if self._hooks.after_last is not None:
-            await self._hooks.after_last(self)
-            if self.kernel.exit_code is not None:
-                return self._asked(None, None) if self._wanted else self._died(None, None)
-        return COMPLETED
+        return await self._conclude()
+
+    async def _conclude(self) -> Ending:
+        """Have the results read; without them nothing is completed, for a completed item never runs again."""
+        if self._hooks.after_last is None:
+            return COMPLETED
+        whole = await self._hooks.after_last(self)
+        if self.kernel.exit_code is not None:
+            return self._asked(None, None) if self._wanted else self._died(None, None)
+        return self._asked(None, None) if self._wanted and not whole else COMPLETED
 
     async def _cell(self, cell: Any, index: int) -> Ending | None:
-        """Run one code cell; gives an ending if it is the last one."""
+        """Run one code cell; gives an ending if it is the last one: ``COMPLETED`` if the cell wanted it so."""
         from .client import CellFailedError, DeadKernelError
 
         assert self._document is not None
@@ -248,8 +255,6 @@ class Execution:
             return self._asked(number, index)
         name, value = str(reply.get("ename", "")), str(reply.get("evalue", ""))
         if name == "SystemExit" and value in ("", "0", "None"):
-            if self._hooks.after_last is not None:
-                await self._hooks.after_last(self)
             return COMPLETED
         if self._hooks.after_failure is not None:
             await self._hooks.after_failure(self)

@@ -24,6 +24,7 @@ from .kernel import Kernel, Kernels
 from .log import TaskLog
 from .outputs import KEPT
 from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
+from .text import short
 
 __all__ = ["NotebookRunner"]
 
@@ -89,6 +90,8 @@ class _Attempt:
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
+    foreign: str | None = None
+    """Why results cannot be read at all: the language."""
     wrote: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     document: Any = None
@@ -208,19 +211,21 @@ class _Attempt:
     def _names(self) -> tuple[str, ...]:
         return self.step.outputs or self.notebook.result_names
 
-    async def _collect(self, execution: Execution) -> None:
-        """Read the results from the kernel."""
+    async def _collect(self, execution: Execution) -> bool:
+        """Read the results from the kernel; tells whether all of them could be read."""
         if execution.kernel.language != "python":
             if self.step.outputs or self.notebook.results_cells:
-                self.problem = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
-            return
+                self.foreign = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
+            return True
         watched = None if self.step.cwd == "item" else self.directory
         expression = request(self._names, self.places.artifacts, self.places.folder, watched)
         try:
             self.collected = read_reply(await execution.ask(expression, None), "answer")
             self.wrote = self.collected.wrote
         except (ValueError, TimeoutError) as problem:
-            self.problem = f"the results could not be read: {problem}"
+            self.problem = f"the results could not be read: {short(self.masker.text(str(problem)))}"
+            return False
+        return not self.collected.problems
 
     async def _ask_written(self, execution: Execution) -> None:
         """Ask for the files that it wrote before it failed; no answer is an answer."""
@@ -260,7 +265,7 @@ class _Attempt:
         return Failure(ending.how, mask(ending.message), ending.exception, ending.cell, traceback)
 
     def _output(self) -> tuple[Value, Failure | None]:
-        """Give the output, or why a name that was asked for has no value."""
+        """Give the output, or why there is none: a name that was asked for has no value, or nothing could be read."""
         found, problems = self.collected or Collected({}, {}), []
         glued, unread = scraps(self.document.nb.cells, self.places.artifacts, self.places.folder)
         self.warnings += unread
@@ -273,11 +278,14 @@ class _Attempt:
                 problems.append(f"{name!r} was asked for, and {reason}")
             else:
                 self.warnings.append(f"{name!r} is left out of the results: {reason}.")
-        if self.problem is not None:
-            if asked:
-                problems.append(self.problem)
-            else:
-                self.warnings.append(f"{self.problem}.")
+        if self.problem is not None and self._names:
+            problems.append(self.problem)
+        elif self.problem is not None:  # only the files that it wrote are not known
+            self.warnings.append(f"{self.problem}.")
+        if self.foreign is not None and asked:
+            problems.append(self.foreign)
+        elif self.foreign is not None:
+            self.warnings.append(f"{self.foreign}.")
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
 
