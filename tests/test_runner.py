@@ -526,6 +526,36 @@ def test_a_stop_while_results_are_read_completes_nothing(tmp_path, kernels, unti
     assert (status, None, message) == (outcome.status, outcome.output, outcome.error and outcome.error.message)
 
 
+STOPS_EARLY = """\
+import time
+score = 0
+try:
+    for epoch in range(600):
+        print('here', flush=True)
+        time.sleep(0.1)
+        score = epoch
+except KeyboardInterrupt:
+    pass
+"""
+"""A cell that takes an interrupt for the wish to see how far it came."""
+
+
+@pytest.mark.parametrize("tags", [("results",), ("results", "raises-exception")])
+@pytest.mark.parametrize(
+    ("reason", "status", "message"),
+    [("cancel", "cancelled", None), ("timeout", "failed", "no time left after 5 s (cell 1)")],
+)
+def test_a_last_cell_that_handles_the_interrupt_is_not_completed(tmp_path, kernels, tags, reason, status, message):
+    """Its value is the one of half the work."""
+    stop = ManualStop()
+    source = write(tmp_path / "n.ipynb", code(STOPS_EARLY, *tags))
+    ran = run(source, kernels, stop=stop, tell=in_cell(stop, 1, reason=reason), timeout=5.0)
+    outcome = ran.outcome
+    assert (status, None, message) == (outcome.status, outcome.output, outcome.error and outcome.error.message)
+    assert ["failed"] == ran.states
+    assert [status] == [e.status for e in ran.events if isinstance(e, CellFinished)]
+
+
 def test_a_cell_has_the_time_that_its_tag_gives(tmp_path, kernels):
     """Interrupted when it is over; the clock of a cell starts with the cell."""
     source = write(tmp_path / "n.ipynb", code("a = 1", "timeout:1s"), code(SLEEP, "timeout:500ms"), "c = 3")

@@ -103,6 +103,10 @@ class Execution:
         self._timeout = timeout
         self._began = time.monotonic()
         self._interrupted = False
+        self._at_work = False
+        """Whether a cell runs."""
+        self._cut = False
+        """Whether that cell was interrupted because somebody asked for the end."""
         self._overdue: float | None = None
         """Seconds after which the running cell was interrupted."""
         self._starting: asyncio.Task[Any] | None = None
@@ -225,11 +229,12 @@ class Execution:
         began = time.monotonic()
         clock = self._start_clock(cell)
         ending: Ending | None = None
+        self._at_work = True
         try:
             await self._client.run_cell(cell, index)
             if self._overdue is not None:
                 ending = self._late(number, index)
-            elif self._wanted and self._client.raised:
+            elif self._cut:  # also where it handled the interrupt: what it leaves is half of its work
                 ending = self._asked(number, index)
             elif self._client.ended_itself:
                 await self.kernel.ended()
@@ -239,6 +244,7 @@ class Execution:
         except DeadKernelError:
             ending = self._ended(number, index)
         finally:
+            self._at_work = False
             if clock is not None:
                 clock.cancel()
         fine = ending is None or ending is COMPLETED
@@ -306,7 +312,7 @@ class Execution:
         elif self._stop.kill:
             self._do(self.kernel.kill())
         elif self._stop.reason is not None and not self._interrupted:
-            self._interrupted = True
+            self._interrupted, self._cut = True, self._at_work
             self._interrupt_then_kill(GRACE[self._stop.reason])
 
     def _interrupt_then_kill(self, grace: float) -> None:
