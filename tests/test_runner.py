@@ -301,6 +301,17 @@ def test_a_failed_cell_is_named_and_the_notebook_shows_where(tmp_path, kernels):
     assert 1 == sum("An Exception was encountered" in c.source for c in again.notebook.cells)
 
 
+def test_a_long_traceback_keeps_its_head_and_its_tail_and_the_log_has_all_of_it(tmp_path, kernels):
+    """The outcome goes into the journal, with each item and each try."""
+    ran = run(write(tmp_path / "n.ipynb", "raise ValueError('begin' + 'x' * 300_000 + 'end')"), kernels)
+    traceback = ran.outcome.error.traceback
+    assert "Traceback (most recent call last)" in traceback[:200]
+    assert traceback.endswith("xend")
+    assert "left out, all of it is in the log" in traceback
+    assert len(traceback) < 21_000
+    assert "begin" + "x" * 300_000 + "end" in ran.log
+
+
 def test_the_injected_cell_counts_as_the_parameters_cell(tmp_path, kernels):
     """Cells are counted as the source has them, before and behind the injected one."""
     source = write(tmp_path / "n.ipynb", "a = 1", code("b = 1", "parameters"), "1/0")

@@ -24,12 +24,15 @@ from .kernel import Kernel, Kernels
 from .log import TaskLog
 from .outputs import KEPT
 from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
-from .text import short
+from .text import ends, short
 
 __all__ = ["NotebookRunner"]
 
 WRITTEN_SECONDS = 2.0
 """How long a failed notebook's kernel may take to name the files it wrote."""
+
+TRACEBACK = 20_000
+"""Characters of a traceback that go into the journal; a message in it may be as long as all data."""
 
 
 class NotebookRunner:
@@ -252,7 +255,7 @@ class _Attempt:
         return Outcome(
             status,
             output,
-            None if status == "cancelled" else failure,
+            None if status == "cancelled" else _cut(failure),
             notebook=self._relative(kept) if kept.exists() else None,
             log=self._relative(self.places.log),
             wrote=self.wrote,
@@ -307,6 +310,13 @@ class _Attempt:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.places.folder).as_posix()
+
+
+def _cut(failure: Failure | None) -> Failure | None:
+    """Give the failure as it is kept: the log has the whole."""
+    if failure is None or failure.traceback is None:
+        return failure
+    return replace(failure, traceback=ends(failure.traceback, TRACEBACK))
 
 
 def _absolute(value: Value, folder: Path) -> Value:

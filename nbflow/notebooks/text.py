@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["Fold", "folded", "plain", "short"]
+__all__ = ["Fold", "ends", "folded", "left_out", "plain", "short"]
 
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
@@ -53,6 +53,27 @@ def short(text: str, longest: int = 200) -> str:
     """
     line = plain(text.strip().partition("\n")[0])
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def ends(text: str, longest: int) -> str:
+    r"""Give a text whole, or its beginning and its end where it is long.
+
+    Examples
+    --------
+    >>> ends("x" * 5000 + "y" * 5000, 10)
+    'xxxxx\n… 10.0 kB left out, all of it is in the log …\nyyyyy'
+    """
+    half = longest // 2
+    return text if len(text) <= longest else text[:half] + left_out(len(text) - 2 * half) + text[-half:]
+
+
+def left_out(characters: int) -> str:
+    """Give the note that stands where so many characters are missing."""
+    if characters >= 10_000_000:
+        size = f"{characters / 1e6:.0f} MB"
+    else:
+        size = f"{characters / 1e6:.1f} MB" if characters >= 100_000 else f"{characters / 1e3:.1f} kB"
+    return f"\n… {size} left out, all of it is in the log …\n"
 
 
 class Fold:
