@@ -312,6 +312,19 @@ def test_a_long_traceback_keeps_its_head_and_its_tail_and_the_log_has_all_of_it(
     assert "begin" + "x" * 300_000 + "end" in ran.log
 
 
+def test_no_part_of_a_secret_is_left_where_a_message_or_traceback_is_cut(tmp_path, kernels, monkeypatch):
+    """It is masked before it is cut."""
+    monkeypatch.setenv("TOKEN", "hush-tok-4711")
+    source = write(
+        tmp_path / "n.ipynb", "import os\nraise ValueError('x' * 180 + os.environ['TOKEN'] + 'hush-tok-4711' * 9_999)"
+    )
+    ran = run(source, kernels, secrets=("TOKEN",))
+    error = ran.outcome.error
+    for text in (error.message, error.traceback, ran.log):
+        assert "hush" not in text
+        assert "4711" not in text
+
+
 def test_the_injected_cell_counts_as_the_parameters_cell(tmp_path, kernels):
     """Cells are counted as the source has them, before and behind the injected one."""
     source = write(tmp_path / "n.ipynb", "a = 1", code("b = 1", "parameters"), "1/0")

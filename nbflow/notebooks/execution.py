@@ -16,7 +16,7 @@ from ..types import Status, StopReason
 from .kernel import Kernel, Kernels
 from .memory import MemoryWatch
 from .outputs import KEPT
-from .text import plain, short
+from .text import first_line, plain
 
 if TYPE_CHECKING:
     from .client import CellClient
@@ -38,7 +38,7 @@ class Ending:
 
     how: How
     message: str = ""
-    """One line for people."""
+    """One line for people, of any length: a cut may go through a secret, so masking comes first."""
     exception: str | None = None
     cell: int | None = None
     """The number of the cell in which it ended."""
@@ -180,7 +180,7 @@ class Execution:
         except DefinitionError as problem:
             return Ending("error", problem.message, type(problem).__name__)
         except NbflowError as problem:
-            return Ending("start", short(problem.message, 600))
+            return Ending("start", first_line(problem.message))
         finally:
             self._starting = None
         from .client import CellClient
@@ -264,7 +264,7 @@ class Execution:
             return COMPLETED
         if self._hooks.after_failure is not None:
             await self._hooks.after_failure(self)
-        message = short(f"{name}: {value}" if value.strip() else name)
+        message = first_line(f"{name}: {value}" if value.strip() else name)
         traceback = plain("\n".join(reply.get("traceback") or ()))
         return Ending("error", message, name or None, number, index, traceback or None)
 
@@ -298,7 +298,7 @@ class Execution:
             why = "the cell ended it by exit() or quit()"
         else:
             why = self._memory.hint(code) or (words[0] if words[0].startswith(CRASH) else words[-1])
-        message = short(f"kernel died ({how}): {why}" if why else f"kernel died ({how})", 400)
+        message = first_line(f"kernel died ({how}): {why}" if why else f"kernel died ({how})")
         return Ending("dead-kernel", message, "DeadKernelError", number, index, "\n".join(words) or None)
 
     # Stopping

@@ -265,7 +265,8 @@ class _Attempt:
     def _failure(self, ending: Ending) -> Failure:
         mask = self.masker.text
         traceback = mask(ending.traceback) if ending.traceback else None
-        return Failure(ending.how, mask(ending.message), ending.exception, ending.cell, traceback)
+        message = short(mask(ending.message), 200 if ending.how == "error" else 600)
+        return Failure(ending.how, message, ending.exception, ending.cell, traceback)
 
     def _output(self) -> tuple[Value, Failure | None]:
         """Give the output, or why there is none: a name that was asked for has no value, or nothing could be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["Fold", "ends", "folded", "left_out", "plain", "short"]
+__all__ = ["Fold", "ends", "first_line", "folded", "left_out", "plain", "short"]
 
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
@@ -51,8 +51,13 @@ def short(text: str, longest: int = 200) -> str:
     >>> short("bad value\nin three\nlines"), short("x" * 300, 5)
     ('bad value', 'xxxx…')
     """
-    line = plain(text.strip().partition("\n")[0])
+    line = first_line(text)
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def first_line(text: str) -> str:
+    """Give the first line of a text, however long it is."""
+    return plain(text.strip().partition("\n")[0])
 
 
 def ends(text: str, longest: int) -> str:
