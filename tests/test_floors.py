@@ -23,6 +23,7 @@ FLOORS = {
     "outcome": 1,
     "task": 1,
     "durations": 2,
+    "host": 2,
     "masking": 2,
     "overlaps": 2,
     "source": 2,
@@ -56,6 +57,7 @@ BELOW = {
 """What each floor may import. Where it may import itself, no circle; a room always may import its own files."""
 
 LIBRARIES = {
+    "host": {"psutil"},
     "source": {"nbformat"},
     "kernels": {"jupyter_client", "jupyter_core", "ipykernel", "traitlets", "zmq", "psutil"},
     "loading": {"yaml", "nbformat"},

@@ -166,12 +166,17 @@ def test_a_kernel_that_runs_holds_no_place_of_those_that_start():
     kernels.close()
 
 
-def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path):
-    """Each start that gets its turn marks it; the second waits until the first is ready or gone."""
+@pytest.mark.parametrize("at_once", [1, None])
+def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path, monkeypatch, at_once):
+    """Each start that gets its turn marks it; the second waits until the first is ready or gone.
+
+    If nothing is said, the cores count that a container may use, not those that it sees.
+    """
+    monkeypatch.setattr("nbflow.host.quota", lambda: 1.0)
     turn = str(tmp_path / "turn")
     mark = f"import os, sys, time; os.mkdir({turn!r}); time.sleep(0.2); os.rmdir({turn!r}); sys.exit(5)"
     install("marker", mark)
-    kernels, messages = LocalKernels(at_once=1), []
+    kernels, messages = LocalKernels(at_once=at_once), []
 
     def start():
         with pytest.raises(NbflowError) as caught:
