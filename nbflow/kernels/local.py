@@ -22,7 +22,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from ..errors import NbflowError
 from ..host import usable_cores
-from .endpoints import Endpoint, make_endpoint
+from .endpoints import Endpoint, make_endpoint, remove_left
 from .specs import kernel_spec
 
 __all__ = ["Kernel", "LocalKernels"]
@@ -39,7 +39,7 @@ Heard = Callable[[str], None]
 
 
 class LocalKernels:
-    """Starts kernels; shared by all threads.
+    """Starts kernels; shared by all threads. Removes what killed processes left of theirs.
 
     Parameters
     ----------
@@ -52,6 +52,7 @@ class LocalKernels:
     def __init__(self, at_once: int | None = None, start_seconds: float = START_SECONDS) -> None:
         self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
+        remove_left()
         self._context = zmq.asyncio.Context()
         self._close = weakref.finalize(self, self._context.destroy, 0)
         # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
