@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .masking import Masker, StreamMasker
 
-__all__ = ["Ends", "Fold", "TaskLog", "folded", "gap", "plain", "short"]
+__all__ = ["Ends", "Fold", "TaskLog", "both_ends", "first_line", "folded", "gap", "plain", "short"]
 
 _CONTROL = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
@@ -64,8 +64,25 @@ def short(text: str, longest: int = 200) -> str:
     >>> short("bad value\nin three\nlines"), short("x" * 300, 5)
     ('bad value', 'xxxx…')
     """
-    line = plain(text.strip().partition("\n")[0])
+    line = first_line(text)
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def first_line(text: str) -> str:
+    """Give the first line of a text, however long it is."""
+    return plain(text.strip().partition("\n")[0])
+
+
+def both_ends(text: str, longest: int) -> str:
+    r"""Give a text whole, or its beginning and its end where it is long.
+
+    Examples
+    --------
+    >>> both_ends("x" * 5000 + "y" * 5000, 10)
+    'xxxxx\n… 10.0 kB left out, all of it is in the log …\nyyyyy'
+    """
+    half = longest // 2
+    return text if len(text) <= longest else text[:half] + gap(len(text) - 2 * half) + text[-half:]
 
 
 def gap(characters: int) -> str:

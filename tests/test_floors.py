@@ -26,6 +26,7 @@ FLOORS = {
     "steps": 1,
     "task": 1,
     "durations": 1,
+    "host": 2,
     "masking": 2,
     "overlaps": 2,
     "expressions": 2,
@@ -63,6 +64,7 @@ BELOW = {
 LIBRARIES = {
     "definition": {"pydantic", "pydantic_core"},
     "expressions": {"jinja2"},
+    "host": {"psutil"},
     "source": {"nbformat"},
     "kernels": {"jupyter_client", "jupyter_core", "ipykernel", "traitlets", "zmq", "psutil"},
     "loading": {"yaml", "nbformat", "pydantic"},

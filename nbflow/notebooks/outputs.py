@@ -95,8 +95,6 @@ class Printed:
     def settle(self) -> None:
         """Write the texts into the outputs."""
         for stream in self._streams:
-            note = ""
-            if stream.cut and self._left_out:
-                note = gap(self._left_out)
+            note = gap(self._left_out) if stream.cut and self._left_out else ""
             stream.head = ["".join(stream.head)]
             stream.node["text"] = folded(stream.head[0] + note + "".join(stream.tail))
