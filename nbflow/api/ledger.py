@@ -18,7 +18,7 @@ from ..store import checkpoint as checkpoints
 from ..store import commands
 from ..store.checkpoint import Pace
 from ..store.home import Home
-from ..store.journal import Journal
+from ..store.journal import Journal, TakenOverError
 from ..store.lock import RunLock
 
 BEAT = 5.0
@@ -75,6 +75,7 @@ class RunLedger:
         self._reserve = folder / "reserve"
         self._seen = -1
         self._closed = False
+        self._lost = False  # another process has the run now: nothing more may be written
 
     @property
     def checkpoint(self) -> Path:
@@ -97,11 +98,19 @@ class RunLedger:
         self._write_checkpoint(state)
 
     def write(self, events: Sequence[Event]) -> None:
-        """Write the lines of these events out of the process."""
-        self._journal.append(events)
+        """Write the lines of these events out of the process; of a run that was taken over, none."""
+        if self._lost:
+            raise TakenOverError
+        try:
+            self._journal.append(events)
+        except TakenOverError:
+            self._lost = True
+            raise
 
     def tend(self, state: RunState, now: float) -> list[str]:
         """Do what is due, and give the commands that came from outside."""
+        if self._lost:
+            return []
         moment = time.monotonic()
         if moment - self._synced >= SYNC:
             self._synced = moment
@@ -109,6 +118,7 @@ class RunLedger:
         if moment - self._beaten >= BEAT:
             self._beaten = moment
             if self._lock.lost():
+                self._lost = True
                 return ["taken over"]
             self._lock.beat(now)
         if self._journal.size != self._seen and self._pace.due(moment):
@@ -117,7 +127,8 @@ class RunLedger:
 
     def make_room(self) -> None:
         """Free what was kept back."""
-        self._reserve.unlink(missing_ok=True)
+        if not self._lost:
+            self._reserve.unlink(missing_ok=True)
 
     def close(self, state: RunState, now: float) -> None:  # noqa: ARG002 - the shape of a ledger
         """Write the last checkpoint and let go of the run, the lock in any case; a second time does nothing."""
@@ -127,8 +138,10 @@ class RunLedger:
         with ExitStack() as last:
             last.callback(self._lock.release)
             last.callback(self._journal.close)
+            self._lost = self._lost or self._lock.lost()
             self.make_room()
-            self._write_checkpoint(state)
+            if not self._lost:
+                self._write_checkpoint(state)
 
     def _write_checkpoint(self, state: RunState) -> None:
         began = time.monotonic()
