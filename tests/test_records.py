@@ -129,6 +129,45 @@ def test_the_journal_of_an_older_run_is_made_up_for_by_its_own_checkpoint(notebo
     assert {1: 1, 2: 1} == ran.times()
 
 
+@pytest.mark.parametrize("lost", ["all but the first line", "the last start"])
+def test_what_a_journal_was_cut_short_by_is_kept_by_the_checkpoint(lost, notebook, ran, folder):
+    """A backup was put back, or the power went: no finished item repeats, now or later, and the run says so."""
+    path = notebook(ran.cell, "assert n > 1 or os.path.exists('go')")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    journal = run.folder / "journal.jsonl"
+    old = journal.read_bytes()
+    (folder / "go").touch()
+    assert "completed" == nbflow.resume(path, **QUIET).status
+    journal.write_bytes(old if lost == "the last start" else old[: old.index(b"\n") + 1])
+    assert [{"square": 1}, {"square": 4}, {"square": 9}] == nbflow.status(path).results
+    assert ["kept"] * 3 == reasons(path)
+    run = nbflow.resume(path, **QUIET)
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+    count = 1 if lost == "the last start" else 3
+    lost_items = "1 ended item it lost stands" if count == 1 else "3 ended items it lost stand"
+    assert [f"the journal was cut short: {lost_items} in the checkpoint"] == [w.message for w in run.warnings]
+    (folder / "work.ipynb.nbflow.json").unlink()
+    assert ["kept"] * 3 == reasons(path), "the journal has them now"
+    epochs = [line["epoch"] for line in map(json.loads, journal.read_text().splitlines()) if "epoch" in line]
+    assert [1, 3] == epochs
+
+
+def test_a_journal_that_was_cut_short_says_so_where_the_checkpoint_lists_failures_only(
+    notebook, ran, folder, monkeypatch
+):
+    """Above its limit it does not have what was lost: that runs again, with a warning."""
+    monkeypatch.setattr(checkpoint, "IN_FULL", 2)
+    path = notebook(ran.cell, "assert n < 3")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    journal = run.folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().partition(b"\n")[0] + b"\n")
+    run = nbflow.resume(path, **QUIET)
+    assert {1: 2, 2: 2, 3: 2} == ran.times()
+    (warning,) = [w.message for w in run.warnings]
+    assert warning.startswith("the journal was cut short: 1 ended item it lost stands in the checkpoint, ")
+    assert warning.endswith(", of 2 more some may run again")
+
+
 def test_a_parameter_of_some_items_cannot_be_set_for_all(notebook, ran, folder):
     """Also when the first item does not have it."""
     path = notebook(ran.cell, parameters="n = 0\nyear = 0")

@@ -320,6 +320,19 @@ def test_the_last_checkpoint_does_not_wait_for_the_heartbeat(ledger, stored_runs
     assert "completed" == json.loads(stored_runs.checkpoint.read_text())["status"]
 
 
+def test_a_checkpoint_never_knows_more_than_the_disk_has_of_the_journal(ledger, monkeypatch):
+    """Else a power cut would leave finished items that only the checkpoint knows of."""
+    made, state = ledger
+    seen = []
+    monkeypatch.setattr(
+        checkpoints, "write", lambda path, content: seen.append((made._journal._synced, content["journal"]["bytes"]))
+    )
+    made.begin(state)
+    made.write([Warned(1.0, None, "look")])
+    made.close(state, time.time())
+    assert [(0, 0), (made._journal.size, made._journal.size)] == seen
+
+
 def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):
     """What it shows is read at the moment of asking, also of a run that another process works at."""
     path = notebook("import os\nassert os.path.exists('go')")

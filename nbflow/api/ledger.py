@@ -145,6 +145,7 @@ class RunLedger:
 
     def _write_checkpoint(self, state: RunState) -> None:
         began = time.monotonic()
+        self._journal.sync()  # what stands in a checkpoint is never lost with the power by the journal
         path = self.checkpoint
         content = checkpoints.render(
             state,

@@ -186,7 +186,8 @@ class Session:
             request.workers,
             request.forgets,
         )
-        journal.append(_recorded(key, record) for key, record in request.adopted)
+        restored = request.stored.restored if request.stored is not None else {}
+        journal.append(_recorded(key, record) for key, record in (*restored.items(), *request.adopted))
         older = request.recorded.answers
         ledger = RunLedger(
             request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label, older
@@ -371,9 +372,20 @@ def _lost(request: Request, *, seeded: bool) -> list[str]:
     if seeded:
         lost = "" if any(request.folder.glob("*.ipynb")) else "; earlier notebooks and logs are lost"
         return [f"the journal was gone: what is done is kept by the checkpoint{lost}"]
+    cut = _cut_short(request.stored)
     outputs = (record.outcome.output for record in request.recorded.answers.values())
     files = [
         value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)
     ]
     gone = [file for file in files if not (request.folder / file.path).exists()]
-    return [f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else []
+    return [*cut, f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else cut
+
+
+def _cut_short(stored: Stored) -> list[str]:
+    """Say what a journal that was cut short has no more."""
+    if not stored.cut_short or stored.checkpoint is None:
+        return []
+    count, more = len(stored.restored), stored.checkpoint.left_out
+    words = f"{count} ended item{' it lost stands' if count == 1 else 's it lost stand'} in the checkpoint"
+    unknown = f", of {more:,} more some may run again" if more else ""
+    return [f"the journal was cut short: {words}{unknown}"] if count or more else []
