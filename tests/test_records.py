@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import pytest
 
@@ -59,6 +60,49 @@ def test_names_may_go_between_items_and_shared_parameters(notebook, ran):
     assert ("completed", 4) == (run.status, len(run))
     assert {1: 2, 2: 2} == ran.times()
     assert ["kept"] * 4 == reasons(path)
+
+
+@pytest.mark.parametrize("folder_gone", [False, True])
+def test_names_may_go_between_items_and_shared_parameters_detached_too(folder_gone, notebook, ran, cli, folder, until):
+    """The process of its own keeps what the dry run says is kept, also where only the checkpoint is left."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    if folder_gone:
+        shutil.rmtree(folder / "nbflow-runs")
+    again = ["map", path.name, "--grid", "n=1,2", "--grid", "year=1,2", "--resume"]
+    rows = cli.json(*again, "--dry-run")["items"]
+    assert ["kept", "never ran", "kept", "never ran"] == [row["reason"] for row in rows]
+    cli(*again, "--detach")
+    until(lambda: nbflow.status(path).status == "completed")
+    assert {1: 2, 2: 2} == ran.times()
+
+
+KILLED = """\
+import os, signal, sys
+armed = False
+def look(name, args):
+    global armed
+    if armed:
+        armed = False
+        os.kill(os.getpid(), signal.SIGKILL)
+    armed = name == "os.rename" and str(args[1]).endswith("workflow.json")
+sys.addaudithook(look)
+from nbflow.cli import main
+main(sys.argv[1:])
+"""
+"""The command line that kills itself when it has replaced the definition of a run."""
+
+
+def test_a_kill_behind_the_new_definition_loses_no_item_that_is_called_otherwise_now(notebook, ran, cli):
+    """The records have their new keys before the definition has them."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    again = ["map", path.name, "--grid", "n=1,2", "--grid", "year=1,2", "--resume", "-q"]
+    killed = cli.start(*again, program=("-c", KILLED))
+    _, err = killed.communicate(timeout=60)
+    assert -signal.SIGKILL == killed.returncode, err
+    cli("resume", path.name, "-q")
+    assert {1: 2, 2: 2} == ran.times()
 
 
 def test_keep_passes_over_code_and_not_over_what_is_asked_for(notebook, ran):

@@ -110,9 +110,10 @@ class Stored:
     @cached_property
     def epoch(self) -> int:
         """How often it was started or resumed."""
-        if self.checkpoint is not None and (self.journaled is None or self.cut_short):
-            return int(self.checkpoint.data["epoch"])
-        return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
+        told = [event.epoch for event in self.events if isinstance(event, RunStarted)]
+        if self.checkpoint is not None:  # it may know of more starts than a journal that was lost
+            told.append(int(self.checkpoint.data["epoch"]))
+        return max(told, default=0)
 
     @property
     def at_work(self) -> bool:

@@ -118,6 +118,40 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
     )
 
 
+def open_journal(request: Request) -> tuple[Journal, Journaled | None, bool]:
+    """Open the journal of a run whose lock was taken, and write into it what only others still knew.
+
+    That comes before the new definition: a death behind that one would leave items whose records nobody finds.
+
+    Returns
+    -------
+    tuple
+        The journal, what it said before, and whether all of that is from the checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If the run went on since it was read.
+    """
+    path = request.folder / "journal.jsonl"
+    journaled = read_journal(path) if path.exists() else None
+    seen = request.stored.journaled if request.stored is not None else None
+    if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
+        raise StoreError(
+            f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
+        )
+    seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
+    if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
+        lines = [encode(event) for event in _from_checkpoint(request)]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+        journaled = read_journal(path)
+    journal = Journal(path, journaled.good if journaled is not None else 0)
+    restored = request.stored.restored if request.stored is not None else {}
+    journal.append(_recorded(key, record) for key, record in (*restored.items(), *request.adopted))
+    journal.sync()
+    return journal, journaled, seeded
+
+
 class Session:
     """One working at a run.
 
@@ -162,19 +196,7 @@ class Session:
 
     def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
         request, definition = self.request, self.request.definition
-        path = folder / "journal.jsonl"
-        journaled = read_journal(path) if path.exists() else None
-        seen = request.stored.journaled if request.stored is not None else None
-        if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
-            raise StoreError(
-                f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
-            )
-        seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
-        if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
-            lines = [encode(event) for event in _from_checkpoint(request)]
-            write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
-            journaled = read_journal(path)
-        journal = Journal(path, journaled.good if journaled is not None else 0)
+        journal, journaled, seeded = open_journal(request)
         found = surroundings(request.home.folder, definition.kernel)
         self._write_sources(folder, found)
         started = RunStarted(
@@ -186,8 +208,6 @@ class Session:
             request.workers,
             request.forgets,
         )
-        restored = request.stored.restored if request.stored is not None else {}
-        journal.append(_recorded(key, record) for key, record in (*restored.items(), *request.adopted))
         older = request.recorded.answers
         ledger = RunLedger(
             request.home, folder, lock, journal, definition.data(limit=1000), found, definition.label, older
