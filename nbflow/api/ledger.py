@@ -95,7 +95,25 @@ class RunLedger:
         """Write the first checkpoint, keep room back for a full disk, and forget what earlier starts were told."""
         commands.drop(self._folder, self._lock.owner.since)
         self._reserve.write_bytes(bytes(RESERVE))
+        self._keep_another()
         self._write_checkpoint(state)
+
+    def _keep_another(self) -> None:
+        """Give an unfinished run, of which only the checkpoint is left, that in a folder: ours takes its place."""
+        try:
+            other = checkpoints.read(self._home.checkpoint)
+        except StoreError:
+            return
+        folder, workflow = self._home.run_folder(other.run_id), other.data["workflow"]
+        if other.run_id == self._folder.name or folder.is_symlink() or (folder / "journal.jsonl").exists():
+            return
+        if other.data["status"] in ("completed", "aborted") or "items" not in workflow:
+            return  # nothing to go on with, or it cannot be
+        folder.mkdir(exist_ok=True)
+        checkpoints.write(folder / "checkpoint.json", {**other.data, "folder": "."})
+        if self._home.base != self._home.folder:
+            checkpoints.write(folder / "home.json", {"folder": str(self._home.folder)})
+        checkpoints.write(folder / "workflow.json", workflow)  # last: with it the folder is a run
 
     def write(self, events: Sequence[Event]) -> None:
         """Write the lines of these events out of the process; of a run that was taken over, none."""
