@@ -235,6 +235,32 @@ def test_without_the_run_folder_the_checkpoint_suffices(done, ran, cli, folder):
     assert {1: 1, 2: 1, 3: 3} == ran.times()
 
 
+@pytest.mark.parametrize("where", ["beside the notebook", "in a state directory"])
+def test_a_new_map_leaves_an_unfinished_run_whose_folder_is_gone_its_record(
+    where, notebook, ran, cli, folder, tmp_path
+):
+    """What its head offers can be done: the run is found by its id, and its finished items are kept."""
+    path = notebook(ran.cell, "assert n != 3")
+    state = [] if where == "beside the notebook" else ["--state-dir", tmp_path / "state"]
+    first = cli.json("map", path.name, "--grid", "n=1,2,3", *state, code=1)["run_id"]
+    (runs,) = (tmp_path if state else folder).rglob("nbflow-runs")
+    shutil.rmtree(runs)
+    said = cli("map", path.name, "--grid", "n=4", *state)
+    assert f"nbflow resume {first}" in said.stderr
+    assert ["completed", "completed", "failed"] == [i["status"] for i in cli.json("status", first, *state)["items"]]
+    cli("resume", first, "-q", *state, code=1)
+    assert {1: 1, 2: 1, 3: 2, 4: 1} == ran.times()
+
+
+def test_a_new_map_brings_back_no_finished_run_that_was_removed(notebook, ran, cli):
+    """Somebody who cleans and starts anew finds the new run alone."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1", "-q")
+    cli("clean", path.name, "--keep", "0")
+    second = cli.json("map", path.name, "--grid", "n=2")["run_id"]
+    assert [second] == [run["run_id"] for run in cli.json("status")["runs"]]
+
+
 def test_the_checkpoint_mailed_with_its_notebook_goes_on_in_another_folder(done, ran, tmp_path, monkeypatch):
     """Two files are enough: all paths in them are relative."""
     there = tmp_path / "elsewhere"

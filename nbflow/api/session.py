@@ -123,6 +123,40 @@ def ask(request: Request, found: Plan, before: Definition, command: str) -> None
     )
 
 
+def open_journal(request: Request) -> tuple[Journal, Journaled | None, bool]:
+    """Open the journal of a run whose lock was taken, and write into it what only others still knew.
+
+    That comes before the new definition: a death behind that one would leave items whose records nobody finds.
+
+    Returns
+    -------
+    tuple
+        The journal, what it said before, and whether all of that is from the checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If the run went on since it was read.
+    """
+    path = request.folder / "journal.jsonl"
+    journaled = read_journal(path) if path.exists() else None
+    seen = request.stored.journaled if request.stored is not None else None
+    if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
+        raise StoreError(
+            f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
+        )
+    seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
+    if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
+        lines = [encode(event) for event in _from_checkpoint(request)]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+        journaled = read_journal(path)
+    journal = Journal(path, journaled.good if journaled is not None else 0)
+    restored = request.stored.restored if request.stored is not None else {}
+    journal.append(_recorded(key, record) for key, record in (*restored.items(), *request.adopted))
+    journal.sync()
+    return journal, journaled, seeded
+
+
 class Session:
     """One working at a run.
 
@@ -179,19 +213,7 @@ class Session:
 
     def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
         request, definition = self.request, self.request.definition
-        path = folder / "journal.jsonl"
-        journaled = read_journal(path) if path.exists() else None
-        seen = request.stored.journaled if request.stored is not None else None
-        if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
-            raise StoreError(
-                f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
-            )
-        seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
-        if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
-            lines = [encode(event) for event in _from_checkpoint(request)]
-            write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
-            journaled = read_journal(path)
-        journal = Journal(path, journaled.good if journaled is not None else 0)
+        journal, journaled, seeded = open_journal(request)
         found = surroundings(request.home.folder, ", ".join(definition.kernels))
         self._write_sources(folder, found)
         started = RunStarted(
@@ -204,7 +226,6 @@ class Session:
             request.forgets,
             request.seconds,
         )
-        journal.append(_recorded(key, record) for key, record in request.adopted)
         older = request.recorded.answers
         ledger = RunLedger(
             request.home, folder, lock, journal, definition.data(limit=1000), found, definition.called, older
@@ -396,9 +417,20 @@ def _lost(request: Request, *, seeded: bool) -> list[str]:
     if seeded:
         lost = "" if any(request.folder.glob("*.ipynb")) else "; earlier notebooks and logs are lost"
         return [f"the journal was gone: what is done is kept by the checkpoint{lost}"]
+    cut = _cut_short(request.stored)
     outputs = (record.outcome.output for record in request.recorded.answers.values())
     files = [
         value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)
     ]
     gone = [file for file in files if not (request.folder / file.path).exists()]
-    return [f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else []
+    return [*cut, f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else cut
+
+
+def _cut_short(stored: Stored) -> list[str]:
+    """Say what a journal that was cut short has no more."""
+    if not stored.cut_short or stored.checkpoint is None:
+        return []
+    count, more = len(stored.restored), stored.checkpoint.left_out
+    words = f"{count} ended item{' it lost stands' if count == 1 else 's it lost stand'} in the checkpoint"
+    unknown = f", of {more:,} more some may run again" if more else ""
+    return [f"the journal was cut short: {words}{unknown}"] if count or more else []
