@@ -133,14 +133,16 @@ class FanOut(Step):
 
 
 def _is_window(value: Value) -> bool:
-    """Whether it says how many items may be in flight: a whole number from 1, also as text; null is 1."""
+    """Whether it says how many items may be in flight: a whole number, also as text; null and below 1 is 1."""
     if value is None:
         return True
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return False
     try:
-        number = int(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0
+        number = int(value)
     except (ValueError, OverflowError):
         return False
-    return number >= 1 and (isinstance(value, str) or number == value)
+    return isinstance(value, str) or number == value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -288,13 +288,13 @@ class _Late:
         return self.value
 
 
-@pytest.mark.parametrize("value", ["4", 4, 3.0, None, "1"])
+@pytest.mark.parametrize("value", ["4", 4, 3.0, None, "1", 0, -1, "0"])
 def test_a_literal_window_may_be_text_or_nothing(value: Any) -> None:
-    """Whole numbers, whole floats, numeric text and null are windows."""
+    """Whole numbers, whole floats, numeric text and null are windows; numbers below 1 mean 1."""
     assert value == fan_out([1], max_concurrency=Literal(value)).max_concurrency.resolve({})  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("value", [2.9, 0, -1, "0", "abc", "2.9", True, math.inf, math.nan, [4], {}])
+@pytest.mark.parametrize("value", [2.9, "abc", "2.9", True, math.inf, math.nan, [4], {}])
 def test_a_literal_window_that_is_none_is_a_definition_error(value: Any) -> None:
     """The message names value and step."""
     with pytest.raises(DefinitionError, match=r"max_concurrency is .* in step 'map'") as refused:

@@ -1,13 +1,17 @@
 """Cases: each file is a workflow and what must come of it.
 
 ``rule`` says what it shows, ``workflow`` is the text of its file (lines are counted from its first), ``files`` are
-those beside it (a notebook is a list of cells), ``inputs`` and ``answers`` what it is given. ``expect`` is what comes
-of it: ``refused`` (parts of the messages, for what cannot begin), or ``status``, ``nodes`` (all that one worker
-reaches: a status, or a mapping of status, output, has (some of the output), error, attempts), ``output``, ``because`` (a part of the run's
-error), ``waits_for`` (the gates that stay open), ``warnings`` and ``at_once`` (tasks in flight at most).
-``runs`` are the tasks that start, in the order of one worker. ``then`` are resumes, each with what differs:
-``edit`` (old text: new text, in the workflow), ``files``, ``inputs``, ``answers``, ``changed``, ``from``, ``only``,
-``force``.
+those beside it (a notebook is a list of cells), ``inputs`` (or ``texts``, as on a command line) and ``answers`` are
+what it is given.
+
+``expect`` is what comes of it: ``refused`` (parts of the messages, for what cannot begin), or ``status``, ``nodes``
+(all that one worker reaches: a status, or a mapping of status, output, has (some of the output), error, attempts),
+``behind`` (nodes that one worker reaches behind a place that halts later, such as an open gate), ``output``,
+``because`` (a part of the run's error), ``waits_for`` (the gates that stay open), ``warnings``, ``at_once`` (tasks in
+flight at most). ``runs`` are the tasks that start, in the order of one worker.
+
+``then`` are resumes, each with what differs: ``edit`` (old text: new text, in the workflow), ``files``, ``inputs``,
+``answers``, ``changed``, ``from``, ``only``, ``force``.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from nbflow.loading.scalars import load_document
 FOLDER = Path(__file__).parent / "cases"
 _TOP = {"rule", "workflow", "files", "inputs", "texts", "answers", "expect", "runs", "then", "real", "uncut"}
 _THEN = {"edit", "files", "inputs", "answers", "changed", "from", "only", "force", "expect", "runs"}
-_EXPECT = {"refused", "status", "nodes", "output", "because", "waits_for", "warnings", "at_once"}
+_EXPECT = {"refused", "status", "nodes", "output", "because", "waits_for", "warnings", "at_once", "behind"}
 _NODE = {"status", "output", "has", "error", "attempts"}
 
 
@@ -40,6 +44,7 @@ class Expect:
     waits_for: list[str] | None = None
     warnings: list[str] = field(default_factory=list)
     at_once: int | None = None
+    behind: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
