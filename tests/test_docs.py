@@ -367,3 +367,13 @@ def broken_links(page: Path) -> Iterator[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     """Files are there, and so are the headings that are named."""
     assert list(broken_links(page)) == []
+
+
+def test_all_filters_and_tests_are_listed() -> None:
+    """Neither more nor fewer than there are."""
+    from nbflow.expressions import FILTERS, TESTS
+
+    section = (ROOT / "docs/expressions.md").read_text().partition("## Filters and tests")[2].partition("\n## ")[0]
+    filters, tests = (set(words.split()) for words in re.findall(r"`([^`]{60,})`", section))
+    assert filters == FILTERS
+    assert tests == {name for name in TESTS if name.isidentifier()}
