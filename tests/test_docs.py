@@ -377,3 +377,54 @@ def test_all_filters_and_tests_are_listed() -> None:
     filters, tests = (set(words.split()) for words in re.findall(r"`([^`]{60,})`", section))
     assert filters == FILTERS
     assert tests == {name for name in TESTS if name.isidentifier()}
+
+
+def declared(option: click.Option) -> str:
+    """Give an option as the page writes it: ``-k, --kernel KERNEL``."""
+    choices = "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
+    metavar = "" if option.is_flag else f" {option.metavar or choices}"
+    return f"{', '.join(option.opts)}{metavar}"
+
+
+def described(page: str) -> dict[str, set[str]]:
+    """Give the options of each verb that the page of commands tells of."""
+    rows = re.compile(r"^\| (`-[^|]*(?:\\\|[^|]*)*) \| (.*) \|$", re.MULTILINE)
+    whole = {verb.split()[0]: verb for verb in re.split(r"^## nbflow ", page, flags=re.MULTILINE)[1:]}
+    found = {}
+    for verb, text in whole.items():
+        section = text.partition("\n## ")[0]
+        words = [word for row in rows.findall(section) for word in re.findall(r"`(-[^`]*)`", row[0])]
+        found[verb] = {word.replace("\\|", "|") for word in words}
+    shared = page.partition("## Options of several verbs")[2].partition("\n## ")[0]
+    for option, told in rows.findall(shared):
+        for verb in re.search(r"`([a-z ]+)`", told)[1].split():
+            found[verb].add(option.strip("`").replace("\\|", "|"))
+    return found
+
+
+def test_every_verb_and_option_is_described() -> None:
+    """As the command line itself has them: neither more nor fewer."""
+    same = {"-i, -p NAME=VALUE": "-p, -i NAME=VALUE"}
+    real = {
+        name: {same.get(told := declared(one), told) for one in verb.params if isinstance(one, click.Option)}
+        for name, verb in command_line.commands.items()
+    }
+    assert described((ROOT / "docs/commands.md").read_text()) == real
+
+
+def test_every_verb_is_headed_by_what_it_takes() -> None:
+    """``nbflow logs TARGET [ITEM]``, as its help says."""
+    headings = re.findall(r"^## nbflow (.*)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE)
+    real = []
+    for name, verb in command_line.commands.items():
+        context = click.Context(verb, info_name=name)
+        real.append(" ".join([name, *(p.make_metavar(context) for p in verb.params if isinstance(p, click.Argument))]))
+    assert headings == real
+
+
+@pytest.mark.xfail(raises=KeyError, strict=True, reason="nbflow schema ends with KeyError: '#/$defs/step'")
+def test_the_schema_for_editors_has_every_kind() -> None:
+    """What docs/commands.md says of editors."""
+    from nbflow.api.checking import schema_data
+
+    assert len(schema_data()["$defs"]["step"]["oneOf"]) == 12
