@@ -31,7 +31,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -212,7 +211,11 @@ class Story:
 
     def _notebook(self, text: str) -> None:
         name, parameters, *cells = (part.strip() for part in text.split("|"))
-        tagged = [("parameters", parameters), *(("", cell) for cell in cells[:-1]), *(("results", c) for c in cells[-1:])]
+        tagged = [
+            ("parameters", parameters),
+            *(("", cell) for cell in cells[:-1]),
+            *(("results", c) for c in cells[-1:]),
+        ]
         made = [
             {
                 "cell_type": "code",

@@ -17,7 +17,7 @@ from nbflow.api import ledger as ledgers
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
-from nbflow.api.run import log_file
+from nbflow.api.runs import log_file
 from nbflow.api.session import Session
 from nbflow.errors import LockedError, ParameterError, TargetError
 from nbflow.events import RunStarted, Warned

@@ -15,7 +15,7 @@ from ..store.files import write_atomically
 from ..store.journal import read_journal
 from ..store.lock import RunLock
 from .reading import Stored
-from .run import Run
+from .runs import Run
 from .session import Request, open_journal
 
 PATIENCE = 30.0

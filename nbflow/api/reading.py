@@ -24,7 +24,7 @@ from ..store.lock import read_owner
 from .definition import FORMAT, Definition, MapDefinition
 from .flow import FlowDefinition, of_run
 from .kinds import planned
-from .run import Run, run_of
+from .runs import Run, run_of
 
 LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
 SHOWN = frozenset({"completed", "failed"})

@@ -39,7 +39,7 @@ from .interrupts import Interrupts
 from .kinds import flows, planned, runners
 from .ledger import RunLedger
 from .reading import Stored
-from .run import Run, run_of
+from .runs import Run, run_of
 
 OnEvent = Callable[[Event], None]
 
