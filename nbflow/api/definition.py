@@ -49,6 +49,7 @@ class MapDefinition:
     cells: tuple[str, ...]
     """Digests of its code cells, to tell which one changed."""
     kernel: str
+    """Name of the kernel: the notebook's own as it is now, unless another was asked for."""
     max_concurrency: int
     """Items in flight at most."""
     outputs: tuple[str, ...] = ()
@@ -64,18 +65,22 @@ class MapDefinition:
     name: str | None = None
     """How finished notebooks are called in ``output_dir``."""
     secrets: tuple[str, ...] = ()
+    kernel_asked: bool = False
+    """Whether the kernel was asked for (``-k``)."""
     changed: Changed = "ask"
     """What was said about finished items with other code."""
 
     def workflow(self) -> Workflow:
-        """Give the workflow that this is: one fan-out over one notebook."""
+        """Give the workflow that this is: one fan-out over one notebook.
+
+        The kernel stands with the code: both are the notebook's, and a change of either raises the same question.
+        """
         parameters: Binding = Merged((Name("item"), Literal(self.shared))) if self.shared else Name("item")
         step = NotebookStep(
             id="notebook",
             path=self.notebook,
-            source=self.source,
+            source=f"{self.source} {self.kernel}",
             outputs=self.outputs,
-            kernel=self.kernel,
             cwd=self.cwd,
             secrets=self.secrets,
             timeout=self.timeout,
@@ -95,7 +100,12 @@ class MapDefinition:
 
     def of(self, notebook: Notebook) -> MapDefinition:
         """Give this map with the notebook as it is now."""
-        return replace(self, source=notebook.digest, cells=notebook.cell_digests)
+        kernel = self.kernel if self.kernel_asked else own_kernel(notebook)
+        return replace(self, source=notebook.digest, cells=notebook.cell_digests, kernel=kernel)
+
+    def asks_another_kernel(self, before: MapDefinition) -> bool:
+        """Whether another kernel was just asked for: that needs no question."""
+        return self.kernel_asked and self.kernel != before.kernel
 
     def label(self, index: int) -> str:
         """Give what people call an item."""
@@ -237,6 +247,19 @@ def check_secrets(definition: MapDefinition, environment: Mapping[str, str]) -> 
                         f"{place}{name} contains the value of --secret {secret}, and parameters are written down",
                         f"Take it out, and read it from the environment in the notebook: os.environ['{secret}']",
                     )
+
+
+def own_kernel(notebook: Notebook) -> str:
+    """Give the kernel that a notebook names, or Python's."""
+    return notebook.kernel or "python3"
+
+
+def changes(before: MapDefinition, now: MapDefinition) -> str:
+    """Give what differs, for people: ``cell 5``, ``the kernel (old, now new)``, or both."""
+    code = before.source != now.source or before.kernel == now.kernel
+    places = [changed_places(before.cells, now.cells)] if code else []
+    places += [f"the kernel ({before.kernel}, now {now.kernel})"] if before.kernel != now.kernel else []
+    return " and ".join(places)
 
 
 def changed_places(before: Sequence[str], now: Sequence[str]) -> str:

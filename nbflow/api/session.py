@@ -33,7 +33,7 @@ from ..task import Runner
 from ..types import Changed
 from ..values import File
 from .copies import Copying, copy, names
-from .definition import MapDefinition, changed_places
+from .definition import MapDefinition, changes
 from .interrupts import Interrupts
 from .ledger import RunLedger
 from .reading import Stored
@@ -42,7 +42,7 @@ from .run import Run
 OnEvent = Callable[[Event], None]
 
 
-_TOLD = ("items", "shared", "source", "output_dir", "name")
+_TOLD = ("items", "shared", "source", "kernel", "output_dir", "name")
 """Parts of a definition that are kept, or lead to something, also where no item runs."""
 
 
@@ -108,12 +108,11 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
         With the changed cells, how many items it is about, and the two answers.
     """
     repeated = [one for one in planned.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask":
+    if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
         return
     count = f"{len(repeated)} finished item{'s' if len(repeated) > 1 else ''}"
-    place = changed_places(before.cells, request.definition.cells)
     raise ChangedError(
-        f"{request.home.name}: {place} changed since {count} ran",
+        f"{request.home.name}: {changes(before, request.definition)} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
     )
 
@@ -259,9 +258,8 @@ class Session:
         kernels = LocalKernels()
         self._kernels = kernels
         self._uncopied: list[str] = []
-        runner: Runner = NotebookRunner(
-            {request.home.name: request.notebook}, request.home.folder, kernels, request.run_id
-        )
+        notebook = replace(request.notebook, kernel=request.definition.kernel)
+        runner: Runner = NotebookRunner({request.home.name: notebook}, request.home.folder, kernels, request.run_id)
         if request.definition.output_dir is None:
             return runner
         targets = output_files(request.definition, request.home.folder)
