@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..errors import ParameterError, StoreError, TargetError
@@ -24,7 +24,9 @@ from ..model import (
     label,
     retries,
 )
+from ..outcome import Record
 from ..source import Notebook, changed_cells
+from ..store.journal import Records
 from ..types import Changed
 from ..values import Value, dumps, tagged, untagged
 
@@ -67,6 +69,8 @@ class MapDefinition:
     secrets: tuple[str, ...] = ()
     kernel_asked: bool = False
     """Whether the kernel was asked for (``-k``)."""
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    """Kernel and cell digests of other codes under which items ended, by what their fingerprints begin with."""
     changed: Changed = "ask"
     """What was said about finished items with other code."""
 
@@ -79,7 +83,7 @@ class MapDefinition:
         step = NotebookStep(
             id="notebook",
             path=self.notebook,
-            source=f"{self.source} {self.kernel}",
+            source=self._content,
             outputs=self.outputs,
             cwd=self.cwd,
             secrets=self.secrets,
@@ -103,6 +107,21 @@ class MapDefinition:
         kernel = self.kernel if self.kernel_asked else own_kernel(notebook)
         return replace(self, source=notebook.digest, cells=notebook.cell_digests, kernel=kernel)
 
+    @property
+    def code(self) -> str:
+        """What the fingerprints of its items begin with: the digest of code and kernel."""
+        return NotebookStep(id="notebook", path=self.notebook, source=self._content).code_digest
+
+    @property
+    def _content(self) -> str:
+        return f"{self.source} {self.kernel}"
+
+    def after(self, before: MapDefinition, records: Records) -> MapDefinition:
+        """Give this map with what the codes were under which items ended: a question names what changed since."""
+        known = {**before.codes, before.code: [before.kernel, *before.cells]}
+        used = {code_of(record) for record in records.answers.values()} - {self.code}
+        return replace(self, codes={code: known[code] for code in sorted(used) if code in known})
+
     def asks_another_kernel(self, before: MapDefinition) -> bool:
         """Whether another kernel was just asked for: that needs no question."""
         return self.kernel_asked and self.kernel != before.kernel
@@ -117,7 +136,7 @@ class MapDefinition:
 
     def data(self, limit: int | None = None) -> dict[str, Value]:
         """Give what JSON can hold of it; with more items than ``limit`` their list is left out."""
-        names = [field.name for field in fields(self) if field.name != "items"]
+        names = [one.name for one in fields(self) if one.name != "items"]
         data = {name: tagged(_plain(getattr(self, name))) for name in names}
         if limit is None or len(self.items) <= limit:
             data["items"] = [tagged(item) for item in self.items]
@@ -146,11 +165,12 @@ class MapDefinition:
                 "Put the folder back from a copy, or start again: nbflow map NOTEBOOK --items FILE",
             )
         try:
-            known = {field.name: untagged(data[field.name]) for field in fields(MapDefinition) if field.name in data}
+            known = {one.name: untagged(data[one.name]) for one in fields(MapDefinition) if one.name in data}
             for name in ("varying", "cells", "outputs", "secrets"):
                 known[name] = tuple(known[name])
+            known["codes"] = {str(code): list(digests) for code, digests in known.get("codes", {}).items()}
             definition = MapDefinition(**known)
-        except (TypeError, ValueError, KeyError) as problem:
+        except (TypeError, ValueError, KeyError, AttributeError) as problem:
             raise StoreError(f"{place}: the definition cannot be read: {problem}", _BROKEN) from problem
         items: object = definition.items
         if not isinstance(items, list) or not all(isinstance(part, dict) for part in (*items, definition.shared)):
@@ -254,17 +274,24 @@ def own_kernel(notebook: Notebook) -> str:
     return notebook.kernel or "python3"
 
 
-def changes(before: MapDefinition, now: MapDefinition) -> str:
-    """Give what differs, for people: ``cell 5``, ``the kernel (old, now new)``, or both."""
-    code = before.source != now.source or before.kernel == now.kernel
-    places = [changed_places(before.cells, now.cells)] if code else []
-    places += [f"the kernel ({before.kernel}, now {now.kernel})"] if before.kernel != now.kernel else []
-    return " and ".join(places)
+def code_of(record: Record) -> str:
+    """Give what tells under which code an item ended: the first part of its fingerprint."""
+    return record.fingerprint.partition(".")[0]
 
 
-def changed_places(before: Sequence[str], now: Sequence[str]) -> str:
-    """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``, ``the number of cells``."""
-    cells = changed_cells(before, now)
-    if not cells:
-        return "its code"
-    return f"cell {cells[0]}" if len(cells) == 1 else "cells " + ", ".join(map(str, cells))
+def changes(codes: Iterable[str], now: MapDefinition) -> str:
+    """Give what differs from earlier codes, for people: ``cell 5``, ``cells 2, 5``, ``the kernel (old, now new)``.
+
+    Parameters
+    ----------
+    codes : iterable of str
+        What the fingerprints of the items begin with that it is about.
+    now : MapDefinition
+        The map as it is now; it knows those codes.
+    """
+    known = [now.codes[code] for code in codes if code in now.codes]
+    cells = sorted({cell for _, *digests in known for cell in changed_cells(digests, now.cells)})
+    kernels = sorted({kernel for kernel, *_ in known} - {now.kernel})
+    places = [f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}"] if cells else []
+    places += [f"the kernel ({', '.join(kernels)}, now {now.kernel})"] if kernels else []
+    return " and ".join(places) or "its code"

@@ -24,7 +24,7 @@ from ..store.surroundings import usable_cores
 from ..types import Changed
 from ..values import digest
 from .copies import check_folder, names
-from .definition import MapDefinition, changes, check_secrets, find_item, from_home, own_kernel
+from .definition import MapDefinition, changes, check_secrets, code_of, find_item, from_home, own_kernel
 from .reading import Stored, locate
 from .session import Request, answers, ask
 
@@ -100,6 +100,7 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
     kernel = options.kernel or own_kernel(notebook)
     options = replace(options, changed=_answered(stored, options.changed, notebook, kernel))
     request = map_request(notebook, items, options)
+    request = replace(request, definition=request.definition.after(stored.definition, stored.records))
     recorded = answers(stored.records, options.changed)
     adopted = _renamed(stored.definition, request.definition, recorded)
     recorded = replace(recorded, answers={**recorded.answers, **dict(adopted)})
@@ -165,7 +166,7 @@ def resume_request(
     notebook = read_notebook(stored.home.file)
     definition = before.of(notebook)
     changed = _answered(stored, changed, notebook, definition.kernel)
-    definition = replace(definition, changed=changed)
+    definition = replace(definition.after(before, stored.records), changed=changed)
     if max_concurrency is not None:
         definition = replace(definition, max_concurrency=concurrency(max_concurrency))
     warnings: list[str] = []
@@ -355,9 +356,13 @@ def explained(request: Request) -> list[Planned]:
         Planned(e.index or 0, e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept")
         for e in planned.kept
     ]
+    known = request.recorded.answers
+    codes = {one.task.key: code_of(known[one.task.key]) for one in planned.tasks if one.reason == "code"}
+    places = {code: changes([code], request.definition) for code in set(codes.values())}
     for one in planned.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         reason = "asked for" if asked else _reason(request, one.reason)
+        reason = f"{places[codes[one.task.key]]} changed" if reason == "code" else reason
         code = one.reason == "code" and not asked and not renewed
         rows.append(Planned(one.task.index or 0, one.task.label, runs=True, reason=reason, code=code))
     return sorted(rows, key=lambda row: row.index)
@@ -367,8 +372,6 @@ def _reason(request: Request, reason: str) -> str:
     if request.stored is None:
         return reason
     before, now = request.stored.definition, request.definition
-    if reason == "code":
-        return f"{changes(before, now)} changed"
     if reason == "parameters":
         changed = [name for name, value in now.shared.items() if before.shared.get(name, ...) != value]
         names = {"outputs": "--output", "cwd": "--cwd"}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..driver import Driver
+from ..driver import Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan, plan
 from ..engine.recorded import Recorded, equal, equal_but_code
@@ -33,10 +33,10 @@ from ..task import Runner
 from ..types import Changed
 from ..values import File
 from .copies import Copying, copy, names
-from .definition import MapDefinition, changes
+from .definition import MapDefinition, changes, code_of
 from .interrupts import Interrupts
 from .ledger import RunLedger
-from .reading import Stored
+from .reading import SHOWN, Stored
 from .run import Run
 
 OnEvent = Callable[[Event], None]
@@ -107,12 +107,13 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one for one in planned.tasks if one.reason == "code"]
+    repeated = [one.task.key for one in planned.tasks if one.reason == "code"]
     if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
         return
     count = f"{len(repeated)} finished item{'s' if len(repeated) > 1 else ''}"
+    place = changes({code_of(request.recorded.answers[key]) for key in repeated}, request.definition)
     raise ChangedError(
-        f"{request.home.name}: {changes(before, request.definition)} changed since {count} ran",
+        f"{request.home.name}: {place} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
     )
 
@@ -170,7 +171,7 @@ class Session:
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
         self.driver = self._open()
-        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver, request.recorded))
+        self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
         self.run._stop = self.driver.cancel  # noqa: SLF001 - a run that is at work can be cancelled
 
     # -- before -------------------------------------------------------------------------------------
@@ -219,6 +220,7 @@ class Session:
             ledger=ledger,
             started=started,
             tell=self._tell,
+            left_out=_shown(request),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
@@ -230,8 +232,9 @@ class Session:
         """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""
         state = RunState()
         state.apply(started)
+        shown = _shown(self.request)
         for event in self.request.plan().events if self.request.stored is not None else ():
-            state.apply(event)
+            state.apply(standing(event, shown))
         return state
 
     def _write_sources(self, folder: Path, found: Mapping[str, object]) -> None:
@@ -337,7 +340,6 @@ class Live:
     """The facts of a run that this process works at."""
 
     driver: Driver
-    recorded: Recorded
 
     @property
     def progress(self) -> Progress:
@@ -345,16 +347,18 @@ class Live:
         return self.driver.state.progress
 
     def ended(self) -> Mapping[int, NodeFinished]:
-        """Give the items that ended, by index; one that was left out stands as it did before."""
+        """Give the items that ended, by index."""
         found: dict[int, NodeFinished] = {}
         for event in list(self.driver.state.nodes.values()):
-            if not event.leaf or event.index is None:
-                continue
-            if event.outcome.status != "pending":
+            if event.leaf and event.index is not None and event.outcome.status != "pending":
                 found[event.index] = event
-            elif (record := self.recorded.answers.get(event.key)) is not None:
-                found[event.index] = replace(event, outcome=record.outcome)
         return found
+
+
+def _shown(request: Request) -> Recorded:
+    """Give how items stand that are left out: as whoever looks at the run later sees them."""
+    same = equal if request.definition.changed == "rerun" else equal_but_code
+    return replace(request.recorded, same=same, statuses=SHOWN)
 
 
 def output_files(definition: MapDefinition, folder: Path) -> dict[int, Path]:
