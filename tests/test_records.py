@@ -36,6 +36,47 @@ def test_what_an_only_leaves_out_stays_in_view_and_in_the_checkpoint(notebook, r
     assert {1: 2, 2: 1, 3: 1} == ran.times()
 
 
+def test_an_only_of_a_finished_run_leaves_it_finished_and_the_question_whole(notebook, ran, cli, folder):
+    """What it leaves out stands as it is recorded; an item is asked about with the cells that changed since it ran."""
+    path = notebook(ran.cell, "x = 1")
+    cli("map", path.name, "--grid", "n=1,2,3", "-q")
+    notebook(ran.cell, "x = 2")
+    said = cli("resume", path.name, "--only", "0")
+    assert "3 of 3 completed" in said.stdout
+    assert "completed" == cli.json("status", path.name)["status"]
+    counts = json.loads((folder / "work.ipynb.nbflow.json").read_text())["counts"]
+    assert (3, 0) == (counts["completed"], counts["waiting"])
+    asked = cli("resume", path.name, code=2).stderr
+    assert asked.startswith("error: work.ipynb: cell 3 changed since 2 finished items ran\n")
+    notebook("# first\n" + ran.cell, "x = 2")
+    assert ["cell 2 changed", "cells 2, 3 changed", "cells 2, 3 changed"] == reasons(path)
+    asked = cli("resume", path.name, code=2).stderr
+    assert asked.startswith("error: work.ipynb: cells 2, 3 changed since 3 finished items ran\n")
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+
+
+def test_an_only_with_another_parameter_does_not_pass_the_others_off_as_done(notebook, ran, cli):
+    """Their records are of the old value: they wait, at its end and to whoever looks later."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0", results="both = [n, year]")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    said = cli.json("resume", path.name, "-p", "year=2", "--only", "0", code=1)
+    assert "interrupted" == said["status"]
+    assert [("completed", {"both": [1, 2]}), ("pending", None)] == [(i["status"], i["output"]) for i in said["items"]]
+    assert said == cli.json("status", path.name)
+    cli("resume", path.name, "-q")
+    assert [{"both": [1, 2]}, {"both": [2, 2]}] == nbflow.results(path)
+
+
+def test_an_only_leaves_the_failure_of_another_item_a_failure(notebook, ran, cli):
+    """The run is failed as it was before, with that item named."""
+    path = notebook(ran.cell, "assert n != 3")
+    cli("map", path.name, "--grid", "n=2,3", "-q", code=1)
+    said = cli("resume", path.name, "--only", "0", code=1)
+    assert "1 of 2 failed, 1 is done and kept:" in said.stdout
+    assert "failed" == cli.json("status", path.name)["status"]
+    assert {2: 2, 3: 1} == ran.times()
+
+
 def test_a_forced_start_that_was_cut_off_is_not_forgotten(notebook, ran, cli, until):
     """Everything was to run again: what had not is still to run, and is shown so."""
     path = notebook(ran.cell, "import time; time.sleep(0.1 if n < 3 else 1)")

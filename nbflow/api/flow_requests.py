@@ -301,7 +301,7 @@ def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, no
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.changes_from(before)} changed"
+        return f"{flow.changed_since(before, ())} changed"
     if reason == "parameters":
         names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
         return f"input {', '.join(names)} changed" if names else "parameters changed"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..driver import Asker, Driver
+from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan
 from ..engine.recorded import Recorded, equal, equal_but_code
@@ -34,11 +34,11 @@ from ..task import Runner
 from ..types import Changed
 from ..values import File
 from .copies import Copying, copy
-from .definition import Definition
+from .definition import Definition, code_of
 from .interrupts import Interrupts
 from .kinds import flows, planned, runners
 from .ledger import RunLedger
-from .reading import Stored
+from .reading import SHOWN, Stored
 from .runs import Run, run_of
 
 OnEvent = Callable[[Event], None]
@@ -111,12 +111,12 @@ def ask(request: Request, found: Plan, before: Definition, command: str) -> None
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one for one in found.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask":
+    repeated = [one.task.key for one in found.tasks if one.reason == "code"]
+    if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
         return
     what = "item" if request.definition.kind == "map" else "task"
     count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
-    place = request.definition.changes_from(before)
+    place = request.definition.changed_since(before, {code_of(request.recorded.answers[key]) for key in repeated})
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
@@ -187,8 +187,7 @@ class Session:
         self._kernels: object = None
         self._uncopied: list[str] = []
         self.driver = self._open()
-        live = Live(self.driver, request.recorded)
-        self.run = run_of(request.definition, request.folder, request.home.checkpoint, live)
+        self.run = run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
         self.run._driver = self.driver  # noqa: SLF001 - a run that is at work can be cancelled and answered
 
     # -- before -------------------------------------------------------------------------------------
@@ -240,6 +239,7 @@ class Session:
             tell=self._tell,
             asker=self._asker,
             answers=request.answers,
+            left_out=_shown(request),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
@@ -251,8 +251,9 @@ class Session:
         """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""
         state = RunState()
         state.apply(started)
+        shown = _shown(self.request)
         for event in self.request.plan().events if self.request.stored is not None else ():
-            state.apply(event)
+            state.apply(standing(event, shown))
         return state
 
     def _write_sources(self, folder: Path, found: Mapping[str, object]) -> None:
@@ -288,7 +289,8 @@ class Session:
         request = self.request
         kernels = LocalKernels()
         self._kernels = kernels
-        runner: Runner = NotebookRunner(request.notebooks, request.home.folder, kernels, request.run_id)
+        notebooks = request.definition.as_run(request.notebooks)
+        runner: Runner = NotebookRunner(notebooks, request.home.folder, kernels, request.run_id)
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return runner
@@ -368,7 +370,6 @@ class Live:
     """The facts of a run that this process works at."""
 
     driver: Driver
-    recorded: Recorded
 
     @property
     def progress(self) -> Progress:
@@ -376,18 +377,18 @@ class Live:
         return self.driver.state.progress
 
     def ended(self) -> list[NodeFinished]:
-        """Give the nodes that ended; one that was left out stands as it did before."""
-        found = []
-        for event in list(self.driver.state.nodes.values()):
-            if event.outcome.status != "pending":
-                found.append(event)
-            elif (record := self.recorded.answers.get(event.key)) is not None:
-                found.append(replace(event, outcome=record.outcome))
-        return found
+        """Give the nodes that ended."""
+        return [event for event in list(self.driver.state.nodes.values()) if event.outcome.status != "pending"]
 
     def gates(self) -> list[GateOpened]:
         """Give the gates that wait for a person."""
         return list(self.driver.state.progress.gates.values())
+
+
+def _shown(request: Request) -> Recorded:
+    """Give how items stand that are left out: as whoever looks at the run later sees them."""
+    same = equal if request.definition.changed == "rerun" else equal_but_code
+    return replace(request.recorded, same=same, statuses=SHOWN)
 
 
 def _from_checkpoint(request: Request) -> list[Event]:
