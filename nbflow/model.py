@@ -124,7 +124,10 @@ class Retry:
 
     def pause(self, attempt: int, key: str) -> float:
         """Give the seconds to wait after an attempt; equal for equal keys, so that a replay repeats it."""
-        seconds = min(self.delay * self.factor ** (attempt - 1), self.max_delay)
+        try:
+            seconds = min(self.delay * self.factor ** (attempt - 1), self.max_delay)
+        except OverflowError:  # after a thousand attempts that double it, long past the cap
+            seconds = self.max_delay if self.delay else 0.0
         if self.jitter and seconds:
             seconds *= 0.5 + int(digest([key, attempt], 4), 16) / 2**33
         return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -14,26 +15,45 @@ class Hang(BaseException):
     """Told by a simulated run: this task does not come back by itself."""
 
 
+def task(function):
+    """Make a function that takes a while and writes down that it ran, where a real run wants it."""
+
+    @functools.wraps(function)
+    def working(**arguments):
+        if pause := os.environ.get("PAUSE"):
+            with Path(os.environ["RAN"]).open("a") as ran:
+                ran.write(f"{function.__name__} {arguments!r}\n")
+            time.sleep(float(pause))
+        return function(**arguments)
+
+    return working
+
+
+@task
 def give(value=None):
     """Give the value."""
     return value
 
 
+@task
 def collect(**values):
     """Give all that it is given."""
     return values
 
 
+@task
 def add(a, b):
     """Give the sum."""
     return a + b
 
 
+@task
 def fail(message="boom"):
     """Fail."""
     raise ValueError(message)
 
 
+@task
 def fail_for(value, bad):
     """Fail for bad values; give the others."""
     if value in bad:
@@ -56,17 +76,3 @@ def hang():
 def unsayable():
     """Give what no later step can be given."""
     return object()
-
-
-def note(name, value=None, seconds=0.0):
-    """Write down that it ran, outside of all that nbflow writes; then give the value."""
-    with Path(os.environ["RAN"]).open("a") as ran:
-        ran.write(f"{name}\n")
-    time.sleep(seconds)
-    return value
-
-
-def note_and_fail_for(name, value, bad, seconds=0.0):
-    """Write down that it ran, and fail for bad values."""
-    note(name, seconds=seconds)
-    return fail_for(value, bad)

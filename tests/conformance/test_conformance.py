@@ -289,3 +289,44 @@ def test_a_death_after_any_event_changes_and_repeats_nothing(name: str, workers:
             again = completed_keys(dead.run) & {task.key for task in after.started}
             assert not again, f"cut off after {cut} events"
         chain.before.append(whole)
+
+
+# -- the cases can fail ------------------------------------------------------------------------------------------
+
+
+def wrong(expect: Expect) -> Iterator[Expect]:
+    """Give the same with one thing in it that is not so, for each thing."""
+    yield replace(expect, status="running")
+    yield replace(expect, warnings=[*expect.warnings, "no such warning"])
+    yield replace(expect, nodes={**expect.nodes, "no-such-node": {"status": "completed"}})
+    for part in ("output", "because", "waits_for"):
+        if getattr(expect, part):
+            yield replace(expect, **{part: "otherwise"})
+    for node, told in expect.nodes.items():
+        yield replace(expect, nodes={name: one for name, one in expect.nodes.items() if name != node})
+        for key in told:
+            other = {"no such key": 1} if key == "has" else "otherwise"
+            yield replace(expect, nodes={**expect.nodes, node: {**told, key: other}})
+
+
+@pytest.mark.parametrize("name", BEGUN)
+def test_each_thing_that_a_case_says_is_looked_at(name: str, place: Path) -> None:
+    """A case with one wrong word in it fails, wherever the word is."""
+    chain = Chain(NAMES[name], place)
+    for one in chain.rounds():
+        epoch = chain.start(max_workers=1)
+        check(one.expect, epoch.run, chain.warned, exact=True)
+        for expect in wrong(one.expect):
+            with pytest.raises(AssertionError):
+                check(expect, epoch.run, chain.warned, exact=True)
+        chain.before.append(epoch)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_each_part_of_a_refusal_is_looked_at(name: str, place: Path) -> None:
+    """A refusal with another word in it is not the one of the case."""
+    one = NAMES[name].rounds[0]
+    for at in range(len(one.expect.refused)):
+        parts = [f"{part} otherwise" if at == here else part for here, part in enumerate(one.expect.refused)]
+        with pytest.raises(AssertionError):
+            refused(replace(one, expect=replace(one.expect, refused=parts)), place)
