@@ -249,6 +249,7 @@ class Driver:
         self._timers: list[tuple[float, int, _Message]] = []
         self._order = itertools.count()
         self._commands: list[Command] = []
+        self._given = dict(self.answers)
         self._gates: dict[NodeId, GateOpened] = {}
         self._asked: NodeId | None = None  # the gate about which the person who is there was asked
         self._declined: set[NodeId] = set()  # gates to which that person had no answer
@@ -419,7 +420,7 @@ class Driver:
                 self._outcome = outcome
             case GateOpened():
                 self._gates[command.node] = command
-                if (given := self.answers.get(command.node)) is not None:
+                if (given := self._given.pop(command.node, None)) is not None:  # once: asked again, it is open
                     self._inbox.put(_Reply(command.node, *given))
             case NodeFinished():
                 self._close_gate(command.node)

@@ -471,3 +471,12 @@ def test_a_definition_error_names_what_is_wrong(folder):
     (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: a, run: ls, timout: 3}\n")
     with pytest.raises(DefinitionError, match=r"w.yml:3: steps\[0\].timout: is no key here. Did you mean 'timeout'"):
         nbflow.load("w.yml")
+
+
+def test_an_answer_is_given_once(folder, ran, cli):
+    """With ``on_reject: retry`` the gate is open again after it was rejected, and the run pauses."""
+    (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: sure, gate: 'Go on?', on_reject: retry}\n")
+    cli("run", "w.yml", code=3)
+    assert "paused" == cli.json("answer", "w.yml", "sure", "reject", code=3)["status"]
+    assert "sure" == cli.json("status", "w.yml")["waits_for"][0]["gate"]
+    assert "completed" == cli.json("answer", "w.yml", "sure", "approve")["status"]
