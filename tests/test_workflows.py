@@ -387,7 +387,7 @@ def test_a_gate_is_answered_from_python(gated, ran):
 
 def test_inputs_are_typed(gated):
     """By the declaration; unknown and missing ones are refused."""
-    with pytest.raises(nbflow.RefusedError, match="input year is 'soon', but the workflow wants an int"):
+    with pytest.raises(nbflow.RefusedError, match="input year is 'soon', but the workflow wants an integer"):
         nbflow.run(gated, inputs={"year": "soon"}, quiet=True)
     with pytest.raises(nbflow.RefusedError, match=r"no input 'yaer'\. Did you mean 'year'"):
         nbflow.run(gated, inputs={"yaer": 1}, quiet=True)
@@ -480,3 +480,16 @@ def test_an_answer_is_given_once(folder, ran, cli):
     assert "paused" == cli.json("answer", "w.yml", "sure", "reject", code=3)["status"]
     assert "sure" == cli.json("status", "w.yml")["waits_for"][0]["gate"]
     assert "completed" == cli.json("answer", "w.yml", "sure", "approve")["status"]
+
+
+def test_a_detached_workflow_is_at_work_on_its_own(gated, cli, ran, until):
+    """It comes back at once, and the run pauses at its gate."""
+    assert "is at work on its own" in cli("run", "monthly.yml", "--detach").stdout
+    until(lambda: cli.json("status", "monthly.yml")["status"] == "paused")
+    assert ["load"] == ran()
+
+
+def test_what_a_function_prints_does_not_break_json(folder, ran, cli):
+    """Stdout is the one object."""
+    (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: loud, call: 'builtins:print', arguments: {sep: ''}}\n")
+    assert "completed" == cli.json("run", "w.yml")["status"]

@@ -12,7 +12,7 @@ from .. import definition as d
 from ..engine.plan import Plan
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
-from ..events import NodeFinished, RunStarted
+from ..events import NodeFinished, RunFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
@@ -170,7 +170,7 @@ def flow_resume_request(
         raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
     before = stored.definition
     assert isinstance(before, FlowDefinition), "maps have requests of their own"
-    if stored.run().status == "aborted":
+    if _aborted(stored):
         raise TargetError(
             f"run {stored.id} was aborted by a person, and cannot go on", f"Start again: nbflow run {stored.home.name}"
         )
@@ -203,6 +203,14 @@ def flow_resume_request(
     if ask_first and not force:
         ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
     return request
+
+
+def _aborted(stored: Stored) -> bool:
+    """Whether a person ended the run for good."""
+    last = next((event.status for event in reversed(stored.events) if isinstance(event, RunFinished)), "")
+    if not stored.events and stored.checkpoint is not None:
+        last = str(stored.checkpoint.data["status"])
+    return last == "aborted"
 
 
 def _now(
@@ -274,7 +282,8 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
         code = one.reason == "code" and not asked
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     gates = [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
-    return [*rows, *gates, *_behind(flow.built.block, found)]
+    behind = _behind(flow.built.block, found) if request.recorded.only is None else ()
+    return [*rows, *gates, *behind]
 
 
 def _behind(block: Block, found: Plan) -> Iterator[PlannedNode]:
@@ -285,8 +294,8 @@ def _behind(block: Block, found: Plan) -> Iterator[PlannedNode]:
     for place, step in enumerate(block.steps):
         if step.id in begun:
             continue
-        waits = [block.steps[other].id for other in block.waits[place]]
-        first = next((one for one in waits if one not in ended), waits[0] if waits else "the others")
+        above = [block.steps[other].id for other in block.waits[place]] + [one.id for one in block.steps[:place]]
+        first = next((one for one in above if one not in ended), "the others")
         yield PlannedNode(step.id, step.name or step.id, runs=True, reason=f"waits for {first}")
 
 

@@ -270,9 +270,10 @@ def _mark_done(state: RunState, event: NodeFinished) -> None:
 
 def _started(stored: Stored) -> RunStarted:
     """Give the start of a run of which there is only the checkpoint."""
-    assert stored.checkpoint is not None, "a run has its folder or a checkpoint"
-    data = stored.checkpoint.data
     workers = stored.definition.workers
+    if stored.checkpoint is None:  # its process died, or is just beginning
+        return RunStarted(0.0, stored.id, stored.home.name, 0, {}, workers)
+    data = stored.checkpoint.data
     return RunStarted(float(data["started"]), stored.id, str(data["name"]), int(data["epoch"]), {}, workers)
 
 

@@ -29,8 +29,9 @@ def check_requirements(built: Built, source: Source) -> None:
             problems.append(source.problem(("requires", "python"), why))
         for name in one.kernels:
             problems += [source.problem(("requires", "kernels"), why, remedy) for why, remedy in _kernel(name)]
-        if one.packages and not problems:
-            for name in list(built.kernels) or list(one.kernels) or ["python3"]:
+        kernels = [name for name in list(built.kernels) or list(one.kernels) or ["python3"] if not _kernel(name)]
+        if one.packages:
+            for name in kernels:
                 found = _packages(name)
                 problems += [
                     source.problem(("requires", "packages"), f"{why} in the environment of kernel {name}", remedy)

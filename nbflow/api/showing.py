@@ -139,7 +139,8 @@ def _steps(run: WorkflowRun) -> tuple[list[dict[str, Value]], list[str]]:
         done = sum(one.status == "completed" for one in below)
         tasks: Value = f"{done}/{len(below)}" if below else None
         status: Value = node.status if node is not None else "pending"
-        rows.append({"step": name, "tasks": tasks, "status": status, "seconds": node.seconds if node else None})
+        seconds: Value = round(node.seconds, 3) if node is not None and node.seconds is not None else None
+        rows.append({"step": name, "tasks": tasks, "status": status, "seconds": seconds})
     return rows, ["step", *(["tasks"] if any(row["tasks"] for row in rows) else []), "status", "seconds"]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
-from .screen import columns, let_go_of_pipes, say
+from .screen import columns, let_go_of_pipes, say, stdout_kept
 
 if TYPE_CHECKING:
     from ..api.flow_requests import PlannedNode
@@ -219,8 +219,9 @@ class Show:
         asker, asking = ask_who_is_there(request.home.folder) if asks else (None, None)
         reporter = None if self._quiet else shown(request, sys.stderr, self._note, asking)
         session = Session(request, reporter=reporter, asker=asker)
-        session.start()
-        session.wait(interrupts)
+        with stdout_kept(self._as_json):
+            session.start()
+            session.wait(interrupts)
         run = session.run
         if not run.is_newest():  # another run of this notebook began meanwhile: its name means that one now
             self._target = run.id

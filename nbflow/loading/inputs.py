@@ -28,6 +28,18 @@ _KINDS = {
 }
 
 
+_WORDS = {
+    "string": "text",
+    "path": "a path",
+    "date": "a date such as 2026-01-31",
+    "number": "a number",
+    "integer": "an integer",
+    "boolean": "a boolean (true or false)",
+    "array": "an array",
+    "object": "an object",
+}
+
+
 def signature(inputs: Mapping[str, Input]) -> str:
     """Give what people read: ``year: integer = 2026, city: string``."""
     return ", ".join(
@@ -63,7 +75,10 @@ def fit(name: str, declared: Input, value: Value, *, text: bool) -> Value:
     try:
         found = converter(Parameter(name, type=_type(declared)), text=text, wanted_by="the workflow")(value)
     except MisfitError as problem:
-        raise ParameterError(f"input {name} {problem}.") from None
+        told = str(problem)
+        if " wants " in told:
+            told = f"{told.partition(' wants ')[0]} wants {_WORDS[declared.type]}"
+        raise ParameterError(f"input {name} {told}.") from None
     _check(name, declared, found)
     return found
 
