@@ -23,6 +23,7 @@ FLOORS = {
     "outcome": 1,
     "task": 1,
     "durations": 2,
+    "files": 2,
     "host": 2,
     "masking": 2,
     "overlaps": 2,
