@@ -56,8 +56,9 @@ def add_tag(path: Path, cell: int, tag: str) -> str:
             f"{path.name}: cell {other} is tagged parameters already, and there can be only one.",
             f"Remove it there first:\nnbflow tag {shlex.quote(str(path))} {other} --remove parameters",
         )
-    dropped = "timeout:" if tag.startswith("timeout:") else tag
-    _rewrite(path, target, [*(t for t in _stored(path, target) if not t.startswith(dropped)), tag])
+    timed = tag.startswith("timeout:")  # a cell has one time-out: the new one takes the old one's place
+    kept = [t for t in _stored(path, target) if not (timed and t.startswith("timeout:"))]
+    _rewrite(path, target, [*kept, tag])
     return f"{path.name}: cell {cell} is tagged {tag} now."
 
 
