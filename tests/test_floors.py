@@ -26,6 +26,7 @@ FLOORS = {
     "steps": 1,
     "task": 1,
     "durations": 1,
+    "files": 2,
     "host": 2,
     "masking": 2,
     "overlaps": 2,

@@ -8,6 +8,7 @@ import errno
 import io
 import json
 import math
+import os
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -320,6 +321,17 @@ def test_a_file_that_was_changed_since_is_not_taken_for_the_result(tmp_path):
     (tmp_path / "x").write_text("y")
     with pytest.raises(StoreError, match="it was changed since"):
         load(File("x", 1, sha256(b"x").hexdigest(), "file"), tmp_path)
+
+
+def test_a_glued_result_is_on_the_disk_before_anything_names_it(tmp_path, monkeypatch):
+    """Or a power cut would leave a reference to an empty file."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    data = {"application/scrapbook.scrap.text+json": {"name": "a", "data": "x" * LARGE, "encoder": "text"}}
+    output, _ = scraps([{"outputs": [{"data": data}]}], tmp_path / "artifacts", tmp_path)
+    assert "artifacts/a.json" == output["a"].path
+    assert any("a.json" in name for name in synced)
+    assert ["a.json"] == [path.name for path in (tmp_path / "artifacts").iterdir()]
 
 
 def test_a_scrap_that_cannot_be_read_is_told(tmp_path):

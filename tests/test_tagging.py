@@ -100,6 +100,16 @@ def test_a_new_timeout_replaces_the_old(path):
     assert tags(path, 1) == ["timeout:1m"]
 
 
+def test_tags_that_only_begin_like_the_new_one_stay(path):
+    """They are the user's, or another program's."""
+    data = json.loads(path.read_text())
+    data["cells"][1]["metadata"]["tags"] = ["results-table", "parameters2", "timeout:30s"]
+    path.write_text(json.dumps(data))
+    add_tag(path, 1, "results")
+    add_tag(path, 1, "parameters")
+    assert ["parameters", "parameters2", "results", "results-table", "timeout:30s"] == tags(path, 1)
+
+
 def test_a_second_parameters_cell_is_refused(path):
     """And two that are there already can be mended."""
     add_tag(path, 1, "parameters")

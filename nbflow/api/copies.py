@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from ..errors import ParameterError, StoreError, did_you_mean
+from ..files import write_atomically
 from ..outcome import Outcome
-from ..store.files import write_atomically
 from ..store.home import writable
 from ..store.names import slug
 from ..task import Context, Runner, Task

@@ -6,13 +6,12 @@ import json
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ..durations import seconds
 from ..errors import DefinitionError, ParameterError, StoreError, TargetError, did_you_mean
+from ..files import write_atomically
 from ..source import Cell, read_cells
 
 __all__ = ["TAGS", "add_tag", "remove_tag"]
@@ -57,8 +56,9 @@ def add_tag(path: Path, cell: int, tag: str) -> str:
             f"{path.name}: cell {other} is tagged parameters already, and there can be only one.",
             f"Remove it there first:\nnbflow tag {shlex.quote(str(path))} {other} --remove parameters",
         )
-    dropped = "timeout:" if tag.startswith("timeout:") else tag
-    _rewrite(path, target, [*(t for t in _stored(path, target) if not t.startswith(dropped)), tag])
+    timed = tag.startswith("timeout:")  # a cell has one time-out: the new one takes the old one's place
+    kept = [t for t in _stored(path, target) if not (timed and t.startswith("timeout:"))]
+    _rewrite(path, target, [*kept, tag])
     return f"{path.name}: cell {cell} is tagged {tag} now."
 
 
@@ -218,18 +218,7 @@ def _replace(path: Path, data: bytes) -> None:
         # The folder alone would allow it, but a file that its owner may not write is meant to stay.
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(path.stat().st_mode & 0o7777)
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
+        write_atomically(path, data)
     except OSError as problem:
         raise StoreError(
             f"{path} cannot be written: {problem.strerror}.", f"Look at it: ls -ld {shlex.quote(str(path.parent))}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from papermill.engines import NotebookExecutionManager
 from papermill.execute import ERROR_ANCHOR_MSG, ERROR_MARKER_TAG, ERROR_MESSAGE_TEMPLATE, remove_error_markers
 from papermill.parameterize import parameterize_notebook
 
+from ..files import write_atomically
 from ..masking import Masker
 from ..source import Cell
 from .execution import Ending
@@ -199,14 +199,4 @@ def write_notebook(nb: Any, path: Path, masker: Masker) -> None:
     """Write a notebook so that a reader sees the old file or the new one, never half of it."""
     if masker:
         nb = nbformat.from_dict(json.loads(masker.json(json.dumps(nb))))
-    text = nbformat.v4.writes(nb) + "\n"
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, f"{nbformat.v4.writes(nb)}\n".encode("utf-8", "backslashreplace"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import values
 from ..errors import StoreError
+from ..files import write_atomically
 from ..masking import Masker, masked
 from ..values import File, Value
 from . import collect, watch
@@ -169,9 +170,7 @@ def _kept(name: str, value: Value, artifacts: Path, folder: Path) -> Value:
 
 def _file(data: bytes, path: Path, folder: Path, form: str) -> File:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_atomically(path, data)
     return File(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest(), form)
 
 
