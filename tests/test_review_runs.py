@@ -14,6 +14,7 @@ import pytest
 
 import nbflow
 from nbflow.api import ledger as ledgers
+from nbflow.api.interrupts import Interrupts
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
@@ -22,6 +23,7 @@ from nbflow.api.session import Session
 from nbflow.errors import LockedError, ParameterError, TargetError
 from nbflow.events import RunStarted, Warned
 from nbflow.outcome import Outcome
+from nbflow.reporters.audience import Audience
 from nbflow.state import RunState
 from nbflow.store import checkpoint as checkpoints
 from nbflow.store import commands
@@ -178,12 +180,31 @@ class Blind:
         """End."""
 
 
-def test_a_start_that_fails_lets_go_of_the_run(notebook):
+def test_a_reporter_that_cannot_begin_is_done_without(notebook, capsys):
+    """The run is worth more than its picture."""
+    path = notebook(results="square = 1 / n")
+    nbflow.map(path, grid={"n": [0]}, quiet=True)
+    notebook(results="square = n")
+    session = Session(resume_request(locate(path)), reporter=Blind())
+    session.start()
+    session.wait(Interrupts([]))
+    assert "completed" == session.run.status
+    assert ["nbflow: progress: Blind failed and is called no more: OSError: no screen"] == (
+        capsys.readouterr().err.splitlines()
+    )
+
+
+def test_a_start_that_fails_lets_go_of_the_run(notebook, monkeypatch):
     """It can be taken up by the same process at once, and by any other."""
     path = notebook(results="square = 1 / n")
     run = nbflow.map(path, grid={"n": [0]}, quiet=True)
-    session = Session(resume_request(locate(path)), reporter=Blind())
-    with pytest.raises(OSError, match="no screen"):
+
+    def no_thread(audience):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Audience, "start", no_thread)
+    session = Session(resume_request(locate(path)), on_event=[print])
+    with pytest.raises(RuntimeError, match="can't start"):
         session.start()
     RunLock(run.folder).acquire()
 

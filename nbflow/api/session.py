@@ -20,7 +20,7 @@ from ..events import Event, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
 from ..model import NotebookStep
 from ..outcome import Record
-from ..reporters.audience import Audience, Reporter
+from ..reporters.audience import Audience, Reporter, begun
 from ..source import Notebook
 from ..state import Progress, RunState
 from ..store.files import write_atomically
@@ -286,8 +286,8 @@ class Session:
     def start(self) -> None:
         """Begin; comes back at once."""
         try:
-            if self._reporter is not None:
-                self._reporter.begin()
+            if self._reporter is not None and not begun(self._reporter):
+                self._audiences = [audience for audience in self._audiences if audience.name != "progress"]
             for audience in self._audiences:
                 audience.start()
         except BaseException:
