@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import nbflow
-from nbflow.errors import ChangedError, LockedError
+from nbflow.errors import ChangedError, LockedError, ParameterError
 
 
 @pytest.fixture
@@ -257,6 +257,21 @@ def test_from_runs_one_item_again_and_what_is_missing(done, ran, cli):
     assert [True, False, True] == [one.runs for one in nbflow.resume(done, from_=0, dry_run=True)]
     refused = cli("resume", done.name, "--from", "n=99", code=2)
     assert refused.stderr.startswith("error: 'n=99': no item is called so")
+
+
+@pytest.mark.parametrize("option", ["--only", "--from"])
+def test_force_with_a_single_item_is_refused(option, done, ran, cli):
+    """Everything and one item cannot both be meant: no record is forgotten by it."""
+    before = sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+    said = cli("resume", done.name, option, "0", "--force", code=2)
+    assert said.stderr.splitlines() == [
+        f"error: --force and {option} are both given",
+        f"  {option} runs that item again by itself, --force all of them: keep one.",
+    ]
+    with pytest.raises(ParameterError):
+        nbflow.resume(done, force=True, **{"only" if option == "--only" else "from_": 0})
+    assert {1: 1, 2: 1, 3: 1} == ran.times()
+    assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
 
 
 def test_force_runs_everything_again_without_a_question(done, notebook, ran):
