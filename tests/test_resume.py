@@ -409,6 +409,27 @@ def test_a_second_resume_is_refused_while_one_is_at_work(done, ran, cli, folder,
     assert {1: 1, 2: 1, 3: 2} == ran.times()
 
 
+def test_an_item_that_is_run_again_is_shown_at_work_and_its_log_is_followed(notebook, ran, cli, folder, until):
+    """Not as it ended before; what it prints now comes, until it ends."""
+    path = notebook(ran.cell, "print('then')\nassert n != 1")
+    cli("map", path.name, "--grid", "n=1,2", "-q", code=1)
+    notebook(ran.cell, "import time\nprint('now')\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    process = cli.start("resume", path.name, "--changed", "keep", "-q")
+    until(lambda: ran.times()[1] == 2)
+    said = cli.json("status", path.name)
+    assert ["running", "completed"] == [item["status"] for item in said["items"]]
+    run = nbflow.status(path)
+    assert (1, 0, []) == (run.progress.counts["completed"], run.progress.waiting, run.failures)
+    following = cli.start("logs", path.name, "0", "-f")
+    until(lambda: following.poll() is not None or following.stdout.readline() == "now\n")
+    (folder / "go").touch()
+    process.communicate(timeout=60)
+    out, _ = following.communicate(timeout=60)
+    assert (True, False) == ("--- cell 4\n" in out, "then" in out)
+    assert (0, 0) == (process.returncode, following.returncode)
+    assert ["completed", "completed"] == [item.status for item in run.outcomes]
+
+
 def test_a_detached_resume_is_at_work_when_the_command_comes_back(notebook, ran, cli, tmp_path, until):
     """What it prints is how the run stands now, not how it stood before."""
     gate = tmp_path / "go"

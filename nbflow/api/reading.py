@@ -199,15 +199,17 @@ def _state(stored: Stored) -> RunState:
     newest = stored.events[stored.events.index(first) + 1 :] if started else []
     at_work = stored.at_work
     labels: dict[str, NodeStarted] = {}
+    begun: set[NodeId] = set()  # and not ended: these are at work, or between two attempts
     for event in newest:
         match event:
             case NodeStarted():
                 labels[event.key] = event
+                begun.add(event.node)
                 if at_work:
                     state.apply(event)
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
-                begun = labels.get(event.key)
-                named = replace(event, label=begun.label, index=begun.index) if begun else _named(event, definition)
+                start = labels.get(event.key)
+                named = replace(event, label=start.label, index=start.index) if start else _named(event, definition)
                 _take_back(state, named.node)
                 state.apply(named)
             case NodeFinished(leaf=True):
@@ -216,6 +218,10 @@ def _state(stored: Stored) -> RunState:
                 pass
         if not isinstance(event, (NodeStarted, NodeFinished)) and not _opens(event):
             state.apply(event)
+        if isinstance(event, NodeFinished):
+            begun.discard(event.node)
+    for node in begun if at_work else ():
+        _take_back(state, node)
     return _settled(stored, state, at_work=at_work)
 
 
