@@ -364,6 +364,25 @@ def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):
     assert ("completed", [{"square": 4}]) == (held.status, held.results)
 
 
+def test_the_time_of_a_killed_run_ends_with_its_last_sign_of_life(notebook, ran, cli, folder, until):
+    """Not with the moment in which somebody looks; a process that only took its lock since has not worked at it."""
+    path = notebook(ran.cell, "import time\ntime.sleep(60)")
+    process = cli.start("map", path.name, "--grid", "n=1", "-q")
+    until(ran.times)
+    process.kill()
+    process.wait()
+    (run,) = Home.of(path).runs()
+    owner = json.loads((run / "owner.json").read_text())
+    journal = (run / "journal.jsonl").read_text()
+    moved = [{**line, "at": line["at"] - 3600} for line in map(json.loads, journal.splitlines())]
+    (run / "journal.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in moved))
+    beat = {"since": moved[0]["at"] - 1, "heartbeat": moved[0]["at"] + 65}
+    (run / "owner.json").write_text(json.dumps({**owner, **beat}))
+    assert ", 1:05 of work" in cli("status", path.name).stdout
+    (run / "owner.json").write_text(json.dumps({**owner, "since": time.time(), "heartbeat": time.time()}))
+    assert pytest.approx(moved[-1]["at"]) == nbflow.status(path).progress.finished
+
+
 def test_a_detached_run_can_be_cancelled_by_who_holds_it(notebook, folder, until, ran):
     """Its process is asked; a click.py beside the notebook is no part of it; afterwards there is nothing to cancel."""
     (folder / "click.py").write_text("raise SystemExit('not the click you know')\n")

@@ -268,8 +268,18 @@ def _settled(stored: Stored, state: RunState, *, at_work: bool) -> RunState:
         progress.finished = stored.checkpoint.data["finished"]
     if progress.status == "running" and not at_work:
         progress.status, progress.reason = "interrupted", progress.reason or "its process ended"
+        progress.finished = _last_sign(stored, progress.started)
         progress.active.clear()
     return state
+
+
+def _last_sign(stored: Stored, started: float) -> float:
+    """Give when a start of a run whose process ended was last seen alive: by its events, or by its heartbeat."""
+    signs = [started, *(event.at for event in stored.events[-1:])]
+    owner = read_owner(stored.folder)
+    if owner is not None and owner.since <= started:  # else it is of a later process, which did nothing yet
+        signs.append(owner.heartbeat)
+    return max(signs)
 
 
 def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None = None) -> Stored:
