@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
+import nbflow
+from nbflow.api import session
 from nbflow.store.surroundings import interpreter, packages, quota, surroundings, usable_cores
 
 
@@ -153,3 +156,34 @@ COMMANDS = [
 def test_a_kernels_interpreter_is_the_first_word_of_its_command(argv, python):
     """Where that is Python; a bare name is the one that runs nbflow, as in jupyter_client."""
     assert python == interpreter(argv)
+
+
+# -- in the run folder ---------------------------------------------------------------------------------
+
+
+def at_once(path, **how):
+    """Take a run up, and wait until its packages are recorded."""
+    nbflow.resume(path, quiet=True, **how) if how else nbflow.map(path, grid={"n": [1]}, quiet=True)
+    for thread in threading.enumerate():
+        if thread.name == "nbflow-packages":
+            thread.join(60)
+
+
+def test_each_start_leaves_what_it_was_surrounded_by(notebook, monkeypatch):
+    """A resume in another environment does not pass itself off as the first start; in the same one it adds nothing."""
+    path = notebook()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(session, "packages", lambda python: {"numpy": "1"})
+    at_once(path)
+    at_once(path, force=True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(session, "packages", lambda python: {"numpy": "2"})
+    at_once(path, force=True)
+    folder = nbflow.status(path).folder
+    assert {"packages.json": "1", "packages.start-3.json": "2"} == {
+        file.name: json.loads(file.read_text())["numpy"] for file in folder.glob("packages*.json")
+    }
+    assert {"surroundings.json": "1", "surroundings.start-3.json": "2"} == {
+        file.name: json.loads(file.read_text())["environment"]["OMP_NUM_THREADS"]
+        for file in folder.glob("surroundings*.json")
+    }

@@ -243,13 +243,11 @@ class Session:
         source.mkdir(exist_ok=True)
         (folder / "logs").mkdir(exist_ok=True)
         text = request.notebook.raw
-        target = source / request.home.name
-        if target.exists() and target.read_bytes() != text:
-            target = source / f"{Path(request.home.name).stem}.start-{request.epoch}.ipynb"
-        write_atomically(target, text)
+        _keep_of_start(source / request.home.name, request.epoch, text)
         data = request.definition.data()
         write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
-        write_atomically(folder / "surroundings.json", (json.dumps(found, indent=1) + "\n").encode("ascii"))
+        around = (json.dumps(found, indent=1) + "\n").encode("ascii")
+        _keep_of_start(folder / "surroundings.json", request.epoch, around)
         if request.home.base != request.home.folder:
             write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
 
@@ -327,10 +325,11 @@ class Session:
 
         python = interpreter(kernel_spec(self.request.definition.kernel).argv)
         target = self.request.folder / "packages.json"
-        if python is not None and not target.exists():
+        if python is not None:
 
             def record() -> None:
-                write_atomically(target, (json.dumps(packages(python), indent=1) + "\n").encode("ascii"))
+                text = json.dumps(packages(python), indent=1) + "\n"
+                _keep_of_start(target, self.request.epoch, text.encode("ascii"))
 
             threading.Thread(target=record, name="nbflow-packages", daemon=True).start()
 
@@ -359,6 +358,12 @@ def _shown(request: Request) -> Recorded:
     """Give how items stand that are left out: as whoever looks at the run later sees them."""
     same = equal if request.definition.changed == "rerun" else equal_but_code
     return replace(request.recorded, same=same, statuses=SHOWN)
+
+
+def _keep_of_start(first: Path, epoch: int, content: bytes) -> None:
+    """Write what belongs to one start of a run: beside that of the first start, if it is something else."""
+    same = not first.exists() or first.read_bytes() == content
+    write_atomically(first if same else first.with_name(f"{first.stem}.start-{epoch}{first.suffix}"), content)
 
 
 def output_files(definition: MapDefinition, folder: Path) -> dict[int, Path]:
