@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 import nbflow
 from nbflow.api import session
+from nbflow.kernels import LocalKernels
 from nbflow.store.surroundings import interpreter, packages, quota, surroundings, usable_cores
 
 
@@ -187,3 +189,34 @@ def test_each_start_leaves_what_it_was_surrounded_by(notebook, monkeypatch):
         file.name: json.loads(file.read_text())["environment"]["OMP_NUM_THREADS"]
         for file in folder.glob("surroundings*.json")
     }
+
+
+def test_packages_of_a_run_that_was_removed_are_nobodys_trouble(notebook, monkeypatch):
+    """They are listed beside the work, and may come when the folder is gone."""
+    path, gate, told = notebook(), threading.Event(), []
+    monkeypatch.setattr(session, "packages", lambda python: {"gate": str(gate.wait(60))})
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    nbflow.map(path, grid={"n": [1]}, quiet=True)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "nbflow-packages"]
+    assert 1 == len(nbflow.clean(path, keep=0))
+    gate.set()
+    thread.join(60)
+    assert [] == told
+
+
+def test_a_run_waits_a_moment_for_its_packages(notebook, monkeypatch):
+    """Whoever ends the process behind a short run finds them."""
+    path, begun = notebook(), threading.Event()
+
+    def slow(python):
+        begun.set()
+        time.sleep(0.3)
+        return {"numpy": "1"}
+
+    def close(kernels):
+        assert begun.wait(60)
+
+    monkeypatch.setattr(session, "packages", slow)
+    monkeypatch.setattr(LocalKernels, "close", close)
+    run = nbflow.map(path, items=[], quiet=True)
+    assert {"numpy": "1"} == json.loads((run.folder / "packages.json").read_text())

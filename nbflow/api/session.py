@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import signal
@@ -170,6 +171,7 @@ class Session:
         self._reporter = reporter
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
+        self._packages: threading.Thread | None = None
         self.driver = self._open()
         self.run = Run(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
         self.run._stop = self.driver.cancel  # noqa: SLF001 - a run that is at work can be cancelled
@@ -316,6 +318,8 @@ class Session:
         close = getattr(self._kernels, "close", None)
         if close is not None:
             close()
+        if self._packages is not None:
+            self._packages.join(1.0)
         if self.driver.crashed is not None:
             raise self.driver.crashed
 
@@ -329,9 +333,11 @@ class Session:
 
             def record() -> None:
                 text = json.dumps(packages(python), indent=1) + "\n"
-                _keep_of_start(target, self.request.epoch, text.encode("ascii"))
+                with contextlib.suppress(OSError):  # the run may be over, and removed
+                    _keep_of_start(target, self.request.epoch, text.encode("ascii"))
 
-            threading.Thread(target=record, name="nbflow-packages", daemon=True).start()
+            self._packages = threading.Thread(target=record, name="nbflow-packages", daemon=True)
+            self._packages.start()
 
 
 @dataclass(frozen=True)
