@@ -84,6 +84,34 @@ def test_frames_of_all_items_come_as_one_with_the_parameters_as_columns(notebook
         run.to_frame("other")
 
 
+INDEXED = """\
+import pandas as pd
+days = pd.DataFrame({'x': [n, n + 1]}, index=pd.Index(['mon', 'tue'], name='day'))
+parts = pd.DataFrame({'n': [n], 'index': [0], 'x': [1]}, index=pd.MultiIndex.from_tuples([(1, 2)], names=['x', None]))
+series = pd.Series([n / 2], index=[pd.Timestamp('2026-01-05')], name='half')
+plain = pd.DataFrame({'x': [n]})
+"""
+
+
+def test_the_index_of_frames_becomes_columns(notebook):
+    """Dates and names of rows are data; clashes are told apart, and the number of a row stays what it is."""
+    run = nbflow.map(
+        notebook(INDEXED, results="days\nparts\nseries\nplain"), grid={"n": [1, 5]}, max_concurrency=2, quiet=True
+    )
+    assert [(1, "mon", 1), (1, "tue", 2), (5, "mon", 5), (5, "tue", 6)] == list(
+        run.to_frame("days")[["n", "day", "x"]].itertuples(index=False, name=None)
+    )
+    parts = run.to_frame("parts")
+    assert ["parameter.n", "index.x", "level_1", "n", "index", "x"] == list(parts.columns)
+    assert [(1, 1, 2, 1), (5, 1, 2, 5)] == list(
+        parts[["parameter.n", "index.x", "level_1", "n"]].itertuples(index=False, name=None)
+    )
+    assert ["n", "index", "half"] == list(run.to_frame("series").columns)
+    assert ["2026-01-05", "2026-01-05"] == [str(day.date()) for day in run.to_frame("series")["index"]]
+    assert ["n", "x"] == [column.removeprefix("parameter.") for column in run.to_frame("plain").columns]
+    assert [0, 1] == list(run.to_frame("plain").index)
+
+
 # -- options -------------------------------------------------------------------------------------------------------
 
 
