@@ -95,8 +95,9 @@ class Progress:
         if done <= 0 or not self.total:
             return None
         mean = self.worked / done
-        begun = sum(min(mean, now - task.started) for task in self.active.values())
-        return max(0.0, (self.waiting + len(self.active)) * mean - begun) / max(1, self.max_workers)
+        rests = [max(0.0, mean - (now - task.started)) for task in self.active.values()]
+        workers = min(self.max_workers, self.waiting + len(rests))  # the others have nothing left to do
+        return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)])
 
     def apply(self, event: Event) -> None:
         """Take one event in."""

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,39 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(place: Path) -> None:
         assert "Exception" not in done.stderr, done.stderr
         assert 0 == done.returncode, (command, done)
     assert "completed" == json.loads(nbflow("status n.ipynb --json").stdout)["status"]
+
+
+@pytest.fixture(params=["a pipe that nobody reads", "a full device"])
+def nowhere(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A file that nothing can be written to."""
+    if request.param == "a full device":
+        handle = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, handle = os.pipe()
+        os.close(reader)
+    yield handle
+    os.close(handle)
+
+
+def test_a_stderr_that_takes_nothing_keeps_no_item_from_running(nowhere: int, place: Path) -> None:
+    """Nobody can see the progress: the run goes on, and its exit code is its own."""
+    done = nbflow("map n.ipynb --grid city=Oslo,Lima", stderr=nowhere)
+    assert (0, True) == (done.returncode, "2 of 2 completed" in done.stdout)
+    written(place / "n.ipynb", CITY, cell("1 / 0"), NAME)
+    assert 1 == nbflow("map n.ipynb --quiet", stderr=nowhere).returncode
+    assert 2 == nbflow("map nowhere.ipynb", stderr=nowhere).returncode
+    assert ["failed"] == [item["status"] for item in json.loads(nbflow("status n.ipynb --json").stdout)["items"]]
+
+
+def test_a_stdout_that_takes_nothing_is_told_of(place: Path) -> None:
+    """One line and exit code 2, for what was asked for is not there; nothing of Python's own at the end."""
+    nbflow("map n.ipynb --quiet")
+    for command in ("status n.ipynb", "results n.ipynb --json", "logs n.ipynb", "map n.ipynb --json"):
+        with Path("/dev/full").open("wb") as full:
+            done = nbflow(command, stdout=full)
+        assert 2 == done.returncode, (command, done)
+        assert "error: the output cannot be written: No space left on device" in done.stderr.splitlines(), done
+        assert "Exception" not in done.stderr
 
 
 # -- a full disk -------------------------------------------------------------------------------------------------

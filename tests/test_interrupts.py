@@ -58,6 +58,35 @@ def test_a_signal_ends_the_run_within_five_seconds(which, code, reason, notebook
     assert {0: 2, 1: 2, 2: 1} == ran.times()
 
 
+IGNORING = """\
+import os, signal, sys
+signal.signal(getattr(signal, sys.argv[1]), signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""What ``nohup`` does, and a shell script for what it starts with ``&``."""
+
+CALL = "import nbflow; nbflow.map('work.ipynb', grid={'n': [0, 1, 2]}, max_concurrency=2, quiet=True).check()"
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ("SIGHUP", ["-m", "nbflow", "map", "work.ipynb", "--grid", "n=0,1,2", "-j", "2", "-q"]),
+        ("SIGINT", ["-m", "nbflow", "map", "work.ipynb", "--grid", "n=0,1,2", "-j", "2", "-q"]),
+        ("SIGINT", ["-c", CALL]),
+    ],
+)
+def test_a_signal_that_was_ignored_before_stays_ignored(which, words, notebook, ran, cli, folder, until):
+    """Under ``nohup`` a run outlives the terminal, in the background of a script its Ctrl-C."""
+    notebook(ran.cell, "import time\nwhile not os.path.exists('go'): time.sleep(0.1)")
+    process = cli.start(which, *words, program=("-c", IGNORING))
+    until(lambda: len(ran.times()) == 2)
+    process.send_signal(getattr(signal, which))
+    (folder / "go").touch()
+    _, err = process.communicate(timeout=60)
+    assert (0, {0: 1, 1: 1, 2: 1}) == (process.returncode, ran.times()), err
+
+
 def test_a_kernel_that_does_not_listen_is_killed_and_all_is_written(notebook, ran, cli, folder, until):
     """After three seconds; still everything is written within five."""
     path = notebook(ran.cell, DEAF)

@@ -14,6 +14,7 @@ import pytest
 
 import nbflow
 from nbflow import cli as command_line
+from nbflow.api.showing import write_table
 
 MIXED = """\
 import math
@@ -82,6 +83,66 @@ def test_frames_of_all_items_come_as_one_with_the_parameters_as_columns(notebook
     assert [5, 6] == list(run.load("n=5", "table")["x"])
     with pytest.raises(nbflow.RefusedError, match="no item has a result 'other'"):
         run.to_frame("other")
+
+
+INDEXED = """\
+import pandas as pd
+days = pd.DataFrame({'x': [n, n + 1]}, index=pd.Index(['mon', 'tue'], name='day'))
+parts = pd.DataFrame({'n': [n], 'index': [0], 'x': [1]}, index=pd.MultiIndex.from_tuples([(1, 2)], names=['x', None]))
+series = pd.Series([n / 2], index=[pd.Timestamp('2026-01-05')], name='half')
+plain = pd.DataFrame({'x': [n]})
+"""
+
+
+def test_the_index_of_frames_becomes_columns(notebook):
+    """Dates and names of rows are data; clashes are told apart, and the number of a row stays what it is."""
+    run = nbflow.map(
+        notebook(INDEXED, results="days\nparts\nseries\nplain"), grid={"n": [1, 5]}, max_concurrency=2, quiet=True
+    )
+    assert [(1, "mon", 1), (1, "tue", 2), (5, "mon", 5), (5, "tue", 6)] == list(
+        run.to_frame("days")[["n", "day", "x"]].itertuples(index=False, name=None)
+    )
+    parts = run.to_frame("parts")
+    assert ["parameter.n", "index.x", "level_1", "n", "index", "x"] == list(parts.columns)
+    assert [(1, 1, 2, 1), (5, 1, 2, 5)] == list(
+        parts[["parameter.n", "index.x", "level_1", "n"]].itertuples(index=False, name=None)
+    )
+    assert ["n", "index", "half"] == list(run.to_frame("series").columns)
+    assert ["2026-01-05", "2026-01-05"] == [str(day.date()) for day in run.to_frame("series")["index"]]
+    assert ["n", "x"] == [column.removeprefix("parameter.") for column in run.to_frame("plain").columns]
+    assert [0, 1] == list(run.to_frame("plain").index)
+
+
+def test_any_results_can_be_written_as_parquet(notebook, cli, folder):
+    """Frames and arrays by their path, lists and mappings as JSON, as in the CSV."""
+    import pandas as pd
+
+    path = notebook(
+        "import pandas as pd, numpy as np",
+        results="table = pd.DataFrame({'x': [n]})\narray = np.arange(3)\nparts = [n, {'a': 1.5}]\nbig = n * 2**70",
+    )
+    cli("map", path.name, "--grid", "n=1,2", "--output", "table,array,parts", "-q")
+    cli("results", path.name, "-o", "r.parquet")
+    written = pd.read_parquet(folder / "r.parquet")
+    assert ['[1,{"a":1.5}]', '[2,{"a":1.5}]'] == list(written["parts"])
+    assert [1, 1] == [len(pd.read_parquet(place)) for place in written["table"]]
+    assert [".npy", ".npy"] == [Path(place).suffix for place in written["array"]]
+    assert ["completed", "completed"] == list(written["status"])
+
+
+def test_results_that_no_parquet_can_hold_leave_the_old_file_and_say_so(notebook, cli, folder, monkeypatch):
+    """Text beside numbers in one column; or nothing here that writes such files."""
+    path = notebook(parameters="n = None", results="twice = n * 2")
+    run = nbflow.map(path, items=[{"n": 1}, {"n": "a"}], max_concurrency=2, quiet=True).check()
+    (folder / "r.parquet").write_bytes(b"old")
+    said = cli("results", path.name, "-o", "r.parquet", code=2)
+    assert said.stderr.startswith("error: -o r.parquet: Could not convert 'a'")
+    assert "  Write .csv or .json, which hold any values.\n" in said.stderr
+    assert b"old" == (folder / "r.parquet").read_bytes()
+    for library in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(nbflow.NbflowError, match=r"needs pandas and pyarrow\n  pip install 'nbflow\[frames\]'"):
+        write_table(run, folder / "r.parquet")
 
 
 # -- options -------------------------------------------------------------------------------------------------------

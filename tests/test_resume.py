@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import nbflow
-from nbflow.errors import ChangedError, LockedError
+from nbflow.errors import ChangedError, LockedError, ParameterError
 
 
 @pytest.fixture
@@ -259,6 +259,21 @@ def test_from_runs_one_item_again_and_what_is_missing(done, ran, cli):
     assert refused.stderr.startswith("error: 'n=99': no item is called so")
 
 
+@pytest.mark.parametrize("option", ["--only", "--from"])
+def test_force_with_a_single_item_is_refused(option, done, ran, cli):
+    """Everything and one item cannot both be meant: no record is forgotten by it."""
+    before = sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+    said = cli("resume", done.name, option, "0", "--force", code=2)
+    assert said.stderr.splitlines() == [
+        f"error: --force and {option} are both given",
+        f"  {option} runs that item again by itself, --force all of them: keep one.",
+    ]
+    with pytest.raises(ParameterError):
+        nbflow.resume(done, force=True, **{"only" if option == "--only" else "from_": 0})
+    assert {1: 1, 2: 1, 3: 1} == ran.times()
+    assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
+
+
 def test_force_runs_everything_again_without_a_question(done, notebook, ran):
     """Also when the code changed."""
     fix(notebook, ran)
@@ -392,6 +407,27 @@ def test_a_second_resume_is_refused_while_one_is_at_work(done, ran, cli, folder,
     first.communicate(timeout=60)
     assert 0 == first.returncode
     assert {1: 1, 2: 1, 3: 2} == ran.times()
+
+
+def test_an_item_that_is_run_again_is_shown_at_work_and_its_log_is_followed(notebook, ran, cli, folder, until):
+    """Not as it ended before; what it prints now comes, until it ends."""
+    path = notebook(ran.cell, "print('then')\nassert n != 1")
+    cli("map", path.name, "--grid", "n=1,2", "-q", code=1)
+    notebook(ran.cell, "import time\nprint('now')\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    process = cli.start("resume", path.name, "--changed", "keep", "-q")
+    until(lambda: ran.times()[1] == 2)
+    said = cli.json("status", path.name)
+    assert ["running", "completed"] == [item["status"] for item in said["items"]]
+    run = nbflow.status(path)
+    assert (1, 0, []) == (run.progress.counts["completed"], run.progress.waiting, run.failures)
+    following = cli.start("logs", path.name, "0", "-f")
+    until(lambda: following.poll() is not None or following.stdout.readline() == "now\n")
+    (folder / "go").touch()
+    process.communicate(timeout=60)
+    out, _ = following.communicate(timeout=60)
+    assert (True, False) == ("--- cell 4\n" in out, "then" in out)
+    assert (0, 0) == (process.returncode, following.returncode)
+    assert ["completed", "completed"] == [item.status for item in run.outcomes]
 
 
 def test_a_detached_resume_is_at_work_when_the_command_comes_back(notebook, ran, cli, tmp_path, until):

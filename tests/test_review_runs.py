@@ -14,6 +14,7 @@ import pytest
 
 import nbflow
 from nbflow.api import ledger as ledgers
+from nbflow.api.interrupts import Interrupts
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
@@ -22,6 +23,7 @@ from nbflow.api.session import Session
 from nbflow.errors import LockedError, ParameterError, TargetError
 from nbflow.events import RunStarted, Warned
 from nbflow.outcome import Outcome
+from nbflow.reporters.audience import Audience
 from nbflow.state import RunState
 from nbflow.store import checkpoint as checkpoints
 from nbflow.store import commands
@@ -178,12 +180,31 @@ class Blind:
         """End."""
 
 
-def test_a_start_that_fails_lets_go_of_the_run(notebook):
+def test_a_reporter_that_cannot_begin_is_done_without(notebook, capsys):
+    """The run is worth more than its picture."""
+    path = notebook(results="square = 1 / n")
+    nbflow.map(path, grid={"n": [0]}, quiet=True)
+    notebook(results="square = n")
+    session = Session(resume_request(locate(path)), reporter=Blind())
+    session.start()
+    session.wait(Interrupts([]))
+    assert "completed" == session.run.status
+    assert ["nbflow: progress: Blind failed and is called no more: OSError: no screen"] == (
+        capsys.readouterr().err.splitlines()
+    )
+
+
+def test_a_start_that_fails_lets_go_of_the_run(notebook, monkeypatch):
     """It can be taken up by the same process at once, and by any other."""
     path = notebook(results="square = 1 / n")
     run = nbflow.map(path, grid={"n": [0]}, quiet=True)
-    session = Session(resume_request(locate(path)), reporter=Blind())
-    with pytest.raises(OSError, match="no screen"):
+
+    def no_thread(audience):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Audience, "start", no_thread)
+    session = Session(resume_request(locate(path)), on_event=[print])
+    with pytest.raises(RuntimeError, match="can't start"):
         session.start()
     RunLock(run.folder).acquire()
 
@@ -341,6 +362,25 @@ def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):
     Path("go").touch()
     cli("resume", path.name, "-q")
     assert ("completed", [{"square": 4}]) == (held.status, held.results)
+
+
+def test_the_time_of_a_killed_run_ends_with_its_last_sign_of_life(notebook, ran, cli, folder, until):
+    """Not with the moment in which somebody looks; a process that only took its lock since has not worked at it."""
+    path = notebook(ran.cell, "import time\ntime.sleep(60)")
+    process = cli.start("map", path.name, "--grid", "n=1", "-q")
+    until(ran.times)
+    process.kill()
+    process.wait()
+    (run,) = Home.of(path).runs()
+    owner = json.loads((run / "owner.json").read_text())
+    journal = (run / "journal.jsonl").read_text()
+    moved = [{**line, "at": line["at"] - 3600} for line in map(json.loads, journal.splitlines())]
+    (run / "journal.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in moved))
+    beat = {"since": moved[0]["at"] - 1, "heartbeat": moved[0]["at"] + 65}
+    (run / "owner.json").write_text(json.dumps({**owner, **beat}))
+    assert ", 1:05 of work" in cli("status", path.name).stdout
+    (run / "owner.json").write_text(json.dumps({**owner, "since": time.time(), "heartbeat": time.time()}))
+    assert pytest.approx(moved[-1]["at"]) == nbflow.status(path).progress.finished
 
 
 def test_a_detached_run_can_be_cancelled_by_who_holds_it(notebook, folder, until, ran):

@@ -89,6 +89,16 @@ def test_the_seconds_left_come_from_the_tasks_of_this_epoch() -> None:
     assert fold([BEGAN, OPENED, kept]).progress.remaining(115.0) is None
 
 
+def test_the_last_tasks_are_not_shared_among_idle_workers() -> None:
+    """Four workers, one task left that is half done: it takes what it takes; a short one waits for the long one."""
+    began = RunStarted(100.0, "run", "train.ipynb", 1, {}, 4)
+    took = [finished(index, Outcome("completed", seconds=10.0)) for index in (0, 1)]
+    progress = fold([began, FanOutOpened(100.0, ("map",), 3), *took, started(2, 110.0)]).progress
+    assert pytest.approx(5.0) == progress.remaining(115.0)
+    two = [began, FanOutOpened(100.0, ("map",), 4), *took, started(2, 106.0), started(3, 114.0)]
+    assert pytest.approx(9.0) == fold(two).progress.remaining(115.0)
+
+
 def test_containers_move_no_counts() -> None:
     """Only tasks are counted, but every node that ended is known."""
     container = NodeFinished(110.0, ("map",), "key", "", completed({"results": []}), "map", None, leaf=False)

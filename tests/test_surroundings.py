@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
+import nbflow
+from nbflow.api import session
 from nbflow.host import quota, usable_cores
+from nbflow.kernels import LocalKernels
 from nbflow.store.surroundings import interpreter, packages, surroundings
 
 
@@ -154,3 +159,65 @@ COMMANDS = [
 def test_a_kernels_interpreter_is_the_first_word_of_its_command(argv, python):
     """Where that is Python; a bare name is the one that runs nbflow, as in jupyter_client."""
     assert python == interpreter(argv)
+
+
+# -- in the run folder ---------------------------------------------------------------------------------
+
+
+def at_once(path, **how):
+    """Take a run up, and wait until its packages are recorded."""
+    nbflow.resume(path, quiet=True, **how) if how else nbflow.map(path, grid={"n": [1]}, quiet=True)
+    for thread in threading.enumerate():
+        if thread.name == "nbflow-packages":
+            thread.join(60)
+
+
+def test_each_start_leaves_what_it_was_surrounded_by(notebook, monkeypatch):
+    """A resume in another environment does not pass itself off as the first start; in the same one it adds nothing."""
+    path = notebook()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(session, "packages", lambda python: {"numpy": "1"})
+    at_once(path)
+    at_once(path, force=True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(session, "packages", lambda python: {"numpy": "2"})
+    at_once(path, force=True)
+    folder = nbflow.status(path).folder
+    assert {"packages.json": "1", "packages.start-3.json": "2"} == {
+        file.name: json.loads(file.read_text())["numpy"] for file in folder.glob("packages*.json")
+    }
+    assert {"surroundings.json": "1", "surroundings.start-3.json": "2"} == {
+        file.name: json.loads(file.read_text())["environment"]["OMP_NUM_THREADS"]
+        for file in folder.glob("surroundings*.json")
+    }
+
+
+def test_packages_of_a_run_that_was_removed_are_nobodys_trouble(notebook, monkeypatch):
+    """They are listed beside the work, and may come when the folder is gone."""
+    path, gate, told = notebook(), threading.Event(), []
+    monkeypatch.setattr(session, "packages", lambda python: {"gate": str(gate.wait(60))})
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    nbflow.map(path, grid={"n": [1]}, quiet=True)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "nbflow-packages"]
+    assert 1 == len(nbflow.clean(path, keep=0))
+    gate.set()
+    thread.join(60)
+    assert [] == told
+
+
+def test_a_run_waits_a_moment_for_its_packages(notebook, monkeypatch):
+    """Whoever ends the process behind a short run finds them."""
+    path, begun = notebook(), threading.Event()
+
+    def slow(python):
+        begun.set()
+        time.sleep(0.3)
+        return {"numpy": "1"}
+
+    def close(kernels):
+        assert begun.wait(60)
+
+    monkeypatch.setattr(session, "packages", slow)
+    monkeypatch.setattr(LocalKernels, "close", close)
+    run = nbflow.map(path, items=[], quiet=True)
+    assert {"numpy": "1"} == json.loads((run.folder / "packages.json").read_text())

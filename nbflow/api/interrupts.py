@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Interrupts:
-    """While it is entered, signals are noted; the main thread alone can have it so.
+    """While it is entered, signals are noted that were not ignored; the main thread alone can have it so.
 
     One that nobody answered is given, at the end, to what handled it before: it may be late, but is never lost.
 
@@ -40,7 +40,9 @@ class Interrupts:
         """Begin to note."""
         if threading.current_thread() is threading.main_thread():
             for which in self._signals:
-                self._before[which] = signal.signal(which, self._note)
+                # Ignored is somebody's wish (nohup, a background of a script); a handler of C could not be given back.
+                if signal.getsignal(which) not in (signal.SIG_IGN, None):
+                    self._before[which] = signal.signal(which, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the shape of a handler

@@ -226,15 +226,17 @@ def _state(stored: Stored) -> RunState:
     newest = stored.events[stored.events.index(first) + 1 :] if started else []
     at_work = stored.at_work
     labels: dict[str, NodeStarted] = {}
+    begun: set[NodeId] = set()  # and not ended: these are at work, or between two attempts
     for event in newest:
         match event:
             case NodeStarted():
                 labels[event.key] = event
+                begun.add(event.node)
                 if at_work:
                     state.apply(event)
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
-                begun = labels.get(event.key)
-                named = replace(event, label=begun.label, index=begun.index) if begun else event
+                start = labels.get(event.key)
+                named = replace(event, label=start.label, index=start.index) if start else event
                 _take_back(state, named.node)
                 state.apply(named)
             case NodeFinished(leaf=True):
@@ -243,6 +245,10 @@ def _state(stored: Stored) -> RunState:
                 pass
         if not isinstance(event, (NodeStarted, NodeFinished)) and not _opens(event):
             state.apply(event)
+        if isinstance(event, NodeFinished):
+            begun.discard(event.node)
+    for node in begun if at_work else ():
+        _take_back(state, node)
     return _settled(stored, state, at_work=at_work)
 
 
@@ -285,8 +291,18 @@ def _settled(stored: Stored, state: RunState, *, at_work: bool) -> RunState:
         progress.finished = stored.checkpoint.data["finished"]
     if progress.status == "running" and not at_work:
         progress.status, progress.reason = "interrupted", progress.reason or "its process ended"
+        progress.finished = _last_sign(stored, progress.started)
         progress.active.clear()
     return state
+
+
+def _last_sign(stored: Stored, started: float) -> float:
+    """Give when a start of a run whose process ended was last seen alive: by its events, or by its heartbeat."""
+    signs = [started, *(event.at for event in stored.events[-1:])]
+    owner = read_owner(stored.folder)
+    if owner is not None and owner.since <= started:  # else it is of a later process, which did nothing yet
+        signs.append(owner.heartbeat)
+    return max(signs)
 
 
 def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None = None) -> Stored:

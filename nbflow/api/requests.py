@@ -163,6 +163,12 @@ def resume_request(
     check_changed(changed)
     if from_ is not None and only is not None:
         raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
+    if force and (from_ is not None or only is not None):
+        one = "--only" if only is not None else "--from"
+        raise ParameterError(
+            f"--force and {one} are both given",
+            f"{one} runs that item again by itself, --force all of them: keep one.",
+        )
     before = map_of(stored)
     notebook = read_notebook(stored.home.file)
     definition = before.of(notebook)

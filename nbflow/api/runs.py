@@ -322,7 +322,8 @@ class MapRun(Run):
         Parameters
         ----------
         result : str, optional
-            Name of a result that is a frame: the items' frames in one, with the parameters as columns.
+            Name of a result that is a frame: the items' frames in one, with the parameters as columns, and
+            their index where it is more than the numbers of the rows.
             Without it one row per item: index, parameters, results, status, seconds, attempts, error, notebook.
         """
         if result is None:
@@ -337,6 +338,7 @@ class MapRun(Run):
                     frame = frame.to_frame()
                 if not isinstance(frame, pd.DataFrame):
                     raise TargetError(f"the result {result!r} of {item.label} is a {type(frame).__name__}, not a frame")
+                frame = _index_as_columns(frame)
                 for place, (name, value) in enumerate(item.parameters.items()):
                     column = name if name not in frame.columns else f"parameter.{name}"
                     frame.insert(place, column, [value] * len(frame))
@@ -386,6 +388,21 @@ class MapRun(Run):
         """One line for people."""
         done = sum(item.status == "completed" for item in self._items())
         return f"<Run {self.id} of {self._definition.notebook}: {self.status}, {done} of {len(self)} done>"
+
+
+def _index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give a frame with its index as columns; one that only numbers the rows is let go of."""
+    index = frame.index
+    if type(index).__name__ == "RangeIndex" and index.name is None:
+        return frame
+    unnamed = ["index"] if len(index.names) == 1 else [f"level_{place}" for place in range(len(index.names))]
+    names: list[object] = []
+    for name, other in zip(index.names, unnamed, strict=True):
+        wanted = other if name is None else name
+        while wanted in frame.columns or wanted in names:
+            wanted = f"index.{wanted}"
+        names.append(wanted)
+    return frame.reset_index(names=names)
 
 
 @dataclass(frozen=True, slots=True)

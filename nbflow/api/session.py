@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import signal
@@ -20,7 +21,7 @@ from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
 from ..model import NodeId, Step
 from ..outcome import Record
-from ..reporters.audience import Audience, Reporter
+from ..reporters.audience import Audience, Reporter, begun
 from ..source import Notebook
 from ..state import Progress, RunState
 from ..steps import CellsStep, NotebookStep
@@ -186,6 +187,7 @@ class Session:
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
         self._uncopied: list[str] = []
+        self._packages: threading.Thread | None = None
         self.driver = self._open()
         self.run = run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
         self.run._driver = self.driver  # noqa: SLF001 - a run that is at work can be cancelled and answered
@@ -264,13 +266,12 @@ class Session:
         texts = {path.partition("#")[0]: notebook.raw for path, notebook in request.notebooks.items()}
         for path, text in {**texts, **request.files}.items():
             target = source / path.replace("../", "_/").lstrip("/")
-            if target.exists() and target.read_bytes() != text:
-                target = target.with_name(f"{target.stem}.start-{request.epoch}{target.suffix}")
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(target, text)
+            _keep_of_start(target, request.epoch, text)
         data = request.definition.data()
         write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
-        write_atomically(folder / "surroundings.json", (json.dumps(found, indent=1) + "\n").encode("ascii"))
+        around = (json.dumps(found, indent=1) + "\n").encode("ascii")
+        _keep_of_start(folder / "surroundings.json", request.epoch, around)
         if request.home.base != request.home.folder:
             write_atomically(folder / "home.json", json.dumps({"folder": str(request.home.folder)}).encode())
 
@@ -314,8 +315,8 @@ class Session:
     def start(self) -> None:
         """Begin; comes back at once."""
         try:
-            if self._reporter is not None:
-                self._reporter.begin()
+            if self._reporter is not None and not begun(self._reporter):
+                self._audiences = [audience for audience in self._audiences if audience.name != "progress"]
             for audience in self._audiences:
                 audience.start()
         except BaseException:
@@ -346,6 +347,8 @@ class Session:
         close = getattr(self._kernels, "close", None)
         if close is not None:
             close()
+        if self._packages is not None:
+            self._packages.join(1.0)
         if self.driver.crashed is not None:
             raise self.driver.crashed
 
@@ -357,12 +360,15 @@ class Session:
             return
         python = interpreter(kernel_spec(self.request.definition.kernels[0]).argv)
         target = self.request.folder / "packages.json"
-        if python is not None and not target.exists():
+        if python is not None:
 
             def record() -> None:
-                write_atomically(target, (json.dumps(packages(python), indent=1) + "\n").encode("ascii"))
+                text = json.dumps(packages(python), indent=1) + "\n"
+                with contextlib.suppress(OSError):  # the run may be over, and removed
+                    _keep_of_start(target, self.request.epoch, text.encode("ascii"))
 
-            threading.Thread(target=record, name="nbflow-packages", daemon=True).start()
+            self._packages = threading.Thread(target=record, name="nbflow-packages", daemon=True)
+            self._packages.start()
 
 
 @dataclass(frozen=True)
@@ -389,6 +395,12 @@ def _shown(request: Request) -> Recorded:
     """Give how items stand that are left out: as whoever looks at the run later sees them."""
     same = equal if request.definition.changed == "rerun" else equal_but_code
     return replace(request.recorded, same=same, statuses=SHOWN)
+
+
+def _keep_of_start(first: Path, epoch: int, content: bytes) -> None:
+    """Write what belongs to one start of a run: beside that of the first start, if it is something else."""
+    same = not first.exists() or first.read_bytes() == content
+    write_atomically(first if same else first.with_name(f"{first.stem}.start-{epoch}{first.suffix}"), content)
 
 
 def _from_checkpoint(request: Request) -> list[Event]:

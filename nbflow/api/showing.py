@@ -249,7 +249,9 @@ def write_table(run: Run, file: Path) -> None:
     ParameterError
         For an ending that is not known.
     StoreError
-        If the file cannot be written.
+        If the file cannot be written, or cannot hold these values.
+    NbflowError
+        If a library is missing that writes it.
     """
     if file.suffix not in (".csv", ".tsv", ".json", ".parquet"):
         raise ParameterError(f"-o {file}: unknown ending {file.suffix!r}", "Write to .csv, .tsv, .json or .parquet.")
@@ -261,11 +263,25 @@ def write_table(run: Run, file: Path) -> None:
         if file.suffix == ".json":
             write_atomically(file, (json.dumps([tagged(row) for row in run.rows()], indent=1) + "\n").encode("ascii"))
         elif file.suffix == ".parquet":
-            run.to_frame().to_parquet(file)
+            write_atomically(file, _parquet(run.rows(), file))
         else:
             write_atomically(file, _separated(run.rows(), "," if file.suffix == ".csv" else "\t"))
     except OSError as problem:
         raise StoreError(f"-o {file}: {problem.strerror or problem}", "Write it elsewhere: -o FILE") from problem
+
+
+def _parquet(rows: list[dict[str, Value]], file: Path) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        import pandas as pd
+
+        pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).to_parquet(buffer)
+    except ImportError as problem:
+        raise NbflowError(f"-o {file}: needs pandas and pyarrow", "pip install 'nbflow[frames]'") from problem
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as problem:  # pyarrow's errors are such
+        why = ": ".join(" ".join(str(part).split()) for part in problem.args)
+        raise StoreError(f"-o {file}: {why}", "Write .csv or .json, which hold any values.") from problem
+    return buffer.getvalue()
 
 
 def _separated(rows: list[dict[str, Value]], delimiter: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import click
 from ..errors import NbflowError
 from ..version import __version__
 from . import flows, look, manage, work
-from .screen import let_go_of_pipes, open_streams, say
+from .screen import let_go_of_pipes, open_streams, say, unwritten
 
 __all__ = ["main"]
 
@@ -24,8 +25,10 @@ class _Verbs(click.Group):
         """Call the verb that was asked for."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
+        except BrokenPipeError as problem:
             let_go_of_pipes()
+            if ctx.invoked_subcommand in ("map", "resume"):  # they have an exit code of their own, or did not begin
+                raise unwritten(problem) from problem
             return 0
 
 
@@ -67,8 +70,12 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     except NbflowError as problem:
         several = getattr(problem, "problems", (problem,))
         _refuse(problem.message, problem.remedy, problem.exit_code, given, several)
+    except OSError as problem:
+        why = problem.strerror or str(problem)
+        _refuse(f"{problem.filename}: {why}" if problem.filename else why, "", 2, given)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
+    let_go_of_pipes()
     sys.exit(code or 0)
 
 
@@ -77,12 +84,14 @@ def _refuse(
 ) -> NoReturn:
     """Say in one line what is wrong, below it what to do; with ``--json`` also as the one object on stdout."""
     told = [(one.message, one.remedy) for one in several] or [(message, remedy)]
-    say([line for what, how in told for line in (f"error: {what}", *_indented(how))], sys.stderr)
-    if "--json" in words:
-        data: dict[str, object] = {"message": message, "remedy": remedy}
-        if len(told) > 1:
-            data["problems"] = [{"message": what, "remedy": how} for what, how in told]
-        sys.stdout.write(json.dumps({"error": data}) + "\n")
+    with contextlib.suppress(OSError, NbflowError):  # the exit code says it, where nobody can be told more
+        say([line for what, how in told for line in (f"error: {what}", *_indented(how))], sys.stderr)
+        if "--json" in words:
+            data: dict[str, object] = {"message": message, "remedy": remedy}
+            if len(told) > 1:
+                data["problems"] = [{"message": what, "remedy": how} for what, how in told]
+            sys.stdout.write(json.dumps({"error": data}) + "\n")
+    let_go_of_pipes()
     sys.exit(code)
 
 

@@ -7,7 +7,7 @@ import json
 import click
 
 from . import options
-from .screen import say
+from .screen import echo, say
 from .work import SIGNALS, Show
 
 
@@ -80,7 +80,7 @@ def answer(
         if gate is None or option is None:
             found = stored.run()
             if as_json:
-                click.echo(json.dumps(found.data()))
+                echo(json.dumps(found.data()))
             else:
                 say(gate_lines(found, target, state_dir))
             return 0
@@ -92,7 +92,7 @@ def answer(
             show = Show(target, state_dir, quiet=quiet, as_json=as_json)
             return show.go(request, interrupts, dry_run=False, detach=False)
         if as_json:
-            click.echo(json.dumps(found.data()))
+            echo(json.dumps(found.data()))
         elif not quiet:
             went = f"nbflow resume {target} goes on" if no_resume else f"nbflow status {target} shows how it goes on"
             say([f"answered; {went}"])
@@ -108,7 +108,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
 
     told = [checked(file) for file in files]
     if as_json:
-        click.echo(json.dumps({"files": [one.data() for one in told]}))
+        echo(json.dumps({"files": [one.data() for one in told]}))
     else:
         for one in told:
             say(one.lines())
@@ -130,5 +130,5 @@ def schema() -> int:
     """Print the JSON Schema of workflow files, by which editors complete and check them."""
     from ..api.checking import schema_data
 
-    click.echo(json.dumps(schema_data(), indent=2))
+    echo(json.dumps(schema_data(), indent=2))
     return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options
-from .screen import columns, say
+from .screen import columns, echo, say
 
 if TYPE_CHECKING:
     from ..api.runs import Item, Node
@@ -36,14 +36,14 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     if target is None:
         lines, broken = every_run([Path.cwd(), *([elsewhere] if elsewhere is not None else [])])
         if as_json:
-            click.echo(json.dumps(list_data(lines, broken)))
+            echo(json.dumps(list_data(lines, broken)))
         else:
             say(list_lines(lines, broken, columns()))
         return 0
     stored = locate(target, state_dir=elsewhere)
     run = stored.run()
     if as_json:
-        click.echo(json.dumps(run.data()))
+        echo(json.dumps(run.data()))
     else:
         say(status_lines(stored, run, target, state_dir, columns()))
     return 0
@@ -66,7 +66,7 @@ def results(target: str, file: str | None, state_dir: str | None, as_json: bool)
     if file is not None:
         write_table(run, Path(file))
     if as_json:
-        click.echo(json.dumps(run.data()))
+        echo(json.dumps(run.data()))
     elif file is not None:
         say([f"{len(run)} rows in {file}"])
     else:
@@ -93,7 +93,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     for one in run.outcomes if item is None else [run[item]]:
         if item is None:
             say([f"==> {_called(one)}  {one.status} <=="])
-        click.echo(log_text(run, one), nl=False)
+        echo(log_text(run, one), nl=False)
     return 0
 
 

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+import click
+
+from ..errors import StoreError
+
 WIDEST = 120
 WITHOUT = 100
 """Columns where there is no terminal."""
@@ -50,12 +54,12 @@ def stdout_kept(wanted: object) -> Iterator[None]:
 
 
 def let_go_of_pipes() -> None:
-    """Write nothing more to streams that nobody reads; the interpreter would complain about them at its end."""
+    """Write nothing more to streams that take nothing; the interpreter would complain about them at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             os.dup2(nowhere, stream.fileno())
             with contextlib.suppress(OSError):
                 stream.flush()
@@ -66,4 +70,25 @@ def say(lines: list[str], file: TextIO | None = None) -> None:
     """Print lines."""
     from ..api.showing import write_lines
 
-    write_lines(lines, file or sys.stdout)
+    try:
+        write_lines(lines, file or sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise unwritten(problem) from problem
+
+
+def echo(text: str, *, nl: bool = True) -> None:
+    """Print text that is for programs, or not ours."""
+    try:
+        click.echo(text, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise unwritten(problem) from problem
+
+
+def unwritten(problem: OSError) -> StoreError:
+    """Give the error for output that cannot be written."""
+    why = problem.strerror or str(problem)
+    return StoreError(f"the output cannot be written: {why}", "Make room, or send it elsewhere.")

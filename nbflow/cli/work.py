@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import StoreError
 from . import options
-from .screen import columns, let_go_of_pipes, say, stdout_kept
+from .screen import columns, echo, let_go_of_pipes, say, stdout_kept
 
 if TYPE_CHECKING:
     from ..api.flow_requests import PlannedNode
@@ -170,7 +172,11 @@ class Show:
     def go(self, request: Request, interrupts: Interrupts, *, dry_run: bool, detach: bool) -> int:
         """Plan, detach or work, as it was asked for; gives the exit code."""
         if dry_run:
-            return self._plan(request)
+            try:
+                return self._plan(request)
+            except BrokenPipeError:  # it only looks, and its reader has seen enough
+                let_go_of_pipes()
+                return 0
         if detach:
             return self._detach(request)
         return self._work(request, interrupts)
@@ -189,7 +195,7 @@ class Show:
             rows = explained(request)
             data = {"items": [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]}
         if self._as_json:
-            click.echo(json.dumps({"run_id": request.run_id, **data}))
+            echo(json.dumps({"run_id": request.run_id, **data}))
         else:
             say(plan_lines(rows, columns()))
             if request.definition.changed == "ask" and any(row.code for row in rows):
@@ -229,7 +235,8 @@ class Show:
         lines = end_lines(run, self._target, self._state_dir, columns(screen))
         self._tell(run, ["", *lines] if sys.stderr.isatty() else lines)
         if self._quiet and run.status != "completed":
-            say(lines, sys.stderr)
+            with contextlib.suppress(OSError, StoreError):  # the exit code says it too
+                say(lines, sys.stderr)
         if run.status == "interrupted" and interrupts.noted:
             return 128 + interrupts.noted[0]
         return CODES.get(run.status, 1)
@@ -237,7 +244,7 @@ class Show:
     def _tell(self, run: Run, lines: list[str]) -> None:
         try:
             if self._as_json:
-                click.echo(json.dumps(run.data()))
+                echo(json.dumps(run.data()))
             elif not self._quiet:
                 say(lines)
         except BrokenPipeError:  # what was done is worth its exit code, whoever reads of it

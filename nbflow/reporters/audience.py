@@ -46,6 +46,23 @@ def to_stderr(problem: str) -> None:
         sys.stderr.write(f"nbflow: {problem}\n")
 
 
+def begun(reporter: Reporter) -> bool:
+    """Let a reporter begin, and tell whether it could: one that cannot is told of, and done without."""
+    try:
+        reporter.begin()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run is worth more than its picture
+        with contextlib.suppress(Exception):
+            reporter.end()
+        _tell_failed("progress", type(reporter).__name__, error, to_stderr)
+        return False
+    return True
+
+
+def _tell_failed(name: str, who: str, error: BaseException, problem: Callable[[str], None]) -> None:
+    text = for_terminal(f"{type(error).__name__}: {error}")
+    problem(f"{name}: {who} failed and is called no more: {text}")
+
+
 class Audience:
     """A thread that calls observers with one event at a time, in the order in which they were told.
 
@@ -190,9 +207,7 @@ class Audience:
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - also an exit() in a callback must not end the others
-            named = getattr(who, "__name__", type(who).__name__)
-            text = for_terminal(f"{type(error).__name__}: {error}")
-            self._problem(f"{self.name}: {named} failed and is called no more: {text}")
+            _tell_failed(self.name, getattr(who, "__name__", type(who).__name__), error, self._problem)
             return False
         return True
 
