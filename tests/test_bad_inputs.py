@@ -1007,7 +1007,7 @@ RUNS = [
         "an unknown item by number",
         "logs n.ipynb 7",
         "item 7: there are 2 items, from 0 to 1",
-        "nbflow status",
+        "nbflow results n.ipynb",
         run=True,
         again="logs n.ipynb 1",
     ),

@@ -53,6 +53,17 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def degrees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run over a decimal parameter, whose values were given as whole numbers; only looked at."""
+    folder = tmp_path_factory.mktemp("degrees")
+    notebook(folder / "quick.ipynb", ("parameters", "lat: float = 0.0"), ("results", "twice = lat * 2"))
+    words = ["map", "quick.ipynb", "--grid", "lat=1,2", "--quiet"]
+    done = subprocess.run([sys.executable, "-m", "nbflow", *words], cwd=folder, capture_output=True, check=False)
+    assert 0 == done.returncode
+    return folder
+
+
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Gives what a command line prints: exit code, stdout and stderr."""
@@ -182,6 +193,33 @@ def test_results_are_a_table_or_a_file(say: Any, half: Path, tmp_path: Path) -> 
         for row, want in zip(rows, ["0,Oslo,6,completed", "1,Cairo,,failed,", "2,Lima,6,completed"], strict=True)
     ]
     assert ["Oslo", "Cairo", "Lima"] == [row["city"] for row in json.loads((tmp_path / "r.json").read_text())]
+
+
+@pytest.mark.parametrize("item", ["lat=2", "lat=2.0", "lat=2e0", "1"])
+def test_an_item_is_found_by_its_value_however_it_is_written(item: str, say: Any, degrees: Path) -> None:
+    """``lat=2`` was typed at the start, and is 2.0 for a decimal parameter."""
+    assert (0, "") == say(f"logs quick.ipynb {item}", degrees)[::2]
+
+
+def test_what_has_another_value_or_type_is_no_item(say: Any, degrees: Path) -> None:
+    """True is not 1, and text in brackets that are left open is no value."""
+    assert "'lat=true': no item is called so" in say("logs quick.ipynb lat=true", degrees)[2]
+    assert "'lat=[1': no item is called so" in say("logs quick.ipynb lat=[1", degrees)[2]
+
+
+@pytest.mark.parametrize(
+    ("item", "meant"), [("Cairo", "city=Cairo"), ("city=cairo", "city=Cairo"), ("town=Oslo", "city=Oslo")]
+)
+def test_an_item_that_is_called_otherwise_is_suggested(item: str, meant: str, say: Any, half: Path) -> None:
+    """A value without its name, and what is nearly a label."""
+    code, _, err = say(f"logs n.ipynb {item}", half)
+    assert (2, f"error: {item!r}: no item is called so. Did you mean {meant!r}?") == (code, err.splitlines()[0])
+
+
+def test_an_item_that_is_not_there_points_to_the_list_of_this_run(say: Any, half: Path) -> None:
+    """The command can be typed as it stands."""
+    code, _, err = say("logs n.ipynb 1000", half)
+    assert (2, "  nbflow results n.ipynb lists them.") == (code, err.splitlines()[1])
 
 
 def test_logs_are_those_of_one_item_or_of_all(say: Any, half: Path) -> None:

@@ -228,6 +228,15 @@ def test_finished_notebooks_are_copied_under_the_names_that_were_asked_for(noteb
     assert ["square-2.ipynb"] == [file.name for file in (folder / "out").iterdir()]
 
 
+def test_numbers_below_zero_keep_their_sign_in_file_names(notebook, cli, folder):
+    """``-1`` and ``1`` are two copies, and the executed notebook of ``-1`` is not called as that of ``1``."""
+    path = notebook("assert n != -1", parameters="n = 0.0")
+    grid = ["--grid", "n=-1,-2,2", "--output-dir", "out", "--name", "{n}"]
+    cli("map", path.name, *grid, code=1)
+    assert ["-2.0.ipynb", "2.0.ipynb"] == sorted(file.name for file in (folder / "out").iterdir())
+    assert ["0_-1.0.failed.ipynb"] == [file.name for file in (folder / "nbflow-runs").rglob("*.failed.ipynb")]
+
+
 def test_a_detached_run_is_at_work_on_its_own(notebook, cli, folder, tmp_path, until):
     """The command comes back while the run works; its process goes on and completes it."""
     gate = tmp_path / "go"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import unicodedata
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_any_text_gives_a_harmless_file_name(text):
     assert not set('/\\:*?"<>|\0 ') & set(name)
     assert not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp", "Zs") for c in name)
     assert ".." not in name
-    assert name[0] not in ".-"
+    assert re.match(r"[^.-]|-[0-9]", name), "neither hidden nor an option; a number keeps its sign"
     assert name[-1] not in ".-"
     assert name.partition(".")[0].lower() not in {"con", "nul", "com1", "lpt9", "com²"}
     assert slug(name) == name
@@ -63,6 +64,12 @@ NAMES = {
     "COM²": "COM²_",
     "{'a': 1}": "a-1",
     "0.5": "0.5",
+    "-1.0": "-1.0",
+    "-1.0 -2.0": "-1.0--2.0",
+    "-1.0 2.0": "-1.0-2.0",
+    "2026-11-23": "2026-11-23",
+    "--1": "-1",
+    "- 1": "1",
     "\ud800": "item",
     "x" * 300: "x" * 100,
     "é" * 60: "é" * 50,
@@ -82,6 +89,8 @@ STEMS = {
     "city=New York year=2026": "16_New-York_2026",
     "New York": "16_New-York",
     "formula=a=b": "16_a=b",
+    "lat=-1.0": "16_-1.0",
+    "lat=-1.0 lon=-2.5": "16_-1.0_-2.5",
     "city=": "16_item",
     "": "16_item",
 }

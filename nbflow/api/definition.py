@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import ParameterError, StoreError, TargetError
+from ..errors import ParameterError, StoreError, TargetError, did_you_mean
 from ..events import NodeFinished
+from ..loading.scalars import core
 from ..masking import Masker
 from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, node_text, retries
 from ..outcome import Record
@@ -271,8 +273,17 @@ def _plain(value: object) -> Value:
     return list(value) if isinstance(value, tuple) else value  # type: ignore[return-value]  # fields hold values and tuples
 
 
-def find_item(definition: MapDefinition, text: str) -> int:
+def find_item(definition: MapDefinition, text: str, target: str = "") -> int:
     """Give the index of the item that a person means: an index from 0, or ``city=Cairo``.
+
+    Parameters
+    ----------
+    definition : MapDefinition
+        Whose items.
+    text : str
+        What was typed; values are compared as values, so that ``lat=2`` is the item whose ``lat`` is 2.0.
+    target : str
+        What its run is called in commands; by default the notebook's name.
 
     Raises
     ------
@@ -283,8 +294,10 @@ def find_item(definition: MapDefinition, text: str) -> int:
     if text.isdecimal():
         if int(text) < count:
             return int(text)
+        there = f"there is 1 item, {definition.label(0)}, and its index is 0" if count == 1 else ""
+        there = there or (f"there are {count:,} items, from 0 to {count - 1}" if count else "it has no items")
         raise TargetError(
-            f"item {text}: there are {count} items, from 0 to {count - 1}", "nbflow status TARGET lists them."
+            f"item {text}: {there}", f"nbflow results {shlex.quote(target or definition.notebook)} lists them."
         )
     wanted = dict(part.partition("=")[::2] for part in _NEXT.split(text.strip()))
     found = [i for i in range(count) if definition.label(i) == text]
@@ -296,17 +309,41 @@ def find_item(definition: MapDefinition, text: str) -> int:
         example = (
             f"Items are called like {definition.label(0)!r}, or by their index from 0." if count else "It has no items."
         )
-        raise TargetError(f"{text!r}: no item is called so", example)
+        raise TargetError(f"{text!r}: no item is called so{_suggested(definition, text)}", example)
     names = ", ".join(f"{i} ({definition.label(i)})" for i in found[:5])
     raise TargetError(f"{text!r}: {len(found)} items are called so: {names}", "Name one by its index.")
 
 
 _NEXT = re.compile(r"\s+(?=[^\s=]+=)")
 """What stands before the next name: a value may have spaces in it."""
+_SEARCHED = 5000
+"""Items among which near ones are looked for: comparing texts takes its time."""
 
 
 def _fits(parameters: Mapping[str, Value], wanted: Mapping[str, str]) -> bool:
-    return all(name in parameters and str(parameters[name]) == text for name, text in wanted.items())
+    return all(name in parameters and _written(parameters[name], text) for name, text in wanted.items())
+
+
+def _written(value: Value, text: str) -> bool:
+    """Whether a text is one of the ways to write a value."""
+    if str(value) == text:
+        return True
+    try:
+        read = core(text)
+    except ParameterError:  # it begins like a list, and is none
+        return False
+    number = type(value) in (int, float) and type(read) in (int, float)  # true is not 1 here, though Python says so
+    return (number or type(read) is type(value)) and read == value
+
+
+def _suggested(definition: MapDefinition, text: str) -> str:
+    """Give a question with the label that was meant: of the only item with this value, or the nearest one."""
+    count = min(len(definition.items), _SEARCHED)
+    same = [i for i in range(count) if any(_written(value, text) for value in definition.items[i].values())]
+    if len(same) == 1:
+        return f". Did you mean {definition.label(same[0])!r}?"
+    near = did_you_mean(text, [definition.label(i) for i in range(count)])
+    return f".{near}" if near else ""
 
 
 def from_home(folder: Path, given: str) -> str:

@@ -193,7 +193,9 @@ def resume_request(
     check_secrets(definition, os.environ)
     check_kernel(definition.kernel)
     item = from_ if from_ is not None else only
-    forgets = ("*",) if force else () if item is None else (_keys(definition)[find_item(definition, item)],)
+    forgets: tuple[str, ...] = ("*",) if force else ()
+    if item is not None and not force:
+        forgets = (_keys(definition)[find_item(definition, item, target)],)
     asked = ["--force"] if force else []
     asked += [f"--from={from_}"] if from_ is not None else []
     asked += [f"--only={only}"] if only is not None else []

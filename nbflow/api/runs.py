@@ -18,6 +18,7 @@ from ..outcome import Failure
 from ..state import Progress
 from ..store import commands
 from ..store.checkpoint import read as read_checkpoint
+from ..store.home import without_ending
 from ..store.lock import read_owner
 from ..store.names import file_stem
 from ..types import RunStatus, Status
@@ -107,6 +108,12 @@ class Run:
     def is_newest(self) -> bool:
         """Whether the checkpoint tells of this run: no other was started or resumed since."""
         return not self.checkpoint.is_file() or read_checkpoint(self.checkpoint).run_id == self.id
+
+    def _typed(self) -> str:
+        """Give what it is called in a command that is typed here."""
+        elsewhere = (self.folder / "home.json").exists()  # with a state directory the file's name alone does not do
+        named = self.folder if elsewhere or not self.is_newest() else without_ending(self.checkpoint)
+        return str(named.relative_to(Path.cwd())) if named.is_relative_to(Path.cwd()) else str(named)
 
     @property
     def status(self) -> RunStatus:
@@ -264,7 +271,7 @@ class MapRun(Run):
 
     def __getitem__(self, item: int | str) -> Item:
         """Give one item by its index, or by what it is called (``"city=Cairo"``)."""
-        return self.outcomes[find_item(self._definition, str(item))]
+        return self.outcomes[find_item(self._definition, str(item), self._typed())]
 
     def __len__(self) -> int:
         """How many items there are."""

@@ -193,7 +193,7 @@ def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, s
                 f"{target}: is reached by a symlink, and run folders are real folders only", f"Name {path.resolve()}."
             )
         return path, path.name
-    file = path.with_name(path.name.removesuffix(ENDING)) if path.name else path
+    file = without_ending(path)
     folder = _stands(path, stat.S_ISDIR)
     if not folder and (_stands(path) or _stands(Path(f"{file}{ENDING}")) or _has_runs(Home.of(file, state_dir))):
         return file, None
@@ -209,6 +209,17 @@ def find(target: str, cwd: Path, state_dir: Path | None = None) -> tuple[Path, s
         raise TargetError(f"{target}: is a folder, but no run folder", runs)
     near = did_you_mean(path.name, [p.name for p in path.parent.glob("*.ipynb")])
     raise TargetError(f"{target:.200}: no such notebook, run folder or run id.{near}", runs)
+
+
+def without_ending(path: Path) -> Path:
+    """Give the file of which this is the checkpoint; any other path as it is.
+
+    Examples
+    --------
+    >>> without_ending(Path("n.ipynb.nbflow.json")).name, without_ending(Path("n.ipynb")).name
+    ('n.ipynb', 'n.ipynb')
+    """
+    return path.with_name(path.name.removesuffix(ENDING)) if path.name.removesuffix(ENDING) else path
 
 
 def all_runs(top: Path, depth: int = _DEEPEST) -> Iterator[Path]:

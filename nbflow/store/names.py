@@ -16,6 +16,8 @@ LONGEST = 100
 """Bytes that a file name made from a label has at most."""
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{4,6}-[0-9a-z]{4,16}")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+_SIGN = re.compile(r"(?<![^\W_])-(?=[0-9])")
+"""The minus of a number, not the hyphen of a date: without it -1 and 1 would have one name."""
 _NAME = re.compile(r"(?:^| )[^ =]+=")
 
 
@@ -31,12 +33,12 @@ def slug(text: str, longest: int = LONGEST) -> str:
 
     Examples
     --------
-    >>> slug("São Paulo: 3/4"), slug("../etc"), slug("NUL"), slug("")
-    ('São-Paulo-3-4', 'etc', 'NUL_', 'item')
+    >>> slug("São Paulo: 3/4"), slug("../etc"), slug("NUL"), slug(""), slug("-1.5")
+    ('São-Paulo-3-4', 'etc', 'NUL_', 'item', '-1.5')
     """
-    text = unicodedata.normalize("NFC", text)
-    kept = "".join(c if c.isalnum() or c in "._=+,@" or unicodedata.category(c)[0] == "M" else "-" for c in text)
-    kept = re.sub(r"\.\.+", ".", re.sub(r"-+", "-", kept)).strip("-.")
+    text = _SIGN.sub("\0", unicodedata.normalize("NFC", text).replace("\0", " "))  # no sign is joined or stripped
+    kept = "".join(c if c.isalnum() or c in "._=+,@\0" or unicodedata.category(c)[0] == "M" else "-" for c in text)
+    kept = re.sub(r"\.\.+", ".", re.sub(r"-+", "-", kept)).strip("-.").replace("\0", "-")
     encoded = kept.encode("utf-8")[:longest]
     kept = encoded.decode("utf-8", "ignore").rstrip("-.") or "item"
     return f"{kept}_" if kept.partition(".")[0].lower() in _RESERVED else kept
