@@ -565,7 +565,7 @@ class Record:
 def _gate(one: d.Gate, here: Here) -> model.Step:
     options: tuple[steps.Option, ...] = steps.APPROVE_OR_REJECT
     if one.options is not None:
-        options = tuple(steps.Option(option.name, option.outcome) for option in one.options)
+        options = tuple(steps.Option(option.name.strip(), option.outcome) for option in one.options)
         names = [option.name for option in options]
         if len(set(names)) < len(names):
             here.problem(f"has an option twice: {', '.join(names)}", "", "options")
