@@ -659,6 +659,10 @@ def _items(one: d.FanOut, here: Here) -> Binding:
                 f"is text, {one.items!r:.60}", f'A list, or an expression: items: "{{{{ {one.items} }}}}"', "items"
             )
         return here.binding(one.items, "items")
+    for name, values in one.grid.items():
+        if isinstance(values, str) and "{{" not in values:
+            remedy = f'A list, or an expression: {name}: "{{{{ {values} }}}}"'
+            here.problem(f"is text, {values!r:.60}", remedy, "grid", name)
     axes = {name: here.binding(values, "grid", name) for name, values in one.grid.items()}
     return Grid(tuple(axes.items()))
 
