@@ -461,7 +461,7 @@ def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) ->
     try:
         here.building.built.warnings += check(found, one.parameters)
     except ParameterError as problem:
-        remedy = problem.remedy.replace("-p ", "parameters: ") if "-p " in problem.remedy else problem.remedy
+        remedy = re.sub(r"-p (\w+)=VALUE.*", r"parameters: {\1: VALUE}", problem.remedy)
         here.problem(problem.message, remedy, "parameters")
         return
     for name, value in one.parameters.items():
