@@ -175,12 +175,14 @@ class Building:
     problems: list[DefinitionError] = field(default_factory=list)
     named: dict[str, Notebook] = field(default_factory=dict)
     """The notebooks by the text that names them."""
+    read_whole: bool = False
+    """Whether something around this file may read the full records of a fan-out's items."""
 
     def block(self) -> Block:
         """Give the steps of this file."""
         self.built.requires.append(self.definition.requires)
         self._inputs()
-        self.tells = _reads_outcomes(self.definition)
+        self.tells = self.read_whole or _reads_outcomes(self.definition)
         for each in _all_steps(self.definition.steps):
             if isinstance(each, d.Notebook):
                 self._known(each.notebook)
@@ -726,6 +728,7 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
         return steps.SubWorkflow(**here.common, block=Block([]))
     below = os.path.dirname(path)  # noqa: PTH120 - a text
     building = Building(inner, source, outer.files, below, outer.built, outer.makers, (*outer.chain, path))
+    building.read_whole = outer.tells
     block = building.block()
     outer.problems += building.problems
     for name in one.inputs:
