@@ -1,4 +1,4 @@
-"""Run one notebook over many parameter sets: in parallel, resumable, and honest about what happened.
+"""Run one notebook over many parameter sets, or workflows of notebooks: in parallel, resumable, and honest.
 
 Examples
 --------
@@ -14,28 +14,97 @@ from typing import TYPE_CHECKING
 from .version import __version__ as __version__  # for those who ask which one they have
 
 if TYPE_CHECKING:
-    from .api import Item, Planned, Run, cancel, clean, logs, map, results, resume, status  # noqa: A004 - what it does
+    from .api import (
+        Item,
+        MapRun,
+        Node,
+        Planned,
+        PlannedNode,
+        Run,
+        WorkflowRun,
+        answer,
+        cancel,
+        clean,
+        load,
+        logs,
+        map,  # noqa: A004 - what it does
+        results,
+        resume,
+        run,
+        status,
+    )
+    from .definition import (
+        Call,
+        Cells,
+        Defaults,
+        DoWhile,
+        FanIn,
+        FanOut,
+        Gate,
+        GateOption,
+        If,
+        Input,
+        Notebook,
+        Requires,
+        Retry,
+        Shell,
+        SubWorkflow,
+        Switch,
+        While,
+        Workflow,
+    )
     from .errors import NbflowError, RefusedError, RunFailedError
     from .values import File
 
 __all__ = [
+    "Call",
+    "Cells",
+    "Defaults",
+    "DoWhile",
+    "FanIn",
+    "FanOut",
     "File",
+    "Gate",
+    "GateOption",
+    "If",
+    "Input",
     "Item",
+    "MapRun",
     "NbflowError",
+    "Node",
+    "Notebook",
     "Planned",
+    "PlannedNode",
     "RefusedError",
+    "Requires",
+    "Retry",
     "Run",
     "RunFailedError",
+    "Shell",
+    "SubWorkflow",
+    "Switch",
+    "While",
+    "Workflow",
+    "WorkflowRun",
+    "answer",
     "cancel",
     "clean",
+    "load",
     "logs",
     "map",
     "results",
     "resume",
+    "run",
     "status",
 ]
 
-_ROOMS = {"File": "values", "NbflowError": "errors", "RefusedError": "errors", "RunFailedError": "errors"}
+_ROOMS = {
+    "File": "values",
+    **dict.fromkeys(["NbflowError", "RefusedError", "RunFailedError"], "errors"),
+    **dict.fromkeys(["Call", "Cells", "Defaults", "DoWhile", "FanIn", "FanOut", "Gate", "GateOption"], "definition"),
+    **dict.fromkeys(["If", "Input", "Notebook", "Requires", "Retry", "Shell", "SubWorkflow"], "definition"),
+    **dict.fromkeys(["Switch", "While", "Workflow"], "definition"),
+}
 
 
 def __getattr__(name: str) -> object:

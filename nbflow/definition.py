@@ -137,7 +137,7 @@ def _command(value: object) -> object:
 _DURATION_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
 _ANY: dict[str, object] = {}
 
-Duration = Annotated[float | str, PlainValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Duration = Annotated[Any, PlainValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
 Id = Annotated[str, AfterValidator(_id), Field(pattern=f"^{ID.pattern}$")]
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_present)]
@@ -504,7 +504,7 @@ AnyStep = Annotated[
     Step,
     PlainValidator(_step),
     PlainSerializer(lambda step: step.data(), return_type=dict[str, Any]),
-    WithJsonSchema({"$ref": "#/$defs/step"}),
+    WithJsonSchema({"x-nbflow": "step"}),
 ]
 """A step of any kind, told by its key."""
 

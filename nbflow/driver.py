@@ -37,6 +37,7 @@ from .engine.protocol import (
     TaskEnded,
     TimerFired,
 )
+from .engine.recorded import Recorded
 from .events import (
     CellFinished,
     CellStarted,
@@ -76,7 +77,7 @@ RUN_STATUS: Mapping[Status, RunStatus] = {
     "paused": "paused",
     "aborted": "aborted",
     "cancelled": "interrupted",
-    "pending": "interrupted",  # only a part was asked for, and other parts have not run
+    "pending": "interrupted",  # only a part was asked for; see _of_parts
 }
 
 
@@ -220,6 +221,8 @@ class Driver:
         Seconds between interrupt and kill, for each reason to stop.
     last : float, optional
         Seconds that a killed task has to come back before it is given up.
+    left_out : Recorded, optional
+        How tasks stand that are left out, for only others were asked for.
     """
 
     machine: Machine
@@ -234,6 +237,7 @@ class Driver:
     clock: Callable[[], float] = time.time
     grace: Mapping[StopReason, float] = field(default_factory=lambda: GRACE)
     last: float = LAST
+    left_out: Recorded = field(default_factory=Recorded)
     state: RunState = field(default_factory=RunState)
     """What the events add up to; written by the driver's thread only."""
     crashed: BaseException | None = None
@@ -390,7 +394,7 @@ class Driver:
         events: list[Event] = []
         for command in commands:
             if not isinstance(command, (Start, SetTimer, Interrupt, Breath, Finish)):
-                events.append(command)
+                events.append(standing(command, self.left_out))
                 events += self._noticed(command)
         written = self._publish(events)
         for command in commands:
@@ -569,7 +573,7 @@ class Driver:
 
     def _finish(self) -> None:
         assert self._outcome is not None
-        status = RUN_STATUS[self._outcome.status]
+        status = self._of_parts() if self._outcome.status == "pending" else RUN_STATUS[self._outcome.status]
         if self._full is not None:
             status = "interrupted"
         while True:
@@ -585,6 +589,21 @@ class Driver:
             self.ledger.close(self.state, self.clock())
         except OSError as problem:  # the journal's lines stand; readers see an interrupted run
             self.state.apply(RunFinished(self.clock(), "interrupted", self._outcome.error, _no_room(problem)))
+
+    def _of_parts(self) -> RunStatus:
+        """Give the status of a run of which only a part was asked for: all of it may be recorded."""
+        parts = {event.outcome.status for event in self.state.nodes.values() if event.leaf}
+        return RUN_STATUS[next((status for status in ("pending", "failed") if status in parts), "completed")]
+
+
+def standing(event: Event, recorded: Recorded) -> Event:
+    """Give how a task that was left out stands: as it is recorded, where that answers."""
+    if not isinstance(event, NodeFinished) or not event.leaf or event.outcome.status != "pending":
+        return event
+    outcome = recorded.answer(event.key, event.fingerprint)
+    if outcome is None:
+        return event
+    return replace(event, outcome=outcome, fingerprint=recorded.answers[event.key].fingerprint)
 
 
 def _no_room(problem: OSError) -> str:

@@ -7,7 +7,7 @@ import re
 
 from .errors import ParameterError
 
-__all__ = ["seconds"]
+__all__ = ["about", "seconds"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|m|h|d)\s*")
@@ -46,6 +46,17 @@ def seconds(text: str | float, name: str = "the time") -> float:
         f"{name} is {text!r}, which is no time above zero.",
         "Write a number with ms, s, m, h or d behind it: 30s, 30m, 1h30m.",
     )
+
+
+def about(seconds: float) -> str:
+    """Give a duration in seconds, as exactly as people want it.
+
+    Examples
+    --------
+    >>> about(1800.2), about(0.25)
+    ('1800 s', '0.25 s')
+    """
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _number(value: object) -> float:

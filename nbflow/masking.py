@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-__all__ = ["MASK", "SHORTEST", "Masker", "StreamMasker"]
+from .values import File, Value
+
+__all__ = ["MASK", "SHORTEST", "Masker", "StreamMasker", "masked"]
 
 MASK = "*****"
 SHORTEST = 6
@@ -102,6 +104,36 @@ class StreamMasker:
         """Give what was held back: the stream ends here."""
         held, self._held = self._held, ""
         return held
+
+
+def masked(value: Value, masker: Masker, saved: Mapping[str, File]) -> Value:
+    """Give a value without secrets: a text or number that contains one is text with the mask, never half a number.
+
+    Parameters
+    ----------
+    value : Value
+        What a result is.
+    masker : Masker
+        Knows the secrets.
+    saved : mapping
+        The references to files that were written again without them, by path.
+
+    Examples
+    --------
+    >>> masked({"pin": 12345678, "n": 1}, Masker(["345678"]), {})
+    {'pin': '12*****', 'n': 1}
+    """
+    if isinstance(value, dict):
+        return {masker.text(name): masked(part, masker, saved) for name, part in value.items()}
+    if isinstance(value, list):
+        return [masked(part, masker, saved) for part in value]
+    if isinstance(value, File):
+        return saved.get(value.path, value)
+    if isinstance(value, (str, int, float)):
+        before = str(value)
+        after = masker.text(before)
+        return value if after == before else after
+    return value
 
 
 def _overlap(text: str, secret: str) -> int:

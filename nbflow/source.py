@@ -119,16 +119,6 @@ class Cell:
     """Seconds it may take, from a tag ``timeout:30s``."""
 
     @property
-    def skip(self) -> bool:
-        """Whether it is never run."""
-        return "skip-execution" in self.tags
-
-    @property
-    def may_raise(self) -> bool:
-        """Whether an error in it does not fail the notebook."""
-        return "raises-exception" in self.tags
-
-    @property
     def digest(self) -> str:
         """Digest of its source and of the tags that decide what runs, in 6 hexadecimal digits."""
         return _digest([self.source, sorted(self.tags & DECISIVE)])[:6]

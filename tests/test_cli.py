@@ -14,7 +14,9 @@ import pytest
 from nbflow.cli import main
 from nbflow.version import __version__
 
-VERBS = ["map", "resume", "status", "results", "logs", "cancel", "clean", "tag"]
+VERBS = ["map", "run", "resume", "answer", "status", "results", "logs", "cancel", "clean", "tag"]
+MORE_VERBS = ["validate", "graph", "schema", "init", "doctor"]
+"""Verbs that touch no run."""
 
 
 def notebook(path: Path, *cells: tuple[str, str]) -> None:
@@ -74,11 +76,11 @@ def test_help_lists_the_verbs_with_a_sentence_each(say: Any, tmp_path: Path) -> 
     code, out, err = say("--help", tmp_path)
     assert (0, "") == (code, err)
     assert "nbflow map forecast.ipynb --items cities.csv -j 4" in out
-    for verb in VERBS:
+    for verb in [*VERBS, *MORE_VERBS]:
         assert re.search(rf"^  {verb} +[A-Z]", out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, *MORE_VERBS])
 def test_every_verb_has_help_for_each_option(verb: str, say: Any, tmp_path: Path) -> None:
     """No option stands there without words, -h is --help, and a line fits a terminal."""
     code, out, err = say(f"{verb} -h", tmp_path)

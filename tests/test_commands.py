@@ -18,9 +18,7 @@ def words(folder) -> list[str]:
 def test_commands_are_taken_once_and_in_the_order_in_which_they_were_sent(tmp_path):
     """Also when they come from another process."""
     send(tmp_path, Instruction("pause"))
-    code = (
-        "import pathlib as p, sys, nbflow.store.commands as c; c.send(p.Path(sys.argv[1]), c.Instruction('unpause'))"
-    )
+    code = "import pathlib as p, sys, nbflow.store.commands as c; c.send(p.Path(sys.argv[1]), c.Instruction('unpause'))"
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=60)
     send(tmp_path, Instruction("cancel"))
     assert ["pause", "unpause", "cancel"] == words(tmp_path)

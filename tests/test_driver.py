@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from nbflow.driver import Driver
-from nbflow.instruction import Instruction
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunFinished, RunStarted, Warned
+from nbflow.instruction import Instruction
 from nbflow.model import Literal, Retry
 from nbflow.outcome import Outcome, completed, failed
 from nbflow.task import Context, Task

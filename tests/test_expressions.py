@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from jinja2 import Undefined
 
 import nbflow.expressions
 from nbflow.errors import NbflowError
@@ -29,6 +30,7 @@ from nbflow.expressions import (
     template,
     text_of,
 )
+from nbflow.expressions.filters import ENVIRONMENT
 from nbflow.model import Literal
 from nbflow.values import File
 
@@ -253,6 +255,10 @@ def test_dots_and_brackets_are_keys_and_indexes(text, expected):
         ("(item).x", "item.x is not there"),
         ("(people | first).x", "(...).x is not there"),
         ("people | map(attribute='age')", "(an item).age is not there"),
+        ("people | map(attribute='age') == [3, 2, 1]", "(an item).age is not there"),
+        ("people | map(attribute='age') | tojson", "(an item).age is not there"),
+        ("item.deep[inputs.text].y", "item.deep[inputs.text].y is not there: item.deep[inputs.text] is a list of 2."),
+        ("'a'.b", "'a'.b is not there: 'a' is 'a' (text)."),
         ("[] | first", "empty"),
         ("1 if false", "there is no `else`"),
     ],
@@ -606,6 +612,11 @@ def test_which_filters_there_are():
     assert set(THEIRS) - left_out | {"contains", "from_json"} == FILTERS
 
 
+def test_nothing_has_attributes_for_jinjas_own_filters():
+    """The environment that they get gives keys only."""
+    assert [1, True] == [ENVIRONMENT.getattr({"a": 1}, "a"), isinstance(ENVIRONMENT.getattr("a", "upper"), Undefined)]
+
+
 def test_which_tests_there_are():
     """Jinja's without identity, calls, HTML and its environment."""
     from jinja2.tests import TESTS as THEIRS
@@ -722,7 +733,7 @@ def test_wrong_use_of_a_filter_names_it(text, expected):
         ("range(9)", "calls are not part of expressions: range(...)"),
         ("lipsum()", "calls"),
         ("dict(a=1)", "calls"),
-        ("item.city.upper()", "x | upper"),
+        ("item.city.upper()", "There is a filter: item.city | upper"),
         ("item.keys()", "item.keys(...)"),
         ("(item.n | string)()", "calls"),
         ("_x", "_x begins with _"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbflow.expressions import ExpressionError, bind, condition, template
+from nbflow.expressions import ExpressionError, bind, condition, limits, template
 
 NAMES = {"a": "a", "one": 1, "big": 10**8, "huge": 10**9, "xs": [0], "pairs": [{"n": 1, "t": "x"}], "none": None}
 MEGABYTE = 2**20
@@ -29,8 +29,6 @@ TOO_LARGE = [
     "[0] * huge",
     "xs * 1000001",
     "[[[0] * 1000] * 1000] * 1000",
-    "[xs * 1000000, xs * 1000000]",
-    "{'a': xs * 1000000, 'b': xs * 1000000}",
     "xs * 600000 + xs * 600000",
     "a * 600000 + a * 600000",
     "a * 600000 ~ a * 600000",
@@ -56,12 +54,10 @@ TOO_LARGE = [
     "(a * 10000) | replace('', 'b' * 1000)",
     "a | replace('', 'b' * 1000) | replace('', 'b' * 1000) | replace('', 'b' * 1000)",
     "(a * 10000) | replace(a, 'b' * 1000)",
-    "(xs * 1000000) | join('ab')",
+    "(xs * 1000000) | join(a * 1000)",
     "([a * 1000] * 10000) | join",
     "xs | batch(huge, 0)",
-    "xs | batch(1000000, xs * 1000)",
     "xs | slice(huge)",
-    "xs | slice(1000000, xs * 1000)",
     "1.5 | round(huge)",
     "15 | round(-1 * huge)",
     "1.5 | round(huge, 'floor')",
@@ -69,7 +65,6 @@ TOO_LARGE = [
     "('a ' * 1000) | wordwrap(1, wrapstring=a * 1000000)",
     "(a * 500000) | wordwrap(1)",
     "xs | tojson(indent=huge)",
-    "(xs * 1000000) | tojson",
     "([a * 100000] * 11) | tojson",
     "('\\u0001' * 500000) | tojson",
     "[[0]] | sum(start=[])",
@@ -80,11 +75,9 @@ TOO_LARGE = [
     "('[' * 102 ~ ']' * 102) | from_json",
     "('9' * 1300) | from_json",
     "([a * 1000000] * 10) | map('replace', '', 'bbbbbbbbbbb') | list",
-    "([xs * 1000] * 1000) | map('map', 'string') | map('batch', 1) | list",
     "xs | map('center', big)",
     "(a * 1000000) | trim(a * 1000000)",
     "('ß' * 1000000) | upper",
-    "([xs * 1000] * 999) | batch(1) | batch(1) | batch(1) | batch(1) | batch(1) | batch(1)",
 ]
 """Each small to write, and large or long if it were done."""
 
@@ -93,14 +86,14 @@ TOO_LARGE = [
 def test_what_would_be_too_large_is_refused_first(text):
     """Within a second, and without ever holding much of it."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         refused(text)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 200 * MEGABYTE
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -128,24 +121,69 @@ def test_what_is_just_within_the_limits_is_done(text, expected):
     assert expected == template(f"{{{{ {text} }}}}").resolve(NAMES)
 
 
+@pytest.fixture
+def low_limits(monkeypatch):
+    """Make the limits a thousandth, so that they are met sooner."""
+    for name in ("LONGEST_TEXT", "MOST_ITEMS", "MOST_CHARACTERS", "MOST_OPERATIONS"):
+        monkeypatch.setattr(limits, name, getattr(limits, name) // 1000)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "(xs * 1000000) | map('string') | map('length') | sum",
-        "(xs * 1000000) | list | list | list | list",
-        "[" + "(xs * 200000) | sum, " * 30 + "]",
-        "((a * 1000000) | wordcount) + ((a ~ ' ') * 500000) | wordwrap | length",
-        "(" + " or ".join(["((a * 1000000) | title == 'b')"] * 10) + ")",
-        "(xs * 400000) is in [[1] * 400000, xs * 400000 + [1], xs * 100000] or " * 2
-        + "(xs * 500000) is in [xs * 500000]",
-        "(xs * 5000) | select('in', xs * 5000 + [1]) | reject('in', [1] * 5000)",
-        "('ab' * 500000) | list | select('in', 'b' * 1000000)",
+        "[xs * 600, xs * 600]",
+        "{'a': xs * 600, 'b': xs * 600}",
+        "xs * 600 + xs * 600",
+        "[[[0] * 10] * 10] * 10",
+        "([xs * 19] * 49) | batch(1)",
+        "([xs * 30] * 30) | map('batch', 1) | list",
+        "xs | batch(600, xs * 600)",
+        "xs | slice(600, xs * 600)",
+        "('1' * 900) | list | batch(2)",
+        "('[' ~ '0,' * 399 ~ '0]') | from_json | batch(1) | batch(1)",
+    ],
+)
+def test_items_are_counted_with_those_inside_of_them(text, low_limits):
+    """A list of lists is as large as all of them."""
+    assert "more than 1,000 items" in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(xs * 600) | tojson", "1,000 characters"),
+        ("(xs * 600) ~ ''", "1,000 characters"),
+        ("(xs * 400) | tojson(indent=1)", "1,000 characters"),
+        ("[a * 1000] * 11", "10,000 characters"),
+        ("(['ß' * 450] * 12) | map('upper') | list", "10,000 characters"),
+        ("(['é' * 300] * 9) | map('urlencode') | list", "1,000 characters"),
+        ("(a * 900) | batch(900) | map('join', a * 2)", "1,000 characters"),
+    ],
+)
+def test_characters_are_counted_where_text_is_made_of_values(text, expected, low_limits):
+    """Also those of all texts in a list."""
+    assert expected in refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(xs * 900)" + " | list" * 9,
+        "[" + "(xs * 200) | sum, " * 30 + "]",
+        "(xs * 900) | map('string') | map('length') | sum",
+        "((a * 900) | wordcount) + ((a * 900) | wordwrap | length) + ((a * 900) | wordcount)",
+        "(" + " or ".join(["((a * 900) | title == 'b')"] * 10) + ")",
+        "(xs * 100) | select('in', [1] * 100) | list",
+        "([xs * 300] * 3)" + " | select('eq', xs * 300)" * 2,
+        "(xs * 900) == (xs * 900) and (xs * 900) == (xs * 900)",
+        "[" + "(xs * 300) | tojson | length, " * 6 + "]",
+        "[" + "(a * 900) | urlencode | length, " * 6 + "]",
     ],
     ids=lambda text: text[:60],
 )
-def test_an_evaluation_ends_after_so_many_operations(text):
+def test_an_evaluation_ends_after_so_many_operations(text, low_limits):
     """However they are put together."""
-    assert "more than 5,000,000 operations" in refused(text)
+    assert "more than 5,000 operations" in refused(text)
 
 
 def test_what_came_in_is_not_measured():
@@ -156,12 +194,12 @@ def test_what_came_in_is_not_measured():
         template("{{ text }}!").resolve(names)
 
 
-def test_texts_of_many_blocks_are_counted_together():
+def test_texts_of_many_blocks_are_counted_together(low_limits):
     """The whole text has the limit, and the whole text has the operations."""
-    with pytest.raises(ExpressionError, match=r"more than 1,000,000 characters"):
-        template("{{ a }}" * 11).resolve({"a": "x" * 100_000})
+    with pytest.raises(ExpressionError, match=r"more than 1,000 characters"):
+        template("{{ a }}" * 11).resolve({"a": "x" * 100})
     with pytest.raises(ExpressionError, match=r"operations"):
-        template("{{ a | sum }}" * 51).resolve({"a": [0] * 100_000})
+        template("{{ a | sum }}" * 51).resolve({"a": [0] * 100})
 
 
 @pytest.mark.parametrize(
@@ -200,11 +238,11 @@ def test_a_hundred_levels_and_ten_thousand_characters_are_read():
 
 def test_quotes_that_do_not_end_take_no_time():
     """A text of half-open quotes is read once, not once for each."""
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ("{{ " + "'\\" * 4990, "{{ " + "'\\" * 4990 + " }}", "{{" * 500_000, "{{ " + "\"'" * 4990 + " }}"):
         with pytest.raises(ExpressionError):
             template(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # Whatever it is, it ends with a value or with the one error
@@ -332,12 +370,12 @@ PLAIN = (str, int, float, bool, type(None), list, dict)
 @example("'%5d' | format('a')")
 def test_an_expression_has_a_plain_value_or_the_one_error(text):
     """And is done within a second, whatever the text."""
-    start = time.perf_counter()
+    start = time.process_time()
     for make in (template, condition):
         for source in (f"{{{{ {text} }}}}", f"-{{{{ {text} }}}}", text):
             found = outcome(make, source)
             assert isinstance(found, PLAIN) or "\n" not in found.message
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6
 
 
 @given(st.text(st.sampled_from("{}%#-+'\"() \\\na1.|[]"), max_size=40))

@@ -100,6 +100,36 @@ def test_cancel_from_another_process_ends_the_run(notebook, ran, cli, folder, un
     assert "is not at work: it is interrupted" in again.stderr
 
 
+READING = """\
+import os, time
+class Slow(dict):
+    def items(self):
+        if not os.path.exists("go"):
+            open("reading", "w").close()
+            time.sleep(60)
+        return super().items()
+slow = Slow(n=n)
+"""
+
+
+@pytest.mark.parametrize("how", ["cancel", "SIGINT"])
+def test_what_was_stopped_while_results_were_read_runs_again(how, notebook, ran, cli, folder, until):
+    """All its cells are done, but nobody has their results: the next resume gets them."""
+    path = notebook(ran.cell, results=READING)
+    process = cli.start("map", path.name, "--grid", "n=1")
+    until((folder / "reading").exists)
+    if how == "cancel":
+        cli("cancel", path.name)
+    else:
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert "interrupted" == cli.json("status", path.name)["status"]
+    (folder / "go").touch()
+    (item,) = cli.json("resume", path.name)["items"]
+    assert ("completed", {"slow": {"n": 1}}) == (item["status"], item["output"])
+    assert {1: 2} == ran.times()
+
+
 SCRIPT = """\
 import faulthandler, os, signal, sys, threading, time
 faulthandler.dump_traceback_later(40, exit=True)  # one that hangs tells where

@@ -33,7 +33,7 @@ from nbflow.events import (
 from nbflow.model import Literal, Retry
 from nbflow.outcome import Failure, Outcome, Record
 from nbflow.state import fold
-from nbflow.store.journal import Journal, decode, encode, read_journal, records
+from nbflow.store.journal import Journal, TakenOverError, decode, encode, read_journal, records
 from nbflow.testing import FakeStep, ItemParameters, fan_out, simulate, workflow
 from nbflow.testing import records as told
 from nbflow.values import File
@@ -371,6 +371,20 @@ def test_a_cut_that_fails_is_made_good_before_the_next_line(tmp_path, monkeypatc
     journal.append([started("Lima")])
     journal.close()
     assert [START, started("Lima")] == read_journal(path).events
+
+
+def test_a_journal_that_others_write_into_gets_no_line_more(tmp_path):
+    """Whoever took the run over writes there now: what stands is theirs, also where a cut is still to be made good."""
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path, len(write(path, START)))
+    with path.open("a") as other:
+        other.write(encode(started("Oslo")) + "\n")
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(TakenOverError):
+            journal.append([started("Lima")])
+    journal.close()
+    assert before == path.read_bytes()
 
 
 KILLED = """

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +31,15 @@ def install(tmp_path, monkeypatch):
         (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
 
     return install
+
+
+@pytest.fixture
+def short_folder(monkeypatch):
+    """A temporary folder for this process and those that it starts, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 async def once(kernels: LocalKernels, name: str = "python3", heard=lambda text: None, **env: str):
@@ -103,6 +113,46 @@ def test_where_no_folder_has_a_short_path_ports_are_used(monkeypatch, tmp_path):
     assert not endpoint.folder.exists()
 
 
+OWNER = """
+import asyncio, os, sys
+from pathlib import Path
+from nbflow.kernels import LocalKernels
+
+async def main():
+    kernels = LocalKernels()
+    kernel = await kernels.launch("python3", cwd=Path.cwd(), env=os.environ, heard=lambda text: None)
+    await kernel.ready()
+    print(Path(kernel.manager.connection_file).parent, flush=True)
+    sys.stdin.readline()
+
+asyncio.run(main())
+"""
+"""A process with a kernel; it waits for its end."""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(short_folder):
+    """Sockets and the key; those of a process that lives, and of other machines and containers, stay."""
+    command = [sys.executable, "-c", OWNER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as alive:
+        try:
+            left, used = Path(killed.stdout.readline().strip()), Path(alive.stdout.readline().strip())
+            assert left.parent == used.parent == short_folder
+            killed.kill()
+            killed.wait()
+            foreign = short_folder / left.name.replace(left.name.split("-")[1], "000000", 1)
+            own = make_endpoint()
+            strange = [short_folder / name for name in ("nbf-notes", "nbf-1-2-3-4", "nbf-x-y-z-w")]
+            for folder in (foreign, *strange):
+                folder.mkdir()
+            assert left.is_dir()
+            LocalKernels().close()
+            assert {used, own.folder, foreign, *strange} == set(short_folder.iterdir())
+        finally:
+            killed.kill()
+            alive.kill()
+
+
 def test_a_kernel_that_dies_at_its_start_says_how(install):
     """Exit code and last line of its stderr, in one line."""
     install("broken", "import sys; sys.exit('No module named ipykernel')")
@@ -166,12 +216,17 @@ def test_a_kernel_that_runs_holds_no_place_of_those_that_start():
     kernels.close()
 
 
-def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path):
-    """Each start that gets its turn marks it; the second waits until the first is ready or gone."""
+@pytest.mark.parametrize("at_once", [1, None])
+def test_no_more_kernels_start_at_a_time_than_allowed(install, tmp_path, monkeypatch, at_once):
+    """Each start that gets its turn marks it; the second waits until the first is ready or gone.
+
+    If nothing is said, the cores count that a container may use, not those that it sees.
+    """
+    monkeypatch.setattr("nbflow.host.quota", lambda: 1.0)
     turn = str(tmp_path / "turn")
     mark = f"import os, sys, time; os.mkdir({turn!r}); time.sleep(0.2); os.rmdir({turn!r}); sys.exit(5)"
     install("marker", mark)
-    kernels, messages = LocalKernels(at_once=1), []
+    kernels, messages = LocalKernels(at_once=at_once), []
 
     def start():
         with pytest.raises(NbflowError) as caught:

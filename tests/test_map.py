@@ -87,18 +87,21 @@ def test_frames_of_all_items_come_as_one_with_the_parameters_as_columns(notebook
 # -- options -------------------------------------------------------------------------------------------------------
 
 
-OPTIONS = {"max_concurrency": "-j", "parameters": "-p", "from_": "--from", "target": "target", "notebook": "notebook"}
+OPTIONS = {"max_concurrency": "-j", "parameters": "-p", "from_": "--from"} | {
+    name: name for name in ("target", "notebook", "workflow")
+}
 """Keywords whose option is called otherwise: short where it is typed often."""
 
 
-@pytest.mark.parametrize("verb", ["map", "resume"])
+@pytest.mark.parametrize("verb", ["map", "run", "resume"])
 def test_every_option_has_a_keyword_of_the_same_name_and_default(verb):
     """Command line and Python differ only where they must: ``--json`` prints, ``on_event=`` takes a function."""
     command = command_line.nbflow.commands[verb]
     values = command.make_context(verb, ["x"]).params
+    names = OPTIONS | ({"max_workers": "-j", "inputs": "-i"} if verb == "run" else {})
     options = {spelled: values[p.name] for p in command.params for spelled in p.opts}
     keywords = {
-        OPTIONS.get(name, "--" + name.replace("_", "-")): p.default
+        names.get(name, "--" + name.replace("_", "-")): p.default
         for name, p in inspect.signature(getattr(nbflow, verb)).parameters.items()
         if name not in ("unknown", "on_event")
     }

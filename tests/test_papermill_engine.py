@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import wait
 
 import nbformat
 import pytest
+from papermill import engines  # noqa: F401 - papermill loads our engine while it is imported itself, so it comes first
+
+from nbflow.notebooks import engine
+from nbflow.notebooks.engine import _in_a_thread, _Stop
 
 
 def write(path, *cells):
@@ -87,3 +96,37 @@ def test_an_early_exit_completes_only_what_ran(tmp_path):
     write(tmp_path / "in.ipynb", ("raise SystemExit(0)",), ("b = 2",))
     done, _, states = papermill(tmp_path)
     assert (0, ["completed", "pending"]) == (done.returncode, states)
+
+
+def test_a_second_interrupt_asks_to_stop_at_once(monkeypatch):
+    """The first one interrupts the cell, and a cell that does not listen is killed by the second."""
+    stop, told, waits = _Stop(), [], threading.Event()
+
+    def waiting(futures):
+        waits.set()
+        wait(futures)
+
+    async def deaf():
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        stop.listen(lambda: loop.call_soon_threadsafe(changed.set))
+        for _ in range(2):
+            assert waits.wait(10)
+            waits.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.wait_for(changed.wait(), 10)
+            changed.clear()
+            told.append((stop.reason, stop.kill))
+
+    monkeypatch.setattr(engine, "wait", waiting)
+
+    with pytest.raises(KeyboardInterrupt):
+        _in_a_thread(deaf(), stop)
+    assert [("cancel", False), ("cancel", True)] == told
+
+
+def test_an_interrupt_before_the_kernel_starts_is_not_lost():
+    """Who begins to listen is told at once that somebody asked."""
+    stop, told = _Stop(), []
+    stop.ask()
+    stop.listen(lambda: told.append(stop.reason))
+    assert ["cancel"] == told

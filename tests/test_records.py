@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import pytest
 
@@ -35,6 +36,47 @@ def test_what_an_only_leaves_out_stays_in_view_and_in_the_checkpoint(notebook, r
     assert {1: 2, 2: 1, 3: 1} == ran.times()
 
 
+def test_an_only_of_a_finished_run_leaves_it_finished_and_the_question_whole(notebook, ran, cli, folder):
+    """What it leaves out stands as it is recorded; an item is asked about with the cells that changed since it ran."""
+    path = notebook(ran.cell, "x = 1")
+    cli("map", path.name, "--grid", "n=1,2,3", "-q")
+    notebook(ran.cell, "x = 2")
+    said = cli("resume", path.name, "--only", "0")
+    assert "3 of 3 completed" in said.stdout
+    assert "completed" == cli.json("status", path.name)["status"]
+    counts = json.loads((folder / "work.ipynb.nbflow.json").read_text())["counts"]
+    assert (3, 0) == (counts["completed"], counts["waiting"])
+    asked = cli("resume", path.name, code=2).stderr
+    assert asked.startswith("error: work.ipynb: cell 3 changed since 2 finished items ran\n")
+    notebook("# first\n" + ran.cell, "x = 2")
+    assert ["cell 2 changed", "cells 2, 3 changed", "cells 2, 3 changed"] == reasons(path)
+    asked = cli("resume", path.name, code=2).stderr
+    assert asked.startswith("error: work.ipynb: cells 2, 3 changed since 3 finished items ran\n")
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+
+
+def test_an_only_with_another_parameter_does_not_pass_the_others_off_as_done(notebook, ran, cli):
+    """Their records are of the old value: they wait, at its end and to whoever looks later."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0", results="both = [n, year]")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    said = cli.json("resume", path.name, "-p", "year=2", "--only", "0", code=1)
+    assert "interrupted" == said["status"]
+    assert [("completed", {"both": [1, 2]}), ("pending", None)] == [(i["status"], i["output"]) for i in said["items"]]
+    assert said == cli.json("status", path.name)
+    cli("resume", path.name, "-q")
+    assert [{"both": [1, 2]}, {"both": [2, 2]}] == nbflow.results(path)
+
+
+def test_an_only_leaves_the_failure_of_another_item_a_failure(notebook, ran, cli):
+    """The run is failed as it was before, with that item named."""
+    path = notebook(ran.cell, "assert n != 3")
+    cli("map", path.name, "--grid", "n=2,3", "-q", code=1)
+    said = cli("resume", path.name, "--only", "0", code=1)
+    assert "1 of 2 failed, 1 is done and kept:" in said.stdout
+    assert "failed" == cli.json("status", path.name)["status"]
+    assert {2: 2, 3: 1} == ran.times()
+
+
 def test_a_forced_start_that_was_cut_off_is_not_forgotten(notebook, ran, cli, until):
     """Everything was to run again: what had not is still to run, and is shown so."""
     path = notebook(ran.cell, "import time; time.sleep(0.1 if n < 3 else 1)")
@@ -59,6 +101,49 @@ def test_names_may_go_between_items_and_shared_parameters(notebook, ran):
     assert ("completed", 4) == (run.status, len(run))
     assert {1: 2, 2: 2} == ran.times()
     assert ["kept"] * 4 == reasons(path)
+
+
+@pytest.mark.parametrize("folder_gone", [False, True])
+def test_names_may_go_between_items_and_shared_parameters_detached_too(folder_gone, notebook, ran, cli, folder, until):
+    """The process of its own keeps what the dry run says is kept, also where only the checkpoint is left."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    if folder_gone:
+        shutil.rmtree(folder / "nbflow-runs")
+    again = ["map", path.name, "--grid", "n=1,2", "--grid", "year=1,2", "--resume"]
+    rows = cli.json(*again, "--dry-run")["items"]
+    assert ["kept", "never ran", "kept", "never ran"] == [row["reason"] for row in rows]
+    cli(*again, "--detach")
+    until(lambda: nbflow.status(path).status == "completed")
+    assert {1: 2, 2: 2} == ran.times()
+
+
+KILLED = """\
+import os, signal, sys
+armed = False
+def look(name, args):
+    global armed
+    if armed:
+        armed = False
+        os.kill(os.getpid(), signal.SIGKILL)
+    armed = name == "os.rename" and str(args[1]).endswith("workflow.json")
+sys.addaudithook(look)
+from nbflow.cli import main
+main(sys.argv[1:])
+"""
+"""The command line that kills itself when it has replaced the definition of a run."""
+
+
+def test_a_kill_behind_the_new_definition_loses_no_item_that_is_called_otherwise_now(notebook, ran, cli):
+    """The records have their new keys before the definition has them."""
+    path = notebook(ran.cell, parameters="n = 0\nyear = 0")
+    cli("map", path.name, "--grid", "n=1,2", "-p", "year=1", "-q")
+    again = ["map", path.name, "--grid", "n=1,2", "--grid", "year=1,2", "--resume", "-q"]
+    killed = cli.start(*again, program=("-c", KILLED))
+    _, err = killed.communicate(timeout=60)
+    assert -signal.SIGKILL == killed.returncode, err
+    cli("resume", path.name, "-q")
+    assert {1: 2, 2: 2} == ran.times()
 
 
 def test_keep_passes_over_code_and_not_over_what_is_asked_for(notebook, ran):
@@ -127,6 +212,45 @@ def test_the_journal_of_an_older_run_is_made_up_for_by_its_own_checkpoint(notebo
     with pytest.raises(StoreError, match="its journal is gone, and no checkpoint has its items"):
         nbflow.resume(first.folder, **QUIET)
     assert {1: 1, 2: 1} == ran.times()
+
+
+@pytest.mark.parametrize("lost", ["all but the first line", "the last start"])
+def test_what_a_journal_was_cut_short_by_is_kept_by_the_checkpoint(lost, notebook, ran, folder):
+    """A backup was put back, or the power went: no finished item repeats, now or later, and the run says so."""
+    path = notebook(ran.cell, "assert n > 1 or os.path.exists('go')")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    journal = run.folder / "journal.jsonl"
+    old = journal.read_bytes()
+    (folder / "go").touch()
+    assert "completed" == nbflow.resume(path, **QUIET).status
+    journal.write_bytes(old if lost == "the last start" else old[: old.index(b"\n") + 1])
+    assert [{"square": 1}, {"square": 4}, {"square": 9}] == nbflow.status(path).results
+    assert ["kept"] * 3 == reasons(path)
+    run = nbflow.resume(path, **QUIET)
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+    count = 1 if lost == "the last start" else 3
+    lost_items = "1 ended item it lost stands" if count == 1 else "3 ended items it lost stand"
+    assert [f"the journal was cut short: {lost_items} in the checkpoint"] == [w.message for w in run.warnings]
+    (folder / "work.ipynb.nbflow.json").unlink()
+    assert ["kept"] * 3 == reasons(path), "the journal has them now"
+    epochs = [line["epoch"] for line in map(json.loads, journal.read_text().splitlines()) if "epoch" in line]
+    assert [1, 3] == epochs
+
+
+def test_a_journal_that_was_cut_short_says_so_where_the_checkpoint_lists_failures_only(
+    notebook, ran, folder, monkeypatch
+):
+    """Above its limit it does not have what was lost: that runs again, with a warning."""
+    monkeypatch.setattr(checkpoint, "IN_FULL", 2)
+    path = notebook(ran.cell, "assert n < 3")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    journal = run.folder / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes().partition(b"\n")[0] + b"\n")
+    run = nbflow.resume(path, **QUIET)
+    assert {1: 2, 2: 2, 3: 2} == ran.times()
+    (warning,) = [w.message for w in run.warnings]
+    assert warning.startswith("the journal was cut short: 1 ended item it lost stands in the checkpoint, ")
+    assert warning.endswith(", of 2 more some may run again")
 
 
 def test_a_parameter_of_some_items_cannot_be_set_for_all(notebook, ran, folder):

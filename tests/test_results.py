@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import errno
 import io
 import json
 import math
@@ -252,6 +253,18 @@ def test_what_would_not_come_back_as_it_was_is_refused(saved, tmp_path, value, r
     """With the reason, and no file is left."""
     assert reason in saved(value)
     assert [] == list((tmp_path / "artifacts").glob("*"))
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), OSError(errno.ENOSPC, "full")])
+def test_a_machine_without_room_refuses_no_value(saved, monkeypatch, problem):
+    """The same frame can be saved later, so the reading as a whole fails, and the item runs again."""
+
+    def full(*_, **__):
+        raise problem
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(type(problem)):
+        saved(pd.DataFrame({"a": [1]}))
 
 
 def test_a_series_keeps_its_name_or_has_none(saved):

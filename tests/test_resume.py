@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import nbclient
@@ -112,6 +113,74 @@ def test_a_notebook_that_was_run_and_saved_in_jupyter_repeats_nothing(done, ran)
     assert ["kept", "kept", "failed"] == reasons(done)
     nbflow.resume(done, quiet=True)
     assert {**seen, 3: 2} == ran.times()
+
+
+# -- another kernel ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def under(notebook, ran, tmp_path, monkeypatch):
+    """Two kernels, old and new; makes the notebook, of which item 1 fails until there is a file, under one of them."""
+    for name in ("old", "new"):
+        place = tmp_path / "jupyter" / "kernels" / name
+        place.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": argv, "display_name": name, "language": "python", "env": {"WHICH": name}}
+        (place / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+
+    def make(kernel: str) -> Path:
+        path = notebook(
+            ran.cell, "assert n != 1 or os.path.exists('mended')", results="which = os.environ.get('WHICH')"
+        )
+        made = nbformat.read(path, 4)
+        made.metadata["kernelspec"] = {"name": kernel, "display_name": kernel, "language": "python"}
+        nbformat.write(made, path)
+        return path
+
+    return make
+
+
+def test_another_kernel_in_the_notebook_is_a_question_and_holds_for_what_runs(under, ran, cli, folder):
+    """As other code is: nobody asked to repeat what is finished; kept, the rest runs under the new one."""
+    path = under("old")
+    grid = ["--grid", "n=1,2"]
+    cli("map", path.name, *grid, "-q", code=1)
+    under("new")
+    (folder / "mended").touch()
+    for command in (["resume", path.name], ["map", path.name, *grid, "--resume"]):
+        asked = cli(*command, code=2).stderr.splitlines()[0]
+        assert "error: work.ipynb: the kernel (old, now new) changed since 1 finished item ran" == asked
+    assert ["failed", "the kernel (old, now new) changed"] == reasons(path)
+    cli("resume", path.name, "--changed", "keep", "-q")
+    assert [{"which": "new"}, {"which": "old"}] == nbflow.results(path)
+    assert "nothing to do" in cli("resume", path.name).stdout
+    assert {1: 2, 2: 1} == ran.times()
+    under("old")
+    with pytest.raises(ChangedError, match=r"the kernel \(new, now old\) changed since 1 finished item ran"):
+        nbflow.resume(path, quiet=True)
+    assert "completed" == nbflow.resume(path, changed="rerun", quiet=True).status
+    assert [{"which": "old"}] * 2 == nbflow.results(path)
+    assert {1: 3, 2: 1} == ran.times()
+
+
+def test_a_kernel_that_was_asked_for_stays_and_another_one_needs_no_question(under, ran, cli, folder):
+    """``-k`` holds for resumes, whatever the notebook says; a new ``-k`` runs all again."""
+    path = under("python3")
+    (folder / "mended").touch()
+    cli("map", path.name, "--grid", "n=1,2", "-k", "old", "-q")
+    under("new")
+    assert ["kept", "kept"] == reasons(path)
+    again = ["map", path.name, "--grid", "n=1,2,3", "--resume", "-k"]
+    cli(*again, "old", "-q")
+    assert [{"which": "old"}] * 3 == nbflow.results(path)
+    assert {1: 1, 2: 1, 3: 1} == ran.times()
+    rows = cli("map", path.name, "--grid", "n=1,2,3", "--resume", "-k", "new", "--dry-run").stdout
+    assert 3 == rows.count("the kernel (old, now new) changed")
+    assert "It would ask first" not in rows
+    cli(*again, "new", "-q")
+    assert [{"which": "new"}] * 3 == nbflow.results(path)
+    assert "nothing to do" in cli("map", path.name, "--grid", "n=1,2,3", "--resume").stdout, "it is the notebook's own"
 
 
 # -- the items --------------------------------------------------------------------------------------------------------
@@ -233,6 +302,32 @@ def test_without_the_run_folder_the_checkpoint_suffices(done, ran, cli, folder):
     assert [{"square": 1}, {"square": 4}, None] == nbflow.results(done)
     cli("resume", done.name, "-q", code=1)
     assert {1: 1, 2: 1, 3: 3} == ran.times()
+
+
+@pytest.mark.parametrize("where", ["beside the notebook", "in a state directory"])
+def test_a_new_map_leaves_an_unfinished_run_whose_folder_is_gone_its_record(
+    where, notebook, ran, cli, folder, tmp_path
+):
+    """What its head offers can be done: the run is found by its id, and its finished items are kept."""
+    path = notebook(ran.cell, "assert n != 3")
+    state = [] if where == "beside the notebook" else ["--state-dir", tmp_path / "state"]
+    first = cli.json("map", path.name, "--grid", "n=1,2,3", *state, code=1)["run_id"]
+    (runs,) = (tmp_path if state else folder).rglob("nbflow-runs")
+    shutil.rmtree(runs)
+    said = cli("map", path.name, "--grid", "n=4", *state)
+    assert f"nbflow resume {first}" in said.stderr
+    assert ["completed", "completed", "failed"] == [i["status"] for i in cli.json("status", first, *state)["items"]]
+    cli("resume", first, "-q", *state, code=1)
+    assert {1: 1, 2: 1, 3: 2, 4: 1} == ran.times()
+
+
+def test_a_new_map_brings_back_no_finished_run_that_was_removed(notebook, ran, cli):
+    """Somebody who cleans and starts anew finds the new run alone."""
+    path = notebook(ran.cell)
+    cli("map", path.name, "--grid", "n=1", "-q")
+    cli("clean", path.name, "--keep", "0")
+    second = cli.json("map", path.name, "--grid", "n=2")["run_id"]
+    assert [second] == [run["run_id"] for run in cli.json("status")["runs"]]
 
 
 def test_the_checkpoint_mailed_with_its_notebook_goes_on_in_another_folder(done, ran, tmp_path, monkeypatch):

@@ -13,18 +13,20 @@ from pathlib import Path
 import pytest
 
 import nbflow
+from nbflow.api import ledger as ledgers
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
-from nbflow.api.run import log_file
+from nbflow.api.runs import log_file
 from nbflow.api.session import Session
 from nbflow.errors import LockedError, ParameterError, TargetError
+from nbflow.events import RunStarted, Warned
 from nbflow.outcome import Outcome
 from nbflow.state import RunState
 from nbflow.store import checkpoint as checkpoints
 from nbflow.store import commands
 from nbflow.store.home import Home
-from nbflow.store.journal import Journal
+from nbflow.store.journal import Journal, encode
 from nbflow.store.lock import RunLock, read_owner
 from nbflow.testing import workflow
 from tests.runs import make
@@ -246,6 +248,66 @@ def test_a_run_that_was_taken_over_stays_with_its_new_owner(ledger, stored_runs)
     assert before == (stored_runs.checkpoint.read_bytes(), owner.read_bytes())
 
 
+def taken_over(folder, home):
+    """Let a process of another host take a run over: its owner.json, and the first line of its start."""
+    owner = folder / "owner.json"
+    own = json.loads(owner.read_text())
+    owner.write_text(json.dumps({**own, "host": "other", "pid": 77, "heartbeat": time.time()}))
+    line = encode(RunStarted(time.time(), folder.name, home.name, 2, {}, 1))
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write(f"{line}\n")
+
+
+def test_a_ledger_whose_run_was_taken_over_writes_nothing_more(ledger, stored_runs):
+    """No line, no checkpoint, no command taken; whoever wants to write is told, and the lock is let go of."""
+    made, state = ledger
+    made.begin(state)
+    made.write([Warned(1.0, None, "mine")])
+    folder = stored_runs.run_folder(MIDDLE)
+    taken_over(folder, stored_runs)
+    commands.send(folder, "pause")
+    before = {file: file.read_bytes() for file in [*folder.rglob("*.json*"), stored_runs.checkpoint]}
+    with pytest.raises(OSError, match="taken over by another process"):
+        made.write([Warned(1.0, None, "not mine any more")])
+    assert [] == made.tend(state, time.time())
+    made.make_room()
+    made.close(state, time.time())
+    assert before == {file: file.read_bytes() for file in [*folder.rglob("*.json*"), stored_runs.checkpoint]}
+    assert (folder / "reserve").exists(), "it is the new owner's"
+    RunLock(folder).acquire(take_over=True)
+
+
+def test_a_ledger_that_sees_another_owner_writes_no_line_more(ledger, stored_runs, monkeypatch):
+    """Also before the new owner has written its first."""
+    made, state = ledger
+    made.begin(state)
+    owner = stored_runs.run_folder(MIDDLE) / "owner.json"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "host": "other", "pid": 77}))
+    monkeypatch.setattr(ledgers, "BEAT", 0.0)
+    assert ["taken over"] == made.tend(state, time.time())
+    with pytest.raises(OSError, match="taken over by another process"):
+        made.write([Warned(1.0, None, "not mine any more")])
+    assert b"" == (stored_runs.run_folder(MIDDLE) / "journal.jsonl").read_bytes()
+
+
+def test_a_process_that_lost_its_run_leaves_it_to_the_new_owner(notebook, ran, cli, folder, until):
+    """Taken over from another host while its item works: it starts no other, and the run is shown at work there."""
+    path = notebook(ran.cell, "import time\nwhile not os.path.exists('go'): time.sleep(0.05)")
+    process = cli.start("map", path.name, "--grid", "n=1,2", "-j", "1")
+    until(ran.times)
+    home = Home.of(path)
+    (run,) = home.runs()
+    taken_over(run, home)
+    before = (run / "journal.jsonl").read_bytes(), (run / "owner.json").read_bytes()
+    (folder / "go").touch()
+    out, err = process.communicate(timeout=60)
+    assert (1, "") == (process.returncode, err[err.find("Traceback") :] if "Traceback" in err else "")
+    assert "taken over by another process" in out
+    assert before == ((run / "journal.jsonl").read_bytes(), (run / "owner.json").read_bytes())
+    assert {1: 1} == ran.times()
+    assert "running" == cli.json("status", path.name)["status"]
+
+
 def test_the_last_checkpoint_does_not_wait_for_the_heartbeat(ledger, stored_runs):
     """Where owner.json cannot be written the checkpoint still says how the run ended."""
     made, state = ledger
@@ -256,6 +318,19 @@ def test_the_last_checkpoint_does_not_wait_for_the_heartbeat(ledger, stored_runs
     state.progress.status = "completed"
     made.close(state, time.time())
     assert "completed" == json.loads(stored_runs.checkpoint.read_text())["status"]
+
+
+def test_a_checkpoint_never_knows_more_than_the_disk_has_of_the_journal(ledger, monkeypatch):
+    """Else a power cut would leave finished items that only the checkpoint knows of."""
+    made, state = ledger
+    seen = []
+    monkeypatch.setattr(
+        checkpoints, "write", lambda path, content: seen.append((made._journal._synced, content["journal"]["bytes"]))
+    )
+    made.begin(state)
+    made.write([Warned(1.0, None, "look")])
+    made.close(state, time.time())
+    assert [(0, 0), (made._journal.size, made._journal.size)] == seen
 
 
 def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):

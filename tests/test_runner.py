@@ -24,12 +24,11 @@ import pytest
 from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
 from nbflow.masking import Masker
-from nbflow.notebooks.log import TaskLog
 from nbflow.notebooks.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
 from nbflow.notebooks.runner import NotebookRunner
-from nbflow.notebooks.text import Fold, folded, plain, short
 from nbflow.outcome import Outcome
+from nbflow.printing import Fold, TaskLog, folded, plain, short
 from nbflow.source import read_notebook
 from nbflow.steps import NotebookStep
 from nbflow.task import Context, Places, Task
@@ -130,7 +129,9 @@ def run(
             tell(event)
 
     runner = NotebookRunner({path.name: read_notebook(path)}, path.parent, kernels, "run-1", kept)
-    task = Task(("x",), "key", NotebookStep(id="x", path=path.name, **step), parameters or {}, 1, "x=1", index, "print")
+    environment = step.pop("environment", {})
+    made = NotebookStep(id="x", path=path.name, **step)
+    task = Task(("x",), "key", made, parameters or {}, 1, "x=1", index, "print", environment)
     return Ran(runner(task, Context(places, stop or ManualStop(), told)), places, events)
 
 
@@ -232,7 +233,7 @@ def test_an_item_gets_a_folder_and_finds_the_modules_beside_the_notebook(tmp_pat
             "results",
         ),
     )
-    ran = run(source, kernels, cwd="item", index=3, env=(("WORD", "hello"),))
+    ran = run(source, kernels, cwd="item", index=3, environment={"WORD": "hello"})
     item = str(ran.places.item)
     expected = {
         "name": "beside",
@@ -301,6 +302,30 @@ def test_a_failed_cell_is_named_and_the_notebook_shows_where(tmp_path, kernels):
     assert 1 == sum("An Exception was encountered" in c.source for c in again.notebook.cells)
 
 
+def test_a_long_traceback_keeps_its_head_and_its_tail_and_the_log_has_all_of_it(tmp_path, kernels):
+    """The outcome goes into the journal, with each item and each try."""
+    ran = run(write(tmp_path / "n.ipynb", "raise ValueError('begin' + 'x' * 300_000 + 'end')"), kernels)
+    traceback = ran.outcome.error.traceback
+    assert "Traceback (most recent call last)" in traceback[:200]
+    assert traceback.endswith("xend")
+    assert "left out, all of it is in the log" in traceback
+    assert len(traceback) < 21_000
+    assert "begin" + "x" * 300_000 + "end" in ran.log
+
+
+def test_no_part_of_a_secret_is_left_where_a_message_or_traceback_is_cut(tmp_path, kernels, monkeypatch):
+    """It is masked before it is cut."""
+    monkeypatch.setenv("TOKEN", "hush-tok-4711")
+    source = write(
+        tmp_path / "n.ipynb", "import os\nraise ValueError('x' * 180 + os.environ['TOKEN'] + 'hush-tok-4711' * 9_999)"
+    )
+    ran = run(source, kernels, secrets=("TOKEN",))
+    error = ran.outcome.error
+    for text in (error.message, error.traceback, ran.log):
+        assert "hush" not in text
+        assert "4711" not in text
+
+
 def test_the_injected_cell_counts_as_the_parameters_cell(tmp_path, kernels):
     """Cells are counted as the source has them, before and behind the injected one."""
     source = write(tmp_path / "n.ipynb", "a = 1", code("b = 1", "parameters"), "1/0")
@@ -346,6 +371,34 @@ def test_a_kernel_that_dies_while_results_are_read_fails_the_notebook(tmp_path, 
     ran = run(source, kernels, outputs=("bomb",))
     assert "dead-kernel" == ran.outcome.error.kind
     assert "exit code 4" in ran.outcome.error.message
+
+
+def test_a_kernel_that_dies_after_an_early_exit_fails_the_notebook_too(tmp_path, kernels):
+    """``SystemExit(0)`` ends the cells, and the results are still to be read."""
+    source = write(
+        tmp_path / "n.ipynb",
+        code("import os\nclass Bomb(dict):\n    def items(self):\n        os._exit(4)\nbomb = Bomb(a=1)", "results"),
+        "raise SystemExit(0)",
+        "n = 6",
+    )
+    ran = run(source, kernels)
+    assert ("failed", "dead-kernel") == (ran.outcome.status, ran.outcome.error.kind)
+    assert ["completed", "completed", "pending"] == ran.states
+
+
+@pytest.mark.parametrize(
+    "problem", ["SystemExit(1)", "KeyboardInterrupt()", "MemoryError('too large')", "OSError(28, 'No space left')"]
+)
+def test_results_that_could_not_be_read_fail_the_notebook(tmp_path, kernels, problem):
+    """Also where none was asked for by name: a completed item without its results would never run again."""
+    source = write(
+        tmp_path / "n.ipynb",
+        code(f"class Bad(dict):\n    def items(self):\n        raise {problem}\nn = 1\nbad = Bad(a=1)", "results"),
+    )
+    ran = run(source, kernels)
+    assert ("failed", "output") == (ran.outcome.status, ran.outcome.error.kind)
+    assert ran.outcome.error.message.startswith(f"the results could not be read: {problem.partition('(')[0]}")
+    assert "0_x.failed.ipynb" == ran.outcome.notebook
 
 
 def test_input_fails_its_cell_and_does_not_wait(tmp_path, kernels):
@@ -466,6 +519,66 @@ def test_a_stop_before_the_first_cell_starts_nothing(tmp_path, kernels):
     assert "cancelled" == ran.outcome.status
     assert not (tmp_path / "ran").exists()
     assert [] == children()
+
+
+READING = """\
+import time
+class Slow(dict):
+    def items(self):
+        open('reading', 'w').close()
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt as stopped:
+            raise {turned}
+slow = Slow(a=1)
+"""
+"""A result that takes its time to be read, and what it makes of an interrupt."""
+
+
+@pytest.mark.parametrize("turned", ["stopped", "ValueError('cut')"])
+@pytest.mark.parametrize(
+    ("reason", "status", "message"), [("cancel", "cancelled", None), ("timeout", "failed", "no time left after 5 s")]
+)
+def test_a_stop_while_results_are_read_completes_nothing(tmp_path, kernels, until, turned, reason, status, message):
+    """No resume would repeat a completed item, and its results would be lost for good."""
+    source = write(tmp_path / "n.ipynb", code(READING.format(turned=turned), "results"))
+    stop = ManualStop()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, source, kernels, stop=stop, timeout=5.0)
+        until((tmp_path / "reading").exists)
+        stop.ask(reason)
+        outcome = running.result().outcome
+    assert (status, None, message) == (outcome.status, outcome.output, outcome.error and outcome.error.message)
+
+
+STOPS_EARLY = """\
+import time
+score = 0
+try:
+    for epoch in range(600):
+        print('here', flush=True)
+        time.sleep(0.1)
+        score = epoch
+except KeyboardInterrupt:
+    pass
+"""
+"""A cell that takes an interrupt for the wish to see how far it came."""
+
+
+@pytest.mark.parametrize("tags", [("results",), ("results", "raises-exception")])
+@pytest.mark.parametrize(
+    ("reason", "status", "message"),
+    [("cancel", "cancelled", None), ("timeout", "failed", "no time left after 5 s (cell 1)")],
+)
+def test_a_last_cell_that_handles_the_interrupt_is_not_completed(tmp_path, kernels, tags, reason, status, message):
+    """Its value is the one of half the work."""
+    stop = ManualStop()
+    source = write(tmp_path / "n.ipynb", code(STOPS_EARLY, *tags))
+    ran = run(source, kernels, stop=stop, tell=in_cell(stop, 1, reason=reason), timeout=5.0)
+    outcome = ran.outcome
+    assert (status, None, message) == (outcome.status, outcome.output, outcome.error and outcome.error.message)
+    assert ["failed"] == ran.states
+    assert [status] == [e.status for e in ran.events if isinstance(e, CellFinished)]
 
 
 def test_a_cell_has_the_time_that_its_tag_gives(tmp_path, kernels):

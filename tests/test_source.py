@@ -155,12 +155,6 @@ def test_a_cell_is_called_by_the_heading_above_or_its_first_comment(read):
     assert [c.heading for c in notebook.cells] == ["Read it in", "Fit the model", "Fit the model"]
 
 
-def test_tags_say_what_is_skipped_and_what_may_raise(read):
-    """The standard tags of Jupyter."""
-    notebook = read(("code", "1", ["skip-execution"]), ("code", "2", ["raises-exception"]), "3")
-    assert [(c.skip, c.may_raise) for c in notebook.cells] == [(True, False), (False, True), (False, False)]
-
-
 @pytest.mark.parametrize("tag", ["timeout:soon", "timeout:0s", "timeout:", "timeout:nan"])
 def test_a_bad_timeout_tag_is_refused(read, tag):
     """With the cell and the tag."""

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from nbflow.store.surroundings import interpreter, packages, quota, surroundings, usable_cores
+from nbflow.host import quota, usable_cores
+from nbflow.store.surroundings import interpreter, packages, surroundings
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_what_is_recorded_is_json(tmp_path, monkeypatch):
 def test_cores_are_those_that_this_process_may_use():
     """By affinity, not by what the machine has."""
     code = (
-        "import os; from nbflow.store.surroundings import usable_cores\n"
+        "import os; from nbflow.host import usable_cores\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); print(usable_cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

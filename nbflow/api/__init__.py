@@ -27,7 +27,7 @@ from .interrupts import Interrupts
 from .kinds import kinds
 from .reading import Stored, locate
 from .requests import MapOptions, Planned, again_request, explained, map_request, resume_request
-from .run import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
+from .runs import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
 from .session import OnEvent, Request, Session
 
 __all__ = [

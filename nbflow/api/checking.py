@@ -174,13 +174,26 @@ def schema_data() -> dict[str, Any]:
         definitions[name] = _nullable(one)
         refs.append({"$ref": f"#/$defs/{name}"})
     definitions["step"] = {"oneOf": refs}
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "nbflow workflow",
         **_nullable(whole),
+        "title": "nbflow workflow",
         "required": ["nbflow", "steps"],
         "$defs": definitions,
     }
+    found: dict[str, Any] = _referred(schema)
+    return found
+
+
+def _referred(schema: Any) -> Any:
+    """Put the reference to a step of any kind where the definitions have their mark for it."""
+    if isinstance(schema, list):
+        return [_referred(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("x-nbflow") == "step":
+        return {"$ref": "#/$defs/step"}
+    return {key: _referred(one) for key, one in schema.items()}
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:

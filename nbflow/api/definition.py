@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,8 +14,10 @@ from ..errors import ParameterError, StoreError, TargetError
 from ..events import NodeFinished
 from ..masking import Masker
 from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, node_text, retries
+from ..outcome import Record
 from ..source import Notebook, changed_cells
 from ..steps import FanOut, NotebookStep
+from ..store.journal import Records
 from ..types import Changed
 from ..values import Value, dumps, tagged, untagged
 
@@ -57,8 +59,16 @@ class Definition(ABC):
         """Give what is kept of it, or leads to something, also where no task runs."""
 
     @abstractmethod
-    def changes_from(self, before: Definition) -> str:
-        """Tell which code differs from that of an earlier definition of the same kind."""
+    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:
+        """Tell what differs from an earlier definition of the same kind, for tasks whose fingerprints begin so."""
+
+    def asks_another_kernel(self, before: Definition) -> bool:  # noqa: ARG002 - of maps alone
+        """Whether another kernel was just asked for: that needs no question."""
+        return False
+
+    def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
+        """Give the notebooks as they are run."""
+        return notebooks
 
     def called(self, event: NodeFinished) -> str:
         """Give what people call a task."""
@@ -88,6 +98,7 @@ class MapDefinition(Definition):
     cells: tuple[str, ...]
     """Digests of its code cells, to tell which one changed."""
     kernel: str
+    """Name of the kernel: the notebook's own as it is now, unless another was asked for."""
     max_concurrency: int
     """Items in flight at most."""
     outputs: tuple[str, ...] = ()
@@ -103,18 +114,24 @@ class MapDefinition(Definition):
     name: str | None = None
     """How finished notebooks are called in ``output_dir``."""
     secrets: tuple[str, ...] = ()
+    kernel_asked: bool = False
+    """Whether the kernel was asked for (``-k``)."""
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    """Kernel and cell digests of other codes under which items ended, by what their fingerprints begin with."""
     changed: Changed = "ask"
     """What was said about finished items with other code."""
 
     def workflow(self) -> Workflow:
-        """Give the workflow that this is: one fan-out over one notebook."""
+        """Give the workflow that this is: one fan-out over one notebook.
+
+        The kernel stands with the code: both are the notebook's, and a change of either raises the same question.
+        """
         parameters: Binding = Merged((Name("item"), Literal(self.shared))) if self.shared else Name("item")
         step = NotebookStep(
             id="notebook",
             path=self.notebook,
-            source=self.source,
+            source=self._content,
             outputs=self.outputs,
-            kernel=self.kernel,
             cwd=self.cwd,
             secrets=self.secrets,
             timeout=self.timeout,
@@ -149,12 +166,11 @@ class MapDefinition(Definition):
 
     def settled(self) -> tuple[object, ...]:
         """Give its items, what they share, its code, and where copies go."""
-        return self.items, self.shared, self.source, self.output_dir, self.name
+        return self.items, self.shared, self.source, self.kernel, self.output_dir, self.name
 
-    def changes_from(self, before: Definition) -> str:
-        """Tell which cells differ."""
-        assert isinstance(before, MapDefinition)
-        return changed_places(before.cells, self.cells)
+    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:  # noqa: ARG002 - it knows the codes itself
+        """Tell which cells differ, and whether the kernel does."""
+        return changes(codes, self)
 
     def copies(self, folder: Path) -> dict[int, Path]:
         """Give where the copies of finished notebooks go, by index."""
@@ -164,13 +180,37 @@ class MapDefinition(Definition):
             return {}
         return {index: folder / self.output_dir / name for index, name in enumerate(names(self))}
 
+    def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
+        """Give its notebook with the kernel in which it runs."""
+        return {path: replace(notebook, kernel=self.kernel) for path, notebook in notebooks.items()}
+
     def called(self, event: NodeFinished) -> str:
         """Give what people call an item."""
         return event.label if event.index is None else self.label(event.index)
 
     def of(self, notebook: Notebook) -> MapDefinition:
         """Give this map with the notebook as it is now."""
-        return replace(self, source=notebook.digest, cells=notebook.cell_digests)
+        kernel = self.kernel if self.kernel_asked else own_kernel(notebook)
+        return replace(self, source=notebook.digest, cells=notebook.cell_digests, kernel=kernel)
+
+    @property
+    def code(self) -> str:
+        """What the fingerprints of its items begin with: the digest of code and kernel."""
+        return NotebookStep(id="notebook", path=self.notebook, source=self._content).code_digest
+
+    @property
+    def _content(self) -> str:
+        return f"{self.source} {self.kernel}"
+
+    def after(self, before: MapDefinition, records: Records) -> MapDefinition:
+        """Give this map with what the codes were under which items ended: a question names what changed since."""
+        known = {**before.codes, before.code: [before.kernel, *before.cells]}
+        used = {code_of(record) for record in records.answers.values()} - {self.code}
+        return replace(self, codes={code: known[code] for code in sorted(used) if code in known})
+
+    def asks_another_kernel(self, before: Definition) -> bool:
+        """Whether another kernel was just asked for: that needs no question."""
+        return isinstance(before, MapDefinition) and self.kernel_asked and self.kernel != before.kernel
 
     def label(self, index: int) -> str:
         """Give what people call an item."""
@@ -182,7 +222,7 @@ class MapDefinition(Definition):
 
     def data(self, limit: int | None = None) -> dict[str, Value]:
         """Give what JSON can hold of it; with more items than ``limit`` their list is left out."""
-        names = [field.name for field in fields(self) if field.name != "items"]
+        names = [one.name for one in fields(self) if one.name != "items"]
         data = {name: tagged(_plain(getattr(self, name))) for name in names}
         if limit is None or len(self.items) <= limit:
             data["items"] = [tagged(item) for item in self.items]
@@ -211,11 +251,12 @@ class MapDefinition(Definition):
                 "Put the folder back from a copy, or start again: nbflow map NOTEBOOK --items FILE",
             )
         try:
-            known = {field.name: untagged(data[field.name]) for field in fields(MapDefinition) if field.name in data}
+            known = {one.name: untagged(data[one.name]) for one in fields(MapDefinition) if one.name in data}
             for name in ("varying", "cells", "outputs", "secrets"):
                 known[name] = tuple(known[name])
+            known["codes"] = {str(code): list(digests) for code, digests in known.get("codes", {}).items()}
             definition = MapDefinition(**known)
-        except (TypeError, ValueError, KeyError) as problem:
+        except (TypeError, ValueError, KeyError, AttributeError) as problem:
             raise StoreError(f"{place}: the definition cannot be read: {problem}", _BROKEN) from problem
         items: object = definition.items
         if not isinstance(items, list) or not all(isinstance(part, dict) for part in (*items, definition.shared)):
@@ -314,9 +355,29 @@ def check_secrets(definition: MapDefinition, environment: Mapping[str, str]) -> 
                     )
 
 
-def changed_places(before: Sequence[str], now: Sequence[str]) -> str:
-    """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``, ``the number of cells``."""
-    cells = changed_cells(before, now)
-    if not cells:
-        return "its code"
-    return f"cell {cells[0]}" if len(cells) == 1 else "cells " + ", ".join(map(str, cells))
+def own_kernel(notebook: Notebook) -> str:
+    """Give the kernel that a notebook names, or Python's."""
+    return notebook.kernel or "python3"
+
+
+def code_of(record: Record) -> str:
+    """Give what tells under which code an item ended: the first part of its fingerprint."""
+    return record.fingerprint.partition(".")[0]
+
+
+def changes(codes: Iterable[str], now: MapDefinition) -> str:
+    """Give what differs from earlier codes, for people: ``cell 5``, ``cells 2, 5``, ``the kernel (old, now new)``.
+
+    Parameters
+    ----------
+    codes : iterable of str
+        What the fingerprints of the items begin with that it is about.
+    now : MapDefinition
+        The map as it is now; it knows those codes.
+    """
+    known = [now.codes[code] for code in codes if code in now.codes]
+    cells = sorted({cell for _, *digests in known for cell in changed_cells(digests, now.cells)})
+    kernels = sorted({kernel for kernel, *_ in known} - {now.kernel})
+    places = [f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}"] if cells else []
+    places += [f"the kernel ({', '.join(kernels)}, now {now.kernel})"] if kernels else []
+    return " and ".join(places) or "its code"

@@ -15,8 +15,8 @@ from ..store.files import write_atomically
 from ..store.journal import read_journal
 from ..store.lock import RunLock
 from .reading import Stored
-from .run import Run
-from .session import Request
+from .runs import Run
+from .session import Request, open_journal
 
 PATIENCE = 30.0
 """Seconds that the process may take to begin."""
@@ -66,6 +66,8 @@ def _write_definition(request: Request) -> None:
     lock = RunLock(folder)
     lock.acquire(take_over=request.take_over)
     try:
+        if request.adopted:  # the process finds them by the keys that the definition gives from now on
+            open_journal(request)[0].close()
         data = request.definition.data()
         write_atomically(folder / "workflow.json", (json.dumps(data, indent=1) + "\n").encode("ascii"))
         if request.home.base != request.home.folder:

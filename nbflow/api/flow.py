@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from ..model import Workflow
 from ..source import Notebook, changed_cells
 from ..types import Changed
 from ..values import Value, tagged, untagged
-from .definition import FORMAT, Definition, changed_places
+from .definition import FORMAT, Definition
 from .kinds import kinds, makers
 
 _BROKEN = "Restore the file from a copy."
@@ -42,7 +42,7 @@ class FlowDefinition(Definition):
     """What expressions know of the run."""
     built: Built = field(compare=False, repr=False)
     code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Digests of the code cells of each notebook, to tell which one changed."""
+    """Digests of the code cells of each notebook, and of the module of each function, to tell which one changed."""
 
     @property
     def inputs(self) -> dict[str, Value]:
@@ -82,15 +82,14 @@ class FlowDefinition(Definition):
         """Give what is kept of it also where no task runs."""
         return self.definition, self.given, self.code
 
-    def changes_from(self, before: Definition) -> str:
+    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:  # noqa: ARG002 - by what was run then
         """Tell which code differs from that of an earlier definition."""
         assert isinstance(before, FlowDefinition)
         words = []
         for path, now in self.code.items():
             then = before.code.get(path)
             if then is not None and then != now:
-                places = changed_places(then, now) if changed_cells(then, now) else "code"
-                words.append(f"{places} of {path}")
+                words.append(f"{_places(then, now)} of {path}" if path in self.notebooks else f"code of {path}")
         return ", ".join(words) or "its code"
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
@@ -155,6 +154,7 @@ def flow_definition(
     """
     built = build(definition, source, files, makers=makers())
     code = {path: notebook.cell_digests for path, notebook in built.notebooks.items()}
+    code.update((function, (source,)) for function, source in built.functions.items())
     return FlowDefinition(
         file=source.name,
         in_file=in_file,
@@ -171,3 +171,9 @@ def flow_definition(
 def of_run(definition: FlowDefinition, run_id: str) -> FlowDefinition:
     """Give the definition of one run: its expressions know its id."""
     return replace(definition, context={**definition.context, "run_id": run_id})
+
+
+def _places(before: Sequence[str], now: Sequence[str]) -> str:
+    """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``."""
+    cells = changed_cells(before, now)
+    return f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}" if cells else "code"

@@ -12,7 +12,7 @@ from .. import definition as d
 from ..engine.plan import Plan
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
-from ..events import NodeFinished
+from ..events import NodeFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
@@ -93,7 +93,29 @@ def flow_request(
     check_requirements(flow.built, source)
     home.check()
     run_id = free_id(home)
-    return _request(home, of_run(flow, run_id), run_id, Recorded())
+    seconds = _earlier_seconds(home) if _asks_for_seconds(flow.built.block) else {}
+    return _request(home, of_run(flow, run_id), run_id, Recorded(seconds=seconds), seconds=seconds)
+
+
+def _asks_for_seconds(block: Block) -> bool:
+    """Whether some fan-out starts first what took longest."""
+    return any(
+        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, _blocks(step)))
+        for step in block.steps
+    )
+
+
+def _earlier_seconds(home: Home) -> dict[str, float]:
+    """Give how long each item took in the newest earlier run, by key."""
+    runs = home.runs()
+    if not runs:
+        return {}
+    events = Stored(home, runs[-1], None).events
+    return {
+        event.key: round(event.outcome.seconds, 3)
+        for event in events
+        if isinstance(event, NodeFinished) and ":" in event.node[-1] and event.outcome.status == "completed"
+    }
 
 
 def _request(home: Home, flow: FlowDefinition, run_id: str, recorded: Recorded, **more: Any) -> Request:
@@ -155,7 +177,9 @@ def flow_resume_request(
     flow = _now(stored, before, parameters or {}, text=text, changed=changed)
     if max_concurrency is not None:
         flow = replace(flow, max_workers=concurrency(max_concurrency))
-    recorded = answers(stored.records, flow.changed)
+    started = [event for event in stored.events if isinstance(event, RunStarted)]
+    seconds = next((event.seconds for event in started if event.seconds), {})
+    recorded = replace(answers(stored.records, flow.changed), seconds=seconds)
     if not failed_too:
         recorded = replace(recorded, statuses=frozenset({"completed", "failed"}))
     forgets = _forgets(stored, flow, from_, only, force=force)
@@ -163,8 +187,18 @@ def flow_resume_request(
     asked = ["--force"] if force else []
     asked += [f"--from={from_}"] if from_ is not None else []
     asked += [f"--only={only}"] if only is not None else []
-    more = {"stored": stored, "take_over": take_over, "forgets": forgets, "again": tuple(asked), "answers": gates or {}}
-    request = _request(stored.home, of_run(flow, stored.id), stored.id, recorded, **more)
+    request = _request(
+        stored.home,
+        of_run(flow, stored.id),
+        stored.id,
+        recorded,
+        stored=stored,
+        take_over=take_over,
+        forgets=forgets,
+        again=tuple(asked),
+        answers=gates or {},
+        seconds=seconds,
+    )
     refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
         ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
@@ -267,7 +301,7 @@ def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, no
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.changes_from(before)} changed"
+        return f"{flow.changed_since(before, ())} changed"
     if reason == "parameters":
         names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
         return f"input {', '.join(names)} changed" if names else "parameters changed"

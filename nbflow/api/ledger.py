@@ -19,7 +19,7 @@ from ..store import checkpoint as checkpoints
 from ..store import commands
 from ..store.checkpoint import Pace
 from ..store.home import Home
-from ..store.journal import Journal
+from ..store.journal import Journal, TakenOverError
 from ..store.lock import RunLock
 
 BEAT = 5.0
@@ -76,6 +76,7 @@ class RunLedger:
         self._reserve = folder / "reserve"
         self._seen = -1
         self._closed = False
+        self._lost = False  # another process has the run now: nothing more may be written
 
     @property
     def checkpoint(self) -> Path:
@@ -95,14 +96,40 @@ class RunLedger:
         """Write the first checkpoint, keep room back for a full disk, and forget what earlier starts were told."""
         commands.drop(self._folder, self._lock.owner.since)
         self._reserve.write_bytes(bytes(RESERVE))
+        self._keep_another()
         self._write_checkpoint(state)
 
+    def _keep_another(self) -> None:
+        """Give an unfinished run, of which only the checkpoint is left, that in a folder: ours takes its place."""
+        try:
+            other = checkpoints.read(self._home.checkpoint)
+        except StoreError:
+            return
+        folder, workflow = self._home.run_folder(other.run_id), other.data["workflow"]
+        if other.run_id == self._folder.name or folder.is_symlink() or (folder / "journal.jsonl").exists():
+            return
+        if other.data["status"] in ("completed", "aborted") or not {"items", "definition"} & set(workflow):
+            return  # nothing to go on with, or it cannot be
+        folder.mkdir(exist_ok=True)
+        checkpoints.write(folder / "checkpoint.json", {**other.data, "folder": "."})
+        if self._home.base != self._home.folder:
+            checkpoints.write(folder / "home.json", {"folder": str(self._home.folder)})
+        checkpoints.write(folder / "workflow.json", workflow)  # last: with it the folder is a run
+
     def write(self, events: Sequence[Event]) -> None:
-        """Write the lines of these events out of the process."""
-        self._journal.append(events)
+        """Write the lines of these events out of the process; of a run that was taken over, none."""
+        if self._lost:
+            raise TakenOverError
+        try:
+            self._journal.append(events)
+        except TakenOverError:
+            self._lost = True
+            raise
 
     def tend(self, state: RunState, now: float) -> list[Instruction]:
         """Do what is due, and give the commands that came from outside."""
+        if self._lost:
+            return []
         moment = time.monotonic()
         if moment - self._synced >= SYNC:
             self._synced = moment
@@ -110,6 +137,7 @@ class RunLedger:
         if moment - self._beaten >= BEAT:
             self._beaten = moment
             if self._lock.lost():
+                self._lost = True
                 return [Instruction("taken over")]
             self._lock.beat(now)
         if self._journal.size != self._seen and self._pace.due(moment):
@@ -118,7 +146,8 @@ class RunLedger:
 
     def make_room(self) -> None:
         """Free what was kept back."""
-        self._reserve.unlink(missing_ok=True)
+        if not self._lost:
+            self._reserve.unlink(missing_ok=True)
 
     def close(self, state: RunState, now: float) -> None:  # noqa: ARG002 - the shape of a ledger
         """Write the last checkpoint and let go of the run, the lock in any case; a second time does nothing."""
@@ -128,11 +157,14 @@ class RunLedger:
         with ExitStack() as last:
             last.callback(self._lock.release)
             last.callback(self._journal.close)
+            self._lost = self._lost or self._lock.lost()
             self.make_room()
-            self._write_checkpoint(state)
+            if not self._lost:
+                self._write_checkpoint(state)
 
     def _write_checkpoint(self, state: RunState) -> None:
         began = time.monotonic()
+        self._journal.sync()  # what stands in a checkpoint is never lost with the power by the journal
         path = self.checkpoint
         content = checkpoints.render(
             state,

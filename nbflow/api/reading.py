@@ -14,6 +14,7 @@ from ..engine.recorded import Recorded, anything, equal, equal_but_code
 from ..errors import StoreError, TargetError
 from ..events import Event, GateOpened, NodeFinished, NodeStarted, RunFinished, RunStarted
 from ..model import NodeId
+from ..outcome import Record
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ from ..store.lock import read_owner
 from .definition import FORMAT, Definition, MapDefinition
 from .flow import FlowDefinition, of_run
 from .kinds import planned
-from .run import Run, run_of
+from .runs import Run, run_of
 
 LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
 SHOWN = frozenset({"completed", "failed"})
@@ -60,9 +61,13 @@ class Stored:
 
     @cached_property
     def records(self) -> Records:
-        """What is recorded of items: by the journal, else by the checkpoint."""
+        """What is recorded of items: by the journal, and by the checkpoint where that knows more."""
         if self.journaled is not None:
-            return records(self.events)
+            found = records(self.events)
+            for key, record in self.restored.items():
+                found.answers[key] = record
+                found.attempts.pop(key, None)
+            return found
         if self.checkpoint is None:
             begun = any((self.folder / "source").glob("*"))  # the journal is made before the sources are copied
             if begun and not (self.folder / "journal.jsonl").exists():
@@ -75,6 +80,21 @@ class Stored:
                 LOST,
             )
         return self.checkpoint.records()
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the journal had more when the checkpoint was written: a backup was put back, or the power went."""
+        journaled, checkpoint = self.journaled, self.checkpoint
+        return journaled is not None and checkpoint is not None and journaled.good < checkpoint.journal_bytes
+
+    @cached_property
+    def restored(self) -> dict[str, Record]:
+        """Records that a journal which was cut short has no more: the checkpoint is newer than all of it."""
+        if not self.cut_short or self.checkpoint is None:
+            return {}
+        known = {key: (r.fingerprint, r.outcome.status) for key, r in records(self.events).answers.items()}
+        found = self.checkpoint.records().answers
+        return {key: r for key, r in found.items() if known.get(key) != (r.fingerprint, r.outcome.status)}
 
     @cached_property
     def definition(self) -> Definition:
@@ -98,9 +118,10 @@ class Stored:
     @cached_property
     def epoch(self) -> int:
         """How often it was started or resumed."""
-        if self.journaled is None and self.checkpoint is not None:
-            return int(self.checkpoint.data["epoch"])
-        return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
+        told = [event.epoch for event in self.events if isinstance(event, RunStarted)]
+        if self.checkpoint is not None:  # it may know of more starts than a journal that was lost
+            told.append(int(self.checkpoint.data["epoch"]))
+        return max(told, default=0)
 
     @property
     def at_work(self) -> bool:

@@ -24,7 +24,7 @@ from ..store.surroundings import usable_cores
 from ..types import Changed
 from ..values import digest
 from .copies import check_folder, names
-from .definition import MapDefinition, changed_places, check_secrets, find_item, from_home
+from .definition import MapDefinition, changes, check_secrets, code_of, find_item, from_home, own_kernel
 from .reading import Stored, locate
 from .session import Request, answers, ask
 
@@ -98,8 +98,10 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
     except TargetError:
         return map_request(notebook, items, options)
     before = map_of(stored)
-    options = replace(options, changed=_answered(before, options.changed, notebook))
+    kernel = options.kernel or own_kernel(notebook)
+    options = replace(options, changed=_answered(before, options.changed, notebook, kernel))
     request = map_request(notebook, items, options)
+    request = replace(request, definition=map_of(request).after(before, stored.records))
     recorded = answers(stored.records, options.changed)
     adopted = _renamed(before, map_of(request), recorded)
     recorded = replace(recorded, answers={**recorded.answers, **dict(adopted)})
@@ -163,8 +165,9 @@ def resume_request(
         raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
     before = map_of(stored)
     notebook = read_notebook(stored.home.file)
-    changed = _answered(before, changed, notebook)
-    definition = replace(before.of(notebook), changed=changed)
+    definition = before.of(notebook)
+    changed = _answered(before, changed, notebook, definition.kernel)
+    definition = replace(definition.after(before, stored.records), changed=changed)
     if max_concurrency is not None:
         definition = replace(definition, max_concurrency=concurrency(max_concurrency))
     warnings: list[str] = []
@@ -223,9 +226,10 @@ def map_of(holder: Stored | Request) -> MapDefinition:
     return definition
 
 
-def _answered(before: MapDefinition, changed: Changed, notebook: Notebook) -> Changed:
-    """Give what holds for changed code: an answer stands until the code changes again."""
-    return before.changed if changed == "ask" and before.source == notebook.digest else changed
+def _answered(before: MapDefinition, changed: Changed, notebook: Notebook, kernel: str) -> Changed:
+    """Give what holds for changed code: an answer stands until the code changes again, or the kernel."""
+    same = before.source == notebook.digest and before.kernel == kernel
+    return before.changed if changed == "ask" and same else changed
 
 
 def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
@@ -290,7 +294,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         raise ParameterError(
             f"--cwd {options.cwd!r}: no such folder", "It is notebook, item, or a folder that is there."
         )
-    kernel = options.kernel or notebook.kernel or "python3"
+    kernel = options.kernel or own_kernel(notebook)
     check_kernel(kernel)
     definition = MapDefinition(
         notebook=home.name,
@@ -310,6 +314,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         output_dir=None if options.output_dir is None else from_home(home.folder, options.output_dir),
         name=options.name,
         secrets=options.secret,
+        kernel_asked=options.kernel is not None,
         changed=options.changed,
     )
     check_secrets(definition, os.environ)
@@ -357,14 +362,19 @@ def unfinished(home: Home) -> str:
 def explained(request: Request) -> list[Planned]:
     """Give what would be done with each item, and why."""
     planned = request.plan()
+    renewed = request.stored is not None and request.definition.asks_another_kernel(request.stored.definition)
     rows = [
         Planned(e.index or 0, e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept")
         for e in planned.kept
     ]
+    known = request.recorded.answers
+    codes = {one.task.key: code_of(known[one.task.key]) for one in planned.tasks if one.reason == "code"}
+    places = {code: changes([code], map_of(request)) for code in set(codes.values())}
     for one in planned.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         reason = "asked for" if asked else _reason(request, one.reason)
-        code = one.reason == "code" and not asked
+        reason = f"{places[codes[one.task.key]]} changed" if reason == "code" else reason
+        code = one.reason == "code" and not asked and not renewed
         rows.append(Planned(one.task.index or 0, one.task.label, runs=True, reason=reason, code=code))
     return sorted(rows, key=lambda row: row.index)
 
@@ -373,11 +383,9 @@ def _reason(request: Request, reason: str) -> str:
     if request.stored is None:
         return reason
     before, now = map_of(request.stored), map_of(request)
-    if reason == "code":
-        return f"{changed_places(before.cells, now.cells)} changed"
     if reason == "parameters":
         changed = [name for name, value in now.shared.items() if before.shared.get(name, ...) != value]
-        names = {"outputs": "--output", "kernel": "the kernel", "cwd": "--cwd"}
+        names = {"outputs": "--output", "cwd": "--cwd"}
         options = [words for name, words in names.items() if getattr(before, name) != getattr(now, name)]
         if changed or not options:
             return f"parameter {', '.join(changed)} changed" if changed else "parameters changed"

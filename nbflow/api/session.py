@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..driver import Asker, Driver
+from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan
 from ..engine.recorded import Recorded, equal, equal_but_code
@@ -34,12 +34,12 @@ from ..task import Runner
 from ..types import Changed
 from ..values import File
 from .copies import Copying, copy
-from .definition import Definition
+from .definition import Definition, code_of
 from .interrupts import Interrupts
 from .kinds import flows, planned, runners
 from .ledger import RunLedger
-from .reading import Stored
-from .run import Run, run_of
+from .reading import SHOWN, Stored
+from .runs import Run, run_of
 
 OnEvent = Callable[[Event], None]
 
@@ -111,16 +111,50 @@ def ask(request: Request, found: Plan, before: Definition, command: str) -> None
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one for one in found.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask":
+    repeated = [one.task.key for one in found.tasks if one.reason == "code"]
+    if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
         return
     what = "item" if request.definition.kind == "map" else "task"
     count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
-    place = request.definition.changes_from(before)
+    place = request.definition.changed_since(before, {code_of(request.recorded.answers[key]) for key in repeated})
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
     )
+
+
+def open_journal(request: Request) -> tuple[Journal, Journaled | None, bool]:
+    """Open the journal of a run whose lock was taken, and write into it what only others still knew.
+
+    That comes before the new definition: a death behind that one would leave items whose records nobody finds.
+
+    Returns
+    -------
+    tuple
+        The journal, what it said before, and whether all of that is from the checkpoint.
+
+    Raises
+    ------
+    StoreError
+        If the run went on since it was read.
+    """
+    path = request.folder / "journal.jsonl"
+    journaled = read_journal(path) if path.exists() else None
+    seen = request.stored.journaled if request.stored is not None else None
+    if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
+        raise StoreError(
+            f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
+        )
+    seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
+    if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
+        lines = [encode(event) for event in _from_checkpoint(request)]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+        journaled = read_journal(path)
+    journal = Journal(path, journaled.good if journaled is not None else 0)
+    restored = request.stored.restored if request.stored is not None else {}
+    journal.append(_recorded(key, record) for key, record in (*restored.items(), *request.adopted))
+    journal.sync()
+    return journal, journaled, seeded
 
 
 class Session:
@@ -153,8 +187,7 @@ class Session:
         self._kernels: object = None
         self._uncopied: list[str] = []
         self.driver = self._open()
-        live = Live(self.driver, request.recorded)
-        self.run = run_of(request.definition, request.folder, request.home.checkpoint, live)
+        self.run = run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
         self.run._driver = self.driver  # noqa: SLF001 - a run that is at work can be cancelled and answered
 
     # -- before -------------------------------------------------------------------------------------
@@ -179,19 +212,7 @@ class Session:
 
     def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
         request, definition = self.request, self.request.definition
-        path = folder / "journal.jsonl"
-        journaled = read_journal(path) if path.exists() else None
-        seen = request.stored.journaled if request.stored is not None else None
-        if (journaled.good if journaled is not None else 0) != (seen.good if seen is not None else 0):
-            raise StoreError(
-                f"run {request.run_id} went on in the meantime", "Ask again: nbflow status shows how it stands."
-            )
-        seeded = seen is None and request.stored is not None and request.stored.checkpoint is not None
-        if seeded:  # at once or not at all: a journal that holds a part would be taken for the whole
-            lines = [encode(event) for event in _from_checkpoint(request)]
-            write_atomically(path, "".join(f"{line}\n" for line in lines).encode("ascii"))
-            journaled = read_journal(path)
-        journal = Journal(path, journaled.good if journaled is not None else 0)
+        journal, journaled, seeded = open_journal(request)
         found = surroundings(request.home.folder, ", ".join(definition.kernels))
         self._write_sources(folder, found)
         started = RunStarted(
@@ -204,7 +225,6 @@ class Session:
             request.forgets,
             request.seconds,
         )
-        journal.append(_recorded(key, record) for key, record in request.adopted)
         older = request.recorded.answers
         ledger = RunLedger(
             request.home, folder, lock, journal, definition.data(limit=1000), found, definition.called, older
@@ -219,6 +239,7 @@ class Session:
             tell=self._tell,
             asker=self._asker,
             answers=request.answers,
+            left_out=_shown(request),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
@@ -230,8 +251,9 @@ class Session:
         """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""
         state = RunState()
         state.apply(started)
+        shown = _shown(self.request)
         for event in self.request.plan().events if self.request.stored is not None else ():
-            state.apply(event)
+            state.apply(standing(event, shown))
         return state
 
     def _write_sources(self, folder: Path, found: Mapping[str, object]) -> None:
@@ -267,7 +289,8 @@ class Session:
         request = self.request
         kernels = LocalKernels()
         self._kernels = kernels
-        runner: Runner = NotebookRunner(request.notebooks, request.home.folder, kernels, request.run_id)
+        notebooks = request.definition.as_run(request.notebooks)
+        runner: Runner = NotebookRunner(notebooks, request.home.folder, kernels, request.run_id)
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return runner
@@ -347,7 +370,6 @@ class Live:
     """The facts of a run that this process works at."""
 
     driver: Driver
-    recorded: Recorded
 
     @property
     def progress(self) -> Progress:
@@ -355,18 +377,18 @@ class Live:
         return self.driver.state.progress
 
     def ended(self) -> list[NodeFinished]:
-        """Give the nodes that ended; one that was left out stands as it did before."""
-        found = []
-        for event in list(self.driver.state.nodes.values()):
-            if event.outcome.status != "pending":
-                found.append(event)
-            elif (record := self.recorded.answers.get(event.key)) is not None:
-                found.append(replace(event, outcome=record.outcome))
-        return found
+        """Give the nodes that ended."""
+        return [event for event in list(self.driver.state.nodes.values()) if event.outcome.status != "pending"]
 
     def gates(self) -> list[GateOpened]:
         """Give the gates that wait for a person."""
         return list(self.driver.state.progress.gates.values())
+
+
+def _shown(request: Request) -> Recorded:
+    """Give how items stand that are left out: as whoever looks at the run later sees them."""
+    same = equal if request.definition.changed == "rerun" else equal_but_code
+    return replace(request.recorded, same=same, statuses=SHOWN)
 
 
 def _from_checkpoint(request: Request) -> list[Event]:
@@ -396,9 +418,20 @@ def _lost(request: Request, *, seeded: bool) -> list[str]:
     if seeded:
         lost = "" if any(request.folder.glob("*.ipynb")) else "; earlier notebooks and logs are lost"
         return [f"the journal was gone: what is done is kept by the checkpoint{lost}"]
+    cut = _cut_short(request.stored)
     outputs = (record.outcome.output for record in request.recorded.answers.values())
     files = [
         value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)
     ]
     gone = [file for file in files if not (request.folder / file.path).exists()]
-    return [f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else []
+    return [*cut, f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else cut
+
+
+def _cut_short(stored: Stored) -> list[str]:
+    """Say what a journal that was cut short has no more."""
+    if not stored.cut_short or stored.checkpoint is None:
+        return []
+    count, more = len(stored.restored), stored.checkpoint.left_out
+    words = f"{count} ended item{' it lost stands' if count == 1 else 's it lost stand'} in the checkpoint"
+    unknown = f", of {more:,} more some may run again" if more else ""
+    return [f"the journal was cut short: {words}{unknown}"] if count or more else []

@@ -33,7 +33,7 @@ from .flow import FlowDefinition
 from .flow_requests import PlannedNode
 from .reading import Stored, locate
 from .requests import Planned, map_of
-from .run import Item, MapRun, Run, WorkflowRun, log_file, step_of
+from .runs import Item, MapRun, Run, WorkflowRun, log_file, step_of
 from .session import Request
 
 TAIL = 100_000

@@ -16,7 +16,7 @@ from . import options
 from .screen import columns, say
 
 if TYPE_CHECKING:
-    from ..api.run import Item, Node
+    from ..api.runs import Item, Node
 
 
 @click.command()
@@ -85,7 +85,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     ITEM is its index from 0, or what it is called, such as city=Cairo.
     """
     from .. import api
-    from ..api.run import log_text
+    from ..api.runs import log_text
 
     if follow:
         return _follow(target, item, state_dir)
@@ -101,7 +101,7 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
     """Print what comes until nobody works at it any more."""
     from .. import api
     from ..api.reading import locate
-    from ..api.run import log_file
+    from ..api.runs import log_file
 
     seen: dict[Path, _Seen] = {}
     last: Path | None = None
@@ -121,7 +121,7 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
 
 def _called(one: Item | Node) -> str:
     """Give an item with its index, a node with its id."""
-    from ..api.run import Item
+    from ..api.runs import Item
 
     return f"{one.index}  {one.label}" if isinstance(one, Item) else one.id
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..api.flow_requests import PlannedNode
     from ..api.interrupts import Interrupts
     from ..api.requests import Planned
-    from ..api.run import Run
+    from ..api.runs import Run
     from ..api.session import Request
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

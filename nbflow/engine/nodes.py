@@ -223,8 +223,9 @@ class StepGroup(Group):
         step = self.block.steps[place]
         names = StepNames(self.block, self.outcomes, self.block.before[place], self._names, self._earlier)
         node = Node(step, self.id(step), self.key(step), names, self, place)
-        called = step.name or step.id
-        node.label = f"{self.owner.label} {called}" if self.owner.label else called
+        turn = "" if self._turn is None else f"turn {self._turn}"
+        item = self.owner.label if self.owner.index is not None else ""
+        node.label = " ".join(filter(None, [item, step.name or step.id, turn]))
         lost = [other for other in self.block.waits[place] if self._lost >> other & 1]
         if lost:
             node.spared = f"waits for {self.block.steps[lost[0]].id}, which did not complete"

@@ -67,7 +67,7 @@ class Condition(_Parsed):
     """
 
     def holds(self, names: Names) -> bool:
-        """Tell whether its value counts as true; the texts ``false`` and `` `` do not.
+        """Tell whether its value counts as true; an empty text and the text ``false`` do not.
 
         Raises
         ------

@@ -41,7 +41,7 @@ class Evaluation(Run):
     def value(self, node: nodes.Node) -> object:
         """Give the value of a node, which may be :class:`~nbflow.expressions.operations.Missing`."""
         self.spend()
-        return NODES[type(node)](self, node)
+        return _NODES[type(node)](self, node)
 
     def used(self, node: nodes.Node) -> object:
         """Give the value of a node, or raise if it is not there."""
@@ -180,7 +180,7 @@ def _arguments(run: Evaluation, node: nodes.Filter | nodes.Test) -> tuple[object
     )
 
 
-NODES: Final[dict[type[nodes.Node], Callable[..., object]]] = {
+_NODES: Final[dict[type[nodes.Node], Callable[..., object]]] = {
     nodes.Add: _arithmetic,
     nodes.And: _and,
     nodes.Compare: _compare,
@@ -207,4 +207,4 @@ NODES: Final[dict[type[nodes.Node], Callable[..., object]]] = {
     nodes.Test: _test,
     nodes.Tuple: _list,
 }
-"""What evaluates each kind of node; there are no others in an expression."""
+"""What evaluates each kind of node; there are no others in an expression that was read."""

@@ -96,8 +96,6 @@ class Run(Meter):
                 return FILTERS[name](self, value, *args, **kwargs)
             self.touch(value)
             return self._made(FILTERS[name](self, value, *args, **kwargs))
-        except RecursionError:
-            raise
         except Exception as problem:
             raise _call_error(f"the filter {name!r} of {described(value)}", problem) from problem
 
@@ -108,8 +106,6 @@ class Run(Meter):
             _all_present(value, args, kwargs)
         try:
             return bool(TESTS[name](self, value, *args, **kwargs))
-        except RecursionError:
-            raise
         except Exception as problem:
             raise _call_error(f"the test {name!r} of {described(value)}", problem) from problem
 

@@ -117,8 +117,15 @@ def text_of(value: object) -> str:
 
 def measured_text(meter: Meter, value: object) -> str:
     """Give the text form of a value that is within the limits."""
-    Size(meter).add(value)
-    return text_of(value)
+    return text_of(measured(meter, value))
+
+
+def measured(meter: Meter, value: object) -> object:
+    """Give a value that is within the limits, and not sure to have a text form beyond them."""
+    size = Size(meter)
+    size.add(value)
+    text_fits(size.characters + 2 * size.items)  # JSON has at least two signs for each item
+    return value
 
 
 def json_text(value: object, indent: int | None = None) -> str:

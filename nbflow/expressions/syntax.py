@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from jinja2.lexer import string_re
 from jinja2.parser import Parser
 
-from .evaluation import NODES, Evaluation
+from .evaluation import Evaluation
 from .filters import ENVIRONMENT, FILTERS, NESTED, check_call
 from .limits import ExpressionError, Located, number_fits
 from .operations import plain, step, written
@@ -201,15 +201,12 @@ def _check(node: nodes.Node, text: str) -> None:
         case nodes.Filter() | nodes.Test():
             _check_call(node)
         case nodes.Call():
-            called = node.node.attr if isinstance(node.node, nodes.Getattr) else ""
-            raise ExpressionError(
-                f"calls are not part of expressions: {written(node.node)}(...).",
-                f"There is a filter: x | {called}" if called in FILTERS else "",
-            )
-        case nodes.Pair() | nodes.Keyword() | nodes.Operand():
-            pass
-        case _ if type(node) not in NODES:
-            raise ExpressionError(f"{type(node).__name__} is not part of expressions.")
+            match node.node:
+                case nodes.Getattr(node=owner, attr=name) if name in FILTERS:
+                    remedy = f"There is a filter: {written(owner)} | {name}"
+                case _:
+                    remedy = "There are filters: x | upper"
+            raise ExpressionError(f"calls are not part of expressions: {written(node.node)}(...).", remedy)
 
 
 def _check_call(node: nodes.Filter | nodes.Test) -> None:

@@ -12,8 +12,8 @@ from jinja2 import Environment
 from jinja2 import filters as jinja
 from jinja2.utils import url_quote
 
-from .limits import ExpressionError, Meter, Size, joined, text_fits
-from .operations import described, is_number, json_text, measured_text, number, whole
+from .limits import ExpressionError, Meter, joined, text_fits
+from .operations import described, is_number, json_text, measured, measured_text, number, whole
 
 Function: TypeAlias = Callable[..., object]
 """A filter or test: takes what counts the operations, the value, and its arguments."""
@@ -188,8 +188,7 @@ def _from_json(meter: Meter, value: object) -> object:
 
 
 def _tojson(meter: Meter, value: object, indent: object = None) -> object:
-    Size(meter).add(value)
-    return json_text(value, None if indent is None else whole(indent, "indent", 0, 100))
+    return json_text(measured(meter, value), None if indent is None else whole(indent, "indent", 0, 100))
 
 
 TEXT_FILTERS: Final[dict[str, Function]] = {

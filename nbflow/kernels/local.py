@@ -21,7 +21,8 @@ import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
 from ..errors import NbflowError
-from .endpoints import Endpoint, make_endpoint
+from ..host import usable_cores
+from .endpoints import Endpoint, make_endpoint, remove_left
 from .specs import kernel_spec
 
 __all__ = ["Kernel", "LocalKernels"]
@@ -38,19 +39,20 @@ Heard = Callable[[str], None]
 
 
 class LocalKernels:
-    """Starts kernels; shared by all threads.
+    """Starts kernels; shared by all threads. Removes what killed processes left of theirs.
 
     Parameters
     ----------
     at_once : int, optional
-        Kernels that may be starting at the same time; default: the usable cores.
+        Kernels that may be starting at the same time; default: as many as there are cores for us.
     start_seconds : float
         How long a kernel may take to answer.
     """
 
     def __init__(self, at_once: int | None = None, start_seconds: float = START_SECONDS) -> None:
-        self._starting = threading.BoundedSemaphore(at_once or _usable_cores())
+        self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
+        remove_left()
         self._context = zmq.asyncio.Context()
         self._close = weakref.finalize(self, self._context.destroy, 0)
         # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
@@ -330,9 +332,3 @@ def _offer_to_the_memory_killer(pid: int | None) -> None:
     file = Path(f"/proc/{pid}/oom_score_adj")
     with contextlib.suppress(OSError, ValueError):  # no such thing on this system, or it ended already
         file.write_text(str(min(1000, int(file.read_text()) + 500)))
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

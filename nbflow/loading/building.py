@@ -43,6 +43,8 @@ class Built:
     """By the ``path`` of their steps."""
     files: dict[str, str] = field(default_factory=dict)
     """The texts of workflows in it, by their path."""
+    functions: dict[str, str] = field(default_factory=dict)
+    """Digests of the modules of the functions that are called."""
     kernels: dict[str, None] = field(default_factory=dict)
     """Names of kernels, in order."""
     requires: list[d.Requires] = field(default_factory=list)
@@ -519,7 +521,7 @@ def _call(one: d.Call, here: Here) -> model.Step:
     text = here.literal(one.call, "call")
     source = ""
     try:
-        source = here.building.files.function(text, here.building.below)
+        source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
@@ -539,7 +541,7 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         run = Literal(one.run) if isinstance(one.run, str) else here.binding(one.run, "run")
     defaults = here.building.definition.defaults
     _check_secrets(one.secrets, here)
-    given = {"run": run, "cwd": here.text(one.cwd or here.building.below or ".", "cwd")}
+    given = {"run": run, "cwd": here.text(_directory(one.cwd, here), "cwd")}
     return steps.ShellStep(
         **here.task,
         shell=isinstance(one.run, str),
@@ -548,6 +550,12 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         parameters=Record(tuple(given.items())),
         environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
     )
+
+
+def _directory(cwd: str | None, here: Here) -> str:
+    if cwd is None:
+        return here.building.below or "."
+    return cwd if cwd == "item" else here.building.path(cwd)
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,8 @@ def _may_be_skipped(step: Step, lists: tuple[ListSight, ...]) -> bool:
         return False
     for other in step.wait_for:
         at = next((at for at, each in enumerate(lists) if other in each.steps), None)
-        if at is not None and _may_be_skipped(lists[at].steps[other], lists[at:]):
+        fan = lists[at].steps[other] if at is not None else None
+        if isinstance(fan, FanOut) and _may_be_skipped(fan, lists[at:]):
             return True
     return False
 

@@ -59,8 +59,6 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         self._messages = 0
         self.clear_before_next_output: bool = False
         self.lost_output = False
-        self.raised = False
-        """Whether the last cell raised, allowed or not."""
         self.ended_itself = False
         """Whether the cell asked its kernel to end, as ``exit()`` does."""
         manager.before_save = self.settle
@@ -106,13 +104,15 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
             name, text = msg["content"]["name"], msg["content"]["text"]
             for start in range(0, len(text), PIECE):  # a cell that only prints sends tens of megabytes at a time
                 self._heard(name, text[start : start + PIECE])
-        return super().process_message(msg, cell, cell_index)
+        result = super().process_message(msg, cell, cell_index)
+        if msg["msg_type"] == "stream":
+            msg["content"]["text"] = ""  # nbclient holds the message until it has read the next one
+        return result
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:  # noqa: ARG002 - nbclient's signature
         reply = exec_reply["content"]
         self.ended_itself = any(part.get("source") == "ask_exit" for part in reply.get("payload", ()))
-        self.raised = reply["status"] == "error"
-        if self.raised and "raises-exception" not in cell.metadata.get("tags", []):
+        if reply["status"] == "error" and "raises-exception" not in cell.metadata.get("tags", []):
             raise CellFailedError(reply)
 
     async def _async_poll_kernel_alive(self) -> None:

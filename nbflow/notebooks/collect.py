@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import types
@@ -18,6 +19,12 @@ UNNAMED = "$nbflow unnamed"
 
 class Refused(Exception):  # noqa: N818 - it is told, not raised to anybody
     """A result that cannot be saved, with the reason."""
+
+
+def of_the_machine(problem: Exception) -> bool:
+    """Whether an error says nothing about the value: there is no memory or no space, and later there may be."""
+    full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(problem, MemoryError)
 
 
 class Place:
@@ -68,7 +75,7 @@ class Place:
 def collect(
     values: Any, namespace: dict[str, Any], names: list[str], artifacts: str, folder: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give the values of the names, and the reasons for those that have none.
+    """Give the values of the names, and the reasons for those that have none; raises where the machine is the reason.
 
     Parameters
     ----------
@@ -91,7 +98,10 @@ def collect(
             output[name] = save(place, name, namespace[name])
         except (Refused, values.NotAValueError) as problem:
             problems[name] = f"it is {problem}"
-        except Exception as problem:  # noqa: BLE001 - whatever a library raises while it saves, the other results count
+        except Exception as problem:
+            # Whatever a library raises while it saves, the other results count.
+            if of_the_machine(problem):
+                raise
             problems[name] = f"it cannot be saved ({type(problem).__name__}: {_line(problem)})"
     return output, problems
 
@@ -157,7 +167,9 @@ def _parquet(place: Place, name: str, frame: Any, form: str, what: str) -> Any:
         try:
             frame.to_parquet(file, engine="pyarrow")
             _same(pd.read_parquet(file, engine="pyarrow"), frame)
-        except Exception as problem:  # noqa: BLE001 - whatever Parquet cannot hold is refused with its reason
+        except Exception as problem:
+            if of_the_machine(problem):
+                raise
             raise Refused(f"a {what} that Parquet does not give back as it was ({_line(problem)})") from None
 
     return place.write(name + ".parquet", form, write)

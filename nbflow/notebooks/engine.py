@@ -136,8 +136,10 @@ class _Stop:
         self._callback: Callable[[], None] = lambda: None
 
     def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have the callback called at each change."""
+        """Have the callback called at each change, at once if there was one."""
         self._callback = callback
+        if self.reason is not None:
+            callback()
         return lambda: None
 
     def ask(self) -> None:
@@ -152,12 +154,15 @@ def _in_a_thread(work: Any, stop: _Stop) -> Ending:
     context = contextvars.copy_context()  # the progress bar finds its cell by it
     with ThreadPoolExecutor(1, thread_name_prefix="nbflow-papermill") as pool:
         future = pool.submit(context.run, asyncio.run, work)
-        try:
-            wait([future])
-        except KeyboardInterrupt:
-            stop.ask()
-            wait([future])
-            raise
+        stopped: KeyboardInterrupt | None = None
+        while not future.done():
+            try:
+                wait([future])
+            except KeyboardInterrupt as problem:
+                stop.ask()
+                stopped = problem
+        if stopped is not None:
+            raise stopped
         ending: Ending = future.result()
         return ending
 

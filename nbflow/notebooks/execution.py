@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from ..durations import about
 from ..errors import DefinitionError, NbflowError
+from ..printing import first_line, plain
 from ..task import Stop
 from ..types import Status, StopReason
 from .kernel import Kernel, Kernels
 from .memory import MemoryWatch
 from .outputs import KEPT
-from .text import plain, short
 
 if TYPE_CHECKING:
     from .client import CellClient
@@ -38,7 +39,7 @@ class Ending:
 
     how: How
     message: str = ""
-    """One line for people."""
+    """One line for people, of any length: a cut may go through a secret, so masking comes first."""
     exception: str | None = None
     cell: int | None = None
     """The number of the cell in which it ended."""
@@ -61,8 +62,8 @@ class Hooks:
     """A piece of a stream."""
     before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
     """The kernel is ready."""
-    after_last: Callable[[Execution], Awaitable[None]] | None = None
-    """All cells ran; the kernel still lives."""
+    after_last: Callable[[Execution], Awaitable[bool]] | None = None
+    """All cells ran, and the kernel still lives: read the results, and tell whether all of them could be read."""
     after_failure: Callable[[Execution], Awaitable[None]] | None = None
     """A cell failed, and the kernel lives."""
 
@@ -103,6 +104,10 @@ class Execution:
         self._timeout = timeout
         self._began = time.monotonic()
         self._interrupted = False
+        self._at_work = False
+        """Whether a cell runs."""
+        self._cut = False
+        """Whether that cell was interrupted because somebody asked for the end."""
         self._overdue: float | None = None
         """Seconds after which the running cell was interrupted."""
         self._starting: asyncio.Task[Any] | None = None
@@ -176,7 +181,7 @@ class Execution:
         except DefinitionError as problem:
             return Ending("error", problem.message, type(problem).__name__)
         except NbflowError as problem:
-            return Ending("start", short(problem.message, 600))
+            return Ending("start", first_line(problem.message))
         finally:
             self._starting = None
         from .client import CellClient
@@ -199,16 +204,23 @@ class Execution:
             if ending is not None and ending is not COMPLETED:
                 manager.cell_exception(cell, cell_index=index)
             manager.cell_complete(cell, cell_index=index)
+            if ending is COMPLETED:
+                break
             if ending is not None:
                 return ending
-        if self._hooks.after_last is not None:
-            await self._hooks.after_last(self)
-            if self.kernel.exit_code is not None:
-                return self._asked(None, None) if self._wanted else self._died(None, None)
-        return COMPLETED
+        return await self._conclude()
+
+    async def _conclude(self) -> Ending:
+        """Have the results read; without them nothing is completed, for a completed item never runs again."""
+        if self._hooks.after_last is None:
+            return COMPLETED
+        whole = await self._hooks.after_last(self)
+        if self.kernel.exit_code is not None:
+            return self._asked(None, None) if self._wanted else self._died(None, None)
+        return self._asked(None, None) if self._wanted and not whole else COMPLETED
 
     async def _cell(self, cell: Any, index: int) -> Ending | None:
-        """Run one code cell; gives an ending if it is the last one."""
+        """Run one code cell; gives an ending if it is the last one: ``COMPLETED`` if the cell wanted it so."""
         from .client import CellFailedError, DeadKernelError
 
         assert self._document is not None
@@ -218,11 +230,12 @@ class Execution:
         began = time.monotonic()
         clock = self._start_clock(cell)
         ending: Ending | None = None
+        self._at_work = True
         try:
             await self._client.run_cell(cell, index)
             if self._overdue is not None:
                 ending = self._late(number, index)
-            elif self._wanted and self._client.raised:
+            elif self._cut:  # also where it handled the interrupt: what it leaves is half of its work
                 ending = self._asked(number, index)
             elif self._client.ended_itself:
                 await self.kernel.ended()
@@ -232,6 +245,7 @@ class Execution:
         except DeadKernelError:
             ending = self._ended(number, index)
         finally:
+            self._at_work = False
             if clock is not None:
                 clock.cancel()
         fine = ending is None or ending is COMPLETED
@@ -248,12 +262,10 @@ class Execution:
             return self._asked(number, index)
         name, value = str(reply.get("ename", "")), str(reply.get("evalue", ""))
         if name == "SystemExit" and value in ("", "0", "None"):
-            if self._hooks.after_last is not None:
-                await self._hooks.after_last(self)
             return COMPLETED
         if self._hooks.after_failure is not None:
             await self._hooks.after_failure(self)
-        message = short(f"{name}: {value}" if value.strip() else name)
+        message = first_line(f"{name}: {value}" if value.strip() else name)
         traceback = plain("\n".join(reply.get("traceback") or ()))
         return Ending("error", message, name or None, number, index, traceback or None)
 
@@ -272,12 +284,12 @@ class Execution:
         where = f" (cell {number})" if number is not None else ""
         if self._stop.reason == "timeout":
             after = self._timeout if self._timeout is not None else time.monotonic() - self._began
-            return Ending("timeout", f"no time left after {_seconds(after)}{where}", None, number, index)
+            return Ending("timeout", f"no time left after {about(after)}{where}", None, number, index)
         return Ending("cancelled", f"cancelled{where}", None, number, index)
 
     def _late(self, number: int | None, index: int) -> Ending:
         assert self._overdue is not None
-        return Ending("timeout", f"cell {number} took longer than {_seconds(self._overdue)}", None, number, index)
+        return Ending("timeout", f"cell {number} took longer than {about(self._overdue)}", None, number, index)
 
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
@@ -287,7 +299,7 @@ class Execution:
             why = "the cell ended it by exit() or quit()"
         else:
             why = self._memory.hint(code) or (words[0] if words[0].startswith(CRASH) else words[-1])
-        message = short(f"kernel died ({how}): {why}" if why else f"kernel died ({how})", 400)
+        message = first_line(f"kernel died ({how}): {why}" if why else f"kernel died ({how})")
         return Ending("dead-kernel", message, "DeadKernelError", number, index, "\n".join(words) or None)
 
     # Stopping
@@ -301,7 +313,7 @@ class Execution:
         elif self._stop.kill:
             self._do(self.kernel.kill())
         elif self._stop.reason is not None and not self._interrupted:
-            self._interrupted = True
+            self._interrupted, self._cut = True, self._at_work
             self._interrupt_then_kill(GRACE[self._stop.reason])
 
     def _interrupt_then_kill(self, grace: float) -> None:
@@ -374,7 +386,3 @@ def _last_words(text: str) -> list[str]:
     lines = text.splitlines() or [""]
     crash = next((i for i, line in enumerate(lines) if line.startswith(CRASH)), None)
     return lines[-30:] if crash is None else lines[crash : crash + 30]
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

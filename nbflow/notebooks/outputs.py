@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from .text import folded
+from ..printing import folded, gap
 
 __all__ = ["KEPT", "Printed"]
 
@@ -95,14 +95,6 @@ class Printed:
     def settle(self) -> None:
         """Write the texts into the outputs."""
         for stream in self._streams:
-            note = ""
-            if stream.cut and self._left_out:
-                note = f"\n… {_size(self._left_out)} left out, all of it is in the log …\n"
+            note = gap(self._left_out) if stream.cut and self._left_out else ""
             stream.head = ["".join(stream.head)]
             stream.node["text"] = folded(stream.head[0] + note + "".join(stream.tail))
-
-
-def _size(characters: int) -> str:
-    if characters >= 10_000_000:
-        return f"{characters / 1e6:.0f} MB"
-    return f"{characters / 1e6:.1f} MB" if characters >= 100_000 else f"{characters / 1e3:.1f} kB"

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import values
 from ..errors import StoreError
-from ..masking import Masker
+from ..masking import Masker, masked
 from ..values import File, Value
 from . import collect, watch
 
@@ -21,7 +21,6 @@ __all__ = [
     "Collected",
     "load",
     "mask_saved",
-    "masked",
     "read_reply",
     "request",
     "scraps",
@@ -174,36 +173,6 @@ def _file(data: bytes, path: Path, folder: Path, form: str) -> File:
     temporary.write_bytes(data)
     temporary.replace(path)
     return File(path.relative_to(folder).as_posix(), len(data), hashlib.sha256(data).hexdigest(), form)
-
-
-def masked(value: Value, masker: Masker, saved: Mapping[str, File]) -> Value:
-    """Give a value without secrets: a text or number that contains one is text with the mask, never half a number.
-
-    Parameters
-    ----------
-    value : Value
-        What a result is.
-    masker : Masker
-        Knows the secrets.
-    saved : mapping
-        The references to files that were written again without them, by path.
-
-    Examples
-    --------
-    >>> masked({"pin": 12345678, "n": 1}, Masker(["345678"]), {})
-    {'pin': '12*****', 'n': 1}
-    """
-    if isinstance(value, dict):
-        return {masker.text(name): masked(part, masker, saved) for name, part in value.items()}
-    if isinstance(value, list):
-        return [masked(part, masker, saved) for part in value]
-    if isinstance(value, File):
-        return saved.get(value.path, value)
-    if isinstance(value, (str, int, float)):
-        before = str(value)
-        after = masker.text(before)
-        return value if after == before else after
-    return value
 
 
 def mask_saved(artifacts: Path, folder: Path, masker: Masker) -> dict[str, File]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..events import CellFinished, CellStarted, Printed
-from ..masking import Masker
+from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
+from ..printing import TaskLog, both_ends, short
 from ..source import Notebook
 from ..steps import NotebookStep
 from ..task import Context, Places, Task
@@ -21,14 +22,16 @@ from ..types import Status
 from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
-from .log import TaskLog
 from .outputs import KEPT
-from .results import Collected, mask_saved, masked, read_reply, request, scraps, watch_code, written_request
+from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
 
 WRITTEN_SECONDS = 2.0
 """How long a failed notebook's kernel may take to name the files it wrote."""
+
+TRACEBACK = 20_000
+"""Characters of a traceback that go into the journal; a message in it may be as long as all data."""
 
 
 class NotebookRunner:
@@ -89,6 +92,8 @@ class _Attempt:
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
+    foreign: str | None = None
+    """Why results cannot be read at all: the language."""
     wrote: tuple[str, ...] = ()
     warnings: list[str] = field(default_factory=list)
     document: Any = None
@@ -211,19 +216,21 @@ class _Attempt:
     def _names(self) -> tuple[str, ...]:
         return self.step.outputs or self.notebook.result_names
 
-    async def _collect(self, execution: Execution) -> None:
-        """Read the results from the kernel."""
+    async def _collect(self, execution: Execution) -> bool:
+        """Read the results from the kernel; tells whether all of them could be read."""
         if execution.kernel.language != "python":
             if self.step.outputs or self.notebook.results_cells:
-                self.problem = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
-            return
+                self.foreign = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
+            return True
         watched = None if self.step.cwd == "item" else self.directory
         expression = request(self._names, self.places.artifacts, self.places.folder, watched)
         try:
             self.collected = read_reply(await execution.ask(expression, None), "answer")
             self.wrote = self.collected.wrote
         except (ValueError, TimeoutError) as problem:
-            self.problem = f"the results could not be read: {problem}"
+            self.problem = f"the results could not be read: {short(self.masker.text(str(problem)))}"
+            return False
+        return not self.collected.problems
 
     async def _ask_written(self, execution: Execution) -> None:
         """Ask for the files that it wrote before it failed; no answer is an answer."""
@@ -250,7 +257,7 @@ class _Attempt:
         return Outcome(
             status,
             output,
-            None if status == "cancelled" else failure,
+            None if status == "cancelled" else _cut(failure),
             notebook=self._relative(kept) if kept.exists() else None,
             log=self._relative(self.places.log),
             wrote=self.wrote,
@@ -260,10 +267,11 @@ class _Attempt:
     def _failure(self, ending: Ending) -> Failure:
         mask = self.masker.text
         traceback = mask(ending.traceback) if ending.traceback else None
-        return Failure(ending.how, mask(ending.message), ending.exception, ending.cell, traceback)
+        message = short(mask(ending.message), 200 if ending.how == "error" else 600)
+        return Failure(ending.how, message, ending.exception, ending.cell, traceback)
 
     def _output(self) -> tuple[Value, Failure | None]:
-        """Give the output, or why a name that was asked for has no value."""
+        """Give the output, or why there is none: a name that was asked for has no value, or nothing could be read."""
         found, problems = self.collected or Collected({}, {}), []
         glued, unread = scraps(self.document.nb.cells, self.places.artifacts, self.places.folder)
         self.warnings += unread
@@ -276,11 +284,14 @@ class _Attempt:
                 problems.append(f"{name!r} was asked for, and {reason}")
             else:
                 self.warnings.append(f"{name!r} is left out of the results: {reason}.")
-        if self.problem is not None:
-            if asked:
-                problems.append(self.problem)
-            else:
-                self.warnings.append(f"{self.problem}.")
+        if self.problem is not None and self._names:
+            problems.append(self.problem)
+        elif self.problem is not None:  # only the files that it wrote are not known
+            self.warnings.append(f"{self.problem}.")
+        if self.foreign is not None and asked:
+            problems.append(self.foreign)
+        elif self.foreign is not None:
+            self.warnings.append(f"{self.foreign}.")
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
 
@@ -302,6 +313,13 @@ class _Attempt:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.places.folder).as_posix()
+
+
+def _cut(failure: Failure | None) -> Failure | None:
+    """Give the failure as it is kept: the log has the whole."""
+    if failure is None or failure.traceback is None:
+        return failure
+    return replace(failure, traceback=both_ends(failure.traceback, TRACEBACK))
 
 
 def _absolute(value: Value, folder: Path) -> Value:

@@ -159,6 +159,13 @@ class Checkpoint:
         """The run folder, whether it is there or not."""
         return self.path.parent / str(self.data["folder"])
 
+    @property
+    def journal_bytes(self) -> int:
+        """How long the journal was when it was written; 0 where it does not say."""
+        journal = self.data.get("journal")
+        size = journal.get("bytes") if isinstance(journal, dict) else None
+        return size if isinstance(size, int) else 0
+
     def records(self) -> Records:
         """Give what it says of tasks that ended."""
         found = Records()

@@ -36,6 +36,13 @@ _STATUSES = frozenset(get_args(Status))
 _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # json.dumps would make one per line
 
 
+class TakenOverError(OSError):
+    """The run is another process's now: nothing more may be written into its journal."""
+
+    def __init__(self) -> None:
+        super().__init__("taken over by another process")
+
+
 class NewerError(ValueError):
     """A line that another version of nbflow wrote."""
 
@@ -329,7 +336,7 @@ class Journal:
         self.size = good
         """Bytes that stand."""
         self._synced = -1
-        self._whole = True
+        self._end = good  # bytes that we left there: more than stand, after a write that failed and was not cut back
         try:
             self._digest = self._adopt()
         except BaseException:
@@ -357,26 +364,29 @@ class Journal:
         ------
         OSError
             If they could not all be written; then none of them stands.
+        TakenOverError
+            If others wrote there meanwhile; nothing of theirs is touched.
         """
+        if os.fstat(self._handle).st_size != self._end:
+            raise TakenOverError
         data = "".join(line + "\n" for event in events if (line := encode(event)) is not None).encode("ascii")
-        if not self._whole:
+        if self._end != self.size:
             self._cut()
-        self._whole = False
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._handle, data[written:])
+                self._end = self.size + written
         except OSError:
             self._cut()
             raise
-        self._whole = True
         self.size += len(data)
         self._digest.update(data)
 
     def _cut(self) -> None:
         """Cut back to the last good byte; where even that fails, the next write tries again first."""
         os.ftruncate(self._handle, self.size)
-        self._whole = True
+        self._end = self.size
 
     def sync(self) -> None:
         """Bring what was written to the disk; a power cut takes only what came after."""

@@ -9,13 +9,12 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from ..errors import LockedError, StoreError
+from ..host import began, boot
 from ..version import __version__
 from .files import write_atomically
 
@@ -46,13 +45,13 @@ class Owner:
         if not self.heartbeat:
             return False
         if self.here:
-            return _began(self.pid) == self.process_start
+            return began(self.pid) == self.process_start
         return now - self.heartbeat < STALE
 
     @property
     def here(self) -> bool:
         """Whether it is of this host and container."""
-        return (self.host, self.boot) == (socket.gethostname(), _boot())
+        return (self.host, self.boot) == (socket.gethostname(), boot())
 
 
 def read_owner(folder: Path) -> Owner | None:
@@ -165,7 +164,7 @@ def _who(owner: Owner) -> str:
 
 def _this_process(now: float) -> Owner:
     pid = os.getpid()
-    return Owner(user(), socket.gethostname(), _boot(), pid, _began(pid) or 0.0, now, now)
+    return Owner(user(), socket.gethostname(), boot(), pid, began(pid) or 0.0, now, now)
 
 
 def user() -> str:
@@ -174,30 +173,3 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
-
-
-@cache
-def _boot() -> str:
-    """Give what differs between machines, boots and containers that share a host name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _began(pid: int) -> float | None:
-    """Give when a process began; ``None`` if there is none, or only what is left of a dead one.
-
-    Linux tells it in ticks since boot; psutil's seconds since 1970 move when somebody sets the clock.
-    """
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if state in (b"Z", b"X") else float(fields[18])
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.Error:
-        return None

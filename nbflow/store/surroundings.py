@@ -14,8 +14,11 @@ from typing import Any
 
 import psutil
 
+from ..host import usable_cores
 from ..version import __version__
 from .lock import user
+
+__all__ = ["interpreter", "packages", "surroundings", "usable_cores"]
 
 _CAPS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "PYTHONHASHSEED")
 _PACKAGES = """
@@ -28,53 +31,6 @@ for package in importlib.metadata.distributions():
         found.setdefault(package.metadata["Name"], package.version)
 print(json.dumps(found))
 """
-
-
-def usable_cores() -> int:
-    """Give how many cores this process may use: by affinity, and by the limit of its control group.
-
-    Examples
-    --------
-    >>> usable_cores() >= 1
-    True
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, round(quota() or cores)))
-
-
-def quota(root: Path = Path("/")) -> float | None:
-    """Give the smallest limit, in cores, on the way from this process's control group to the top.
-
-    Parameters
-    ----------
-    root : Path, optional
-        Where ``proc`` and ``sys`` are.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in lines:
-        _, names, group = line.split(":", 2)
-        if names and "cpu" not in names.split(","):
-            continue
-        top = root / "sys/fs/cgroup" / ("cpu" if names else "")  # names are of version 1, none of version 2
-        folder = top / group.lstrip("/")
-        limits += [_limit(place) for place in (folder, *folder.parents) if place.is_relative_to(top)]
-    return min((limit for limit in limits if limit), default=None)
-
-
-def _limit(group: Path) -> float | None:
-    """Give the limit of one control group, in cores; ``None`` if it has none."""
-    try:
-        if (group / "cpu.max").exists():
-            most, period = (group / "cpu.max").read_text(encoding="ascii").split()
-        else:
-            most, period = ((group / f"cpu.cfs_{what}_us").read_text(encoding="ascii") for what in ("quota", "period"))
-        return int(most) / int(period) if int(most) > 0 else None
-    except (OSError, ValueError):  # no limit, "max"
-        return None
 
 
 def surroundings(folder: Path, kernel: str) -> dict[str, Any]:

@@ -471,7 +471,7 @@ class WorkflowRun(Run):
             self._output(o.output),
             o.error,
             o.attempts if event.leaf else 0,
-            round(o.seconds, 6) if o.attempts and (event.leaf or o.seconds) else None,
+            round(o.seconds, 6) if o.seconds else None,
             self.folder / o.notebook if o.notebook else None,
             self.folder / o.log if o.log else None,
             label or node_text(event.node),

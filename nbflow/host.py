@@ -1,0 +1,85 @@
+"""This host: how many cores there are for us, and which of its processes live."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+__all__ = ["began", "boot", "quota", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """Give how many cores this process may use: by affinity, and by the limit of its control group.
+
+    Examples
+    --------
+    >>> usable_cores() >= 1
+    True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, round(quota() or cores)))
+
+
+def quota(root: Path = Path("/")) -> float | None:
+    """Give the smallest limit, in cores, on the way from this process's control group to the top.
+
+    Parameters
+    ----------
+    root : Path, optional
+        Where ``proc`` and ``sys`` are.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, names, group = line.split(":", 2)
+        if names and "cpu" not in names.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if names else "")  # names are of version 1, none of version 2
+        folder = top / group.lstrip("/")
+        limits += [_limit(place) for place in (folder, *folder.parents) if place.is_relative_to(top)]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _limit(group: Path) -> float | None:
+    """Give the limit of one control group, in cores; ``None`` if it has none."""
+    try:
+        if (group / "cpu.max").exists():
+            most, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            most, period = ((group / f"cpu.cfs_{what}_us").read_text(encoding="ascii") for what in ("quota", "period"))
+        return int(most) / int(period) if int(most) > 0 else None
+    except (OSError, ValueError):  # no limit, "max"
+        return None
+
+
+@cache
+def boot() -> str:
+    """Give what differs between machines, boots and containers that share a host name."""
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{machine} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def began(pid: int) -> float | None:
+    """Give when a process began; ``None`` if there is none, or only what is left of a dead one.
+
+    Linux tells it in ticks since boot; psutil's seconds since 1970 move when somebody sets the clock.
+    """
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if state in (b"Z", b"X") else float(fields[18])
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
