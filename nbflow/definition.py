@@ -104,6 +104,10 @@ def _shown(value: object) -> str:
     return words.get(type(value), f"{value!r:.60}")
 
 
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeio" else f"a {word}"
+
+
 def _number_or_text(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise refuse(f"is {_shown(value)}: it is a whole number from 1, or an expression")
@@ -193,6 +197,17 @@ class Input(Part):
     minimum: float | int | None = None
     maximum: float | int | None = None
     description: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Input:
+        for name in ("minimum", "maximum"):
+            if getattr(self, name) is not None and self.type not in ("number", "integer"):
+                raise refuse(f"has {name}, which only a number has; it is {_a(self.type)}")
+        if self.items is not None and self.type not in ("array", "object"):
+            raise refuse(f"has items, which only an array or an object has; it is {_a(self.type)}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise refuse(f"has minimum {self.minimum}, which is above its maximum {self.maximum}")
+        return self
 
 
 class Requires(Part):

@@ -177,12 +177,14 @@ class Building:
     problems: list[DefinitionError] = field(default_factory=list)
     named: dict[str, Notebook] = field(default_factory=dict)
     """The notebooks by the text that names them."""
+    read_whole: bool = False
+    """Whether something around this file may read the full records of a fan-out's items."""
 
     def block(self) -> Block:
         """Give the steps of this file."""
         self.built.requires.append(self.definition.requires)
         self._inputs()
-        self.tells = _reads_outcomes(self.definition)
+        self.tells = self.read_whole or _reads_outcomes(self.definition)
         for each in _all_steps(self.definition.steps):
             if isinstance(each, d.Notebook):
                 self._known(each.notebook)
@@ -463,7 +465,7 @@ def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) ->
     try:
         here.building.built.warnings += check(found, one.parameters)
     except ParameterError as problem:
-        remedy = problem.remedy.replace("-p ", "parameters: ") if "-p " in problem.remedy else problem.remedy
+        remedy = re.sub(r"-p (\w+)=VALUE.*", r"parameters: {\1: VALUE}", problem.remedy)
         here.problem(problem.message, remedy, "parameters")
         return
     for name, value in one.parameters.items():
@@ -573,7 +575,7 @@ class Record:
 def _gate(one: d.Gate, here: Here) -> model.Step:
     options: tuple[steps.Option, ...] = steps.APPROVE_OR_REJECT
     if one.options is not None:
-        options = tuple(steps.Option(option.name, option.outcome) for option in one.options)
+        options = tuple(steps.Option(option.name.strip(), option.outcome) for option in one.options)
         names = [option.name for option in options]
         if len(set(names)) < len(names):
             here.problem(f"has an option twice: {', '.join(names)}", "", "options")
@@ -667,6 +669,10 @@ def _items(one: d.FanOut, here: Here) -> Binding:
                 f"is text, {one.items!r:.60}", f'A list, or an expression: items: "{{{{ {one.items} }}}}"', "items"
             )
         return here.binding(one.items, "items")
+    for name, values in one.grid.items():
+        if isinstance(values, str) and "{{" not in values:
+            remedy = f'A list, or an expression: {name}: "{{{{ {values} }}}}"'
+            here.problem(f"is text, {values!r:.60}", remedy, "grid", name)
     axes = {name: here.binding(values, "grid", name) for name, values in one.grid.items()}
     return Grid(tuple(axes.items()))
 
@@ -730,6 +736,7 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
         return steps.SubWorkflow(**here.common, block=Block([]))
     below = os.path.dirname(path)  # noqa: PTH120 - a text
     building = Building(inner, source, outer.files, below, outer.built, outer.makers, (*outer.chain, path))
+    building.read_whole = outer.tells
     block = building.block()
     outer.problems += building.problems
     for name in one.inputs:

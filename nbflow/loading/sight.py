@@ -118,7 +118,11 @@ class Sight:
                 f"A result stands in its output: steps.{step_id}.output.{rest[0]}",
             )
             return
-        if rest[0] == "output" and not reference.optional and _may_be_skipped(step, found.steps):
+        if (
+            rest[0] == "output"
+            and not reference.optional
+            and _may_be_skipped(step, self.lists[self.lists.index(found) :])
+        ):
             yield (
                 f"{step_id!r} may be skipped, and has no output then",
                 f"Say what holds then: {reference.text} | default(...)",
@@ -156,12 +160,17 @@ def _unseen(step_id: str, found: ListSight) -> Problem:
     return f"{step_id!r} has perhaps not ended: {found.me} does not wait for it", f"Add it: needs: [..., {step_id}]"
 
 
-def _may_be_skipped(step: Step, around: Mapping[str, Step]) -> bool:
+def _may_be_skipped(step: Step, lists: tuple[ListSight, ...]) -> bool:
+    """Whether a step of the first of these lists may be skipped; the lists around it follow."""
     if step.when is not None and step.when is not True:
         return True
-    if isinstance(step, FanIn):
-        fans = [around[other] for other in step.wait_for if isinstance(around.get(other), FanOut)]
-        return any(_may_be_skipped(fan, around) for fan in fans)
+    if not isinstance(step, FanIn):
+        return False
+    for other in step.wait_for:
+        at = next((at for at, each in enumerate(lists) if other in each.steps), None)
+        fan = lists[at].steps[other] if at is not None else None
+        if isinstance(fan, FanOut) and _may_be_skipped(fan, lists[at:]):
+            return True
     return False
 
 

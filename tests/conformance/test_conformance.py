@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from nbflow.api.session import answers
 from nbflow.driver import work
 from nbflow.engine.recorded import Recorded
 from nbflow.errors import RefusedError
-from nbflow.events import Event, GateAnswered, GateOpened, NodeFinished, RunStarted, Warned
+from nbflow.events import Event, GateAnswered, GateOpened, NodeFinished, NodeStarted, RunStarted, Warned
 from nbflow.executors.calls import CallRunner
 from nbflow.loading.building import OnDisk
 from nbflow.loading.inputs import fit
@@ -190,6 +191,15 @@ def completed_keys(run: Simulated) -> set[str]:
     return {e.key for e in run.events if isinstance(e, NodeFinished) and e.leaf and e.outcome.status == "completed"}
 
 
+def too_often(dead: Simulated, after: Simulated) -> list[str]:
+    """Give the tasks that were tried more often than they may be: attempts that a death cut off count."""
+    ended = {e.key for e in dead.events if isinstance(e, NodeFinished)}
+    begun = Counter(e.key for e in dead.events if isinstance(e, NodeStarted))
+    tried = Counter(task.key for task in after.started)
+    most = {task.key: max(task.step.retry.attempts, begun[task.key] + 1) for task in after.started}
+    return [key for key, times in tried.items() if key not in ended and begun[key] + times > most[key]]
+
+
 # -- the tests --------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +298,7 @@ def test_a_death_after_any_event_changes_and_repeats_nothing(name: str, workers:
             check(one.expect, after, chain.warned, exact=False, resumed=True)
             again = completed_keys(dead.run) & {task.key for task in after.started}
             assert not again, f"cut off after {cut} events"
+            assert not too_often(dead.run, after), f"cut off after {cut} events"
         chain.before.append(whole)
 
 
