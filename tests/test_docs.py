@@ -442,7 +442,6 @@ def test_every_verb_is_headed_by_what_it_takes() -> None:
     assert headings == real
 
 
-@pytest.mark.xfail(raises=KeyError, strict=True, reason="nbflow schema ends with KeyError: '#/$defs/step'")
 def test_the_schema_for_editors_has_every_kind() -> None:
     """What docs/commands.md says of editors."""
     from nbflow.api.checking import schema_data
