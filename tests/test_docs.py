@@ -207,6 +207,10 @@ class Story:
             elif block.language == "toml":
                 self._toml(block)
 
+    def end(self, name: str) -> None:
+        """Check that nothing is missing at the end of the page."""
+        assert self._wanted is None, f"{name}: the {self._wanted[0]} of the last yaml block is missing"
+
     # -- what there is to happen
 
     def _notebook(self, text: str) -> None:
@@ -341,12 +345,18 @@ def _asking(text: str) -> tuple[str, list[str]]:
     return "\n".join(lines), shown[::-1]
 
 
+def told(text: str, name: str, top: Path) -> None:
+    """Let all blocks of a page happen."""
+    story = Story(top)
+    for block in blocks(text, name):
+        story.tell(block)
+    story.end(name)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_examples_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     """From top to bottom, as a reader would try them."""
-    story = Story(tmp_path)
-    for block in blocks(page.read_text(encoding="utf-8"), page.name):
-        story.tell(block)
+    told(page.read_text(encoding="utf-8"), page.name, tmp_path)
 
 
 # -- links, and what must not go stale ---------------------------------------------------------------------------
@@ -432,9 +442,88 @@ def test_every_verb_is_headed_by_what_it_takes() -> None:
     assert headings == real
 
 
-@pytest.mark.xfail(raises=KeyError, strict=True, reason="nbflow schema ends with KeyError: '#/$defs/step'")
 def test_the_schema_for_editors_has_every_kind() -> None:
     """What docs/commands.md says of editors."""
     from nbflow.api.checking import schema_data
 
     assert len(schema_data()["$defs"]["step"]["oneOf"]) == 12
+
+
+def test_the_floors_are_those_that_are_tested() -> None:
+    """The table of docs/design.md, and the one of tests/test_floors.py."""
+    from tests.test_floors import FLOORS
+
+    section = (ROOT / "docs/design.md").read_text().partition("\n## Floors")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\d) \| ([^:|]*)(:[^|]*)? \|$", section, re.MULTILINE)
+    written = {name.strip("/"): int(floor) for floor, rooms, _ in rows for name in re.findall(r"`([^`]*)`", rooms)}
+    extra = {name: int(floor) for floor, _, more in rows for name in re.findall(r"; `([^`]*)`", more)}
+    assert {**written, **extra} == FLOORS
+
+
+# -- these checks can fail ---------------------------------------------------------------------------------------
+
+GOOD = '- {id: a, call: "builtins:dict", arguments: {x: 1}}'
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "```yaml\n- {id: a, cal: x}\n```",
+        f"<!-- refused -->\n```yaml\n{GOOD}\n```",
+        "<!-- refused -->\n```yaml\n- {id: a b, gate: x}\n```\n```text\nerror: something else\n```",
+        f'<!-- runs -->\n```yaml\n{GOOD}\n```\n```json\n{{"a": {{"x": 2}}}}\n```',
+        f'<!-- runs -->\n```yaml\n{GOOD}\n```\n```json\n{{"b": {{"x": 1}}}}\n```',
+        f"<!-- runs -->\n```yaml\n{GOOD}\n```",
+        "```python\nassert 1 == 2\n```",
+        "```python\n1 + 1  # -> 3\n```",
+        "```console\n$ nbflow --version\nnbflow 99\n```",
+        "```console\n$ nbflow status nix >/dev/null 2>&1\n$ echo $?\n0\n```",
+        "<!-- values: {} -->\n```text\n{{ 1 + 1 }} -> 3\n```",
+        "<!-- values: {} -->\n```text\n{{ now() }} -> 3\n```",
+    ],
+)
+def test_a_page_that_lies_fails(page: str, tmp_path: Path) -> None:
+    """Each kind of block, with a wrong word in it."""
+    with pytest.raises(AssertionError):
+        told(page, "lie.md", tmp_path)
+
+
+def test_json_that_is_none_fails(tmp_path: Path) -> None:
+    """What is only shown, such as settings of editors, can at least be read."""
+    with pytest.raises(json.JSONDecodeError):
+        Story(tmp_path).tell(blocks("```json\n{a: 1}\n```", "lie.md")[0])
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    """A missing file, a missing heading; what is there is not told."""
+    page = tmp_path / "a.md"
+    page.write_text("# One thing\n[a](b.md) [b](a.md#one-thing) [c](a.md#another) [d](https://x.org) [e](#one-thing)")
+    assert list(broken_links(page)) == ["b.md", "a.md#another"]
+
+
+def test_a_verb_or_option_that_is_not_described_is_missed() -> None:
+    """The page without one of its lines is no longer what the command line has."""
+    page = (ROOT / "docs/commands.md").read_text()
+    whole = described(page)
+    for line in ("| `--force` | run everything again |\n", "| `--detach` | `map run resume` |"):
+        assert line in page
+        assert described(page.replace(line, "")) != whole
+
+
+def test_what_is_shown_may_leave_out_and_nothing_else() -> None:
+    """Dots stand for a part of a line or for lines; other words, or lines more, do not match."""
+    assert matches("run ... of b\n...\nend", "run 1 of b\nx\ny\nend")
+    assert matches("a  b", "a      b")
+    assert not matches("run ... of c", "run 1 of b")
+    assert not matches("a", "a\nb")
+    assert not matches("  a", "a")
+
+
+def test_every_block_of_a_page_is_a_kind_that_is_checked() -> None:
+    """A language that nothing checks would go stale unseen; an unknown comment would be a mark with a typo."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in blocks(text, page.name):
+            assert block.language in ("mark", "yaml", "python", "console", "json", "text", "toml"), block.place
+        for mark in re.findall(r"^<!-- (.*?)(?:: .*)? -->$", text, re.MULTILINE):
+            assert mark in _KNOWN or page.name == "performance.md", f"{page.name}: {mark}"
