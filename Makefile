@@ -34,6 +34,7 @@ help:
 demo: $(VENV)/.examples
 	@$(BIN)/nbflow map notebooks/progression.ipynb --items notebooks/models.csv -j 2
 	@echo; echo '  nbflow is in $(BIN):  export PATH="$(abspath $(BIN)):$$PATH"'
+	@echo '  a workflow, with a question in it:  nbflow run notebooks/wine.yml'
 
 test: lint
 	@$(BIN)/python -m pytest -q -m 'not long'
