@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nbflow.events import Event, NodeFinished, NodeStarted
+from nbflow.events import Event, NodeFinished, NodeStarted, RunStarted
 from nbflow.store.journal import read_journal
 from nbflow.values import untagged
 from tests.conformance.case import CASES, Expect, Round
@@ -33,11 +33,15 @@ def journal(folder: Path) -> list[Event]:
 
 
 def repeated(events: list[Event]) -> list[str]:
-    """Give the tasks that began again after their completion was written down."""
+    """Give the tasks that began again, with the same inputs, after their completion was written down."""
     done: set[str] = set()
-    again = []
+    again, inputs = [], None
     for event in events:
-        if isinstance(event, NodeFinished) and event.leaf and event.outcome.status == "completed":
+        if isinstance(event, RunStarted):
+            if event.inputs != inputs:
+                done.clear()
+            inputs = event.inputs
+        elif isinstance(event, NodeFinished) and event.leaf and event.outcome.status == "completed":
             done.add(event.key)
         elif isinstance(event, NodeStarted) and event.key in done:
             again.append("/".join(event.node))
