@@ -6,7 +6,7 @@ what it is given.
 
 ``expect`` is what comes of it: ``refused`` (parts of the messages, for what cannot begin), or ``status``, ``nodes``
 (all that one worker reaches: a status, or a mapping of status, output, has (some of the output), error, attempts),
-``behind`` (nodes that one worker reaches behind a place that halts later, such as an open gate), ``output``,
+``behind`` (nodes that may be reached besides: behind a place that halts later, such as an open gate), ``output``,
 ``because`` (a part of the run's error), ``waits_for`` (the gates that stay open), ``warnings``, ``at_once`` (tasks in
 flight at most). ``runs`` are the tasks that start, in the order of one worker.
 
