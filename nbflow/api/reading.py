@@ -101,6 +101,8 @@ class Stored:
         if path.exists():
             try:
                 return MapDefinition.read(json.loads(path.read_text(encoding="utf-8")), path)
+            except OSError as problem:
+                raise StoreError(f"{path}: {problem.strerror}", "Put the file back from a copy.") from problem
             except ValueError as problem:
                 raise StoreError(f"{path}: is no JSON ({problem})", "Put the file back from a copy.") from problem
         if self.checkpoint is not None:

@@ -43,6 +43,11 @@ def write_lines(lines: list[str], file: TextIO) -> None:
     file.flush()
 
 
+def writable(text: str, file: TextIO) -> str:
+    """Give text with ``?`` for what the file's encoding does not have."""
+    return for_file(text, file)
+
+
 def shown(request: Request, file: TextIO, note: str = "") -> Reporter:
     """Give what shows a run at work: its head, then its progress.
 
@@ -132,6 +137,8 @@ def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
             lines.append(RunLine(run.id, name, run.status, done, len(run), failed, began, size(folder)))
         except NbflowError as problem:
             broken.append(problem.message)
+        except OSError as problem:
+            broken.append(f"{problem.filename or folder}: {problem.strerror or problem}")
     return sorted(lines, key=lambda line: line.run_id), broken
 
 
@@ -236,4 +243,8 @@ def _near(path: Path | None) -> str | None:
     """Give a path as it is typed from here."""
     if path is None:
         return None
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted while the run was at work
+        return str(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +138,5 @@ def _print_new(file: Path, item: Item, seen: dict[Path, _Seen], *, named: bool) 
         return False
     if named:
         say([f"==> {item.index}  {item.label} <=="])
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    echo(text, nl=False)
     return True
