@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import NbflowError, RunFailedError, TargetError
+from ..errors import NbflowError, RunFailedError, StoreError, TargetError
 from ..events import NodeFinished, Warned
 from ..outcome import Failure
 from ..state import Progress
@@ -97,8 +97,7 @@ class Run:
         self._source = source
         self.folder = folder
         """The run folder: journal, executed notebooks, logs."""
-        self.checkpoint = checkpoint
-        """The JSON file beside the notebook."""
+        self._beside = checkpoint
         self._stop: Callable[[], None] | None = None
 
     @property
@@ -108,7 +107,18 @@ class Run:
 
     def is_newest(self) -> bool:
         """Whether the notebook's checkpoint tells of this run: no other was started or resumed since."""
-        return not self.checkpoint.is_file() or read_checkpoint(self.checkpoint).run_id == self.id
+        try:
+            return not self._beside.is_file() or read_checkpoint(self._beside).run_id == self.id
+        except StoreError:  # nobody can tell, and this run may be the one that writes it anew
+            return True
+
+    @property
+    def checkpoint(self) -> Path:
+        """The JSON file beside the notebook; where a newer run took its place, the one in the run folder.
+
+        That one is there if the run was at work then.
+        """
+        return self._beside if self.is_newest() else self.folder / "checkpoint.json"
 
     @property
     def status(self) -> RunStatus:
@@ -323,10 +333,11 @@ class Run:
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
+        checkpoint = self.checkpoint
         return {
             "run_id": self.id,
             "status": self.status,
-            "checkpoint": str(self.checkpoint),
+            "checkpoint": str(checkpoint) if checkpoint == self._beside or checkpoint.exists() else None,
             "items": [item.data() for item in self._items()],
         }
 
