@@ -253,6 +253,18 @@ def test_a_journal_that_was_cut_short_says_so_where_the_checkpoint_lists_failure
     assert warning.endswith(", of 2 more some may run again")
 
 
+def test_an_older_checkpoint_of_the_run_is_not_taken_for_a_newer_one(notebook, ran, folder):
+    """Also if the journal was longer when it was written: that was another journal, before a later start."""
+    path = notebook(ran.cell, "assert n > 1 or os.path.exists('go')")
+    first = nbflow.map(path, grid={"n": [1, 2]}, **QUIET)
+    old = json.loads((folder / "work.ipynb.nbflow.json").read_text())
+    (folder / "go").touch()
+    assert "completed" == nbflow.resume(path, **QUIET).status
+    nbflow.map(path, grid={"n": [3]}, **QUIET)
+    (first.folder / "checkpoint.json").write_text(json.dumps({**old, "folder": ".", "journal": {"bytes": 10**9}}))
+    assert [{"square": 1}, {"square": 4}] == nbflow.status(first.folder).results
+
+
 def test_a_parameter_of_some_items_cannot_be_set_for_all(notebook, ran, folder):
     """Also when the first item does not have it."""
     path = notebook(ran.cell, parameters="n = 0\nyear = 0")

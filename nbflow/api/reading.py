@@ -83,7 +83,9 @@ class Stored:
     def cut_short(self) -> bool:
         """Whether the journal had more when the checkpoint was written: a backup was put back, or the power went."""
         journaled, checkpoint = self.journaled, self.checkpoint
-        return journaled is not None and checkpoint is not None and journaled.good < checkpoint.journal_bytes
+        if journaled is None or checkpoint is None or journaled.good >= checkpoint.journal_bytes:
+            return False
+        return self._last_start <= int(checkpoint.data["epoch"])  # else it is of a start before this journal's
 
     @cached_property
     def restored(self) -> dict[str, Record]:
@@ -112,10 +114,12 @@ class Stored:
     @cached_property
     def epoch(self) -> int:
         """How often it was started or resumed."""
-        told = [event.epoch for event in self.events if isinstance(event, RunStarted)]
-        if self.checkpoint is not None:  # it may know of more starts than a journal that was lost
-            told.append(int(self.checkpoint.data["epoch"]))
-        return max(told, default=0)
+        known = 0 if self.checkpoint is None else int(self.checkpoint.data["epoch"])
+        return max(known, self._last_start)  # it may know of more starts than a journal that was lost
+
+    @cached_property
+    def _last_start(self) -> int:
+        return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
 
     @property
     def at_work(self) -> bool:
