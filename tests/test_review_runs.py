@@ -368,7 +368,7 @@ def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(notebook, cli, monkeypatch):
     """It has a line of its own in the list, and an error in words by its name."""
     path = notebook()
-    good, bad = (nbflow.map(path, grid={"n": [n]}, quiet=True) for n in (1, 2))
+    bad, good = (nbflow.map(path, grid={"n": [n]}, quiet=True) for n in (1, 2))
     definition = bad.folder / "workflow.json"
     definition.unlink()
     definition.mkdir()

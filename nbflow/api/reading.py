@@ -21,6 +21,7 @@ from ..store.checkpoint import Checkpoint
 from ..store.home import Home, find
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
+from ..types import RunStatus
 from .definition import MapDefinition
 from .run import Run
 
@@ -120,6 +121,23 @@ class Stored:
     @cached_property
     def _last_start(self) -> int:
         return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
+
+    @cached_property
+    def told(self) -> Checkpoint | None:
+        """The checkpoint, if it says how the run stands: nobody works at it, and nothing was journaled since."""
+        owner = read_owner(self.folder)
+        if self.checkpoint is None or (owner is not None and owner.alive(time.time())):
+            return None
+        size, _ = _times(self.folder / "journal.jsonl") or (-1, 0)
+        return self.checkpoint if size == self.checkpoint.journal_bytes else None
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run stands, without a look at its items where that can be."""
+        if self.told is None:
+            return self.run().status
+        told: RunStatus = self.told.data["status"]
+        return "interrupted" if told == "running" else told
 
     @property
     def at_work(self) -> bool:

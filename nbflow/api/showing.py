@@ -25,6 +25,7 @@ from ..state import Active
 from ..store.files import write_atomically
 from ..store.home import all_runs, size
 from ..store.lock import read_owner
+from ..types import RunStatus
 from ..values import File, Value, dumps, tagged
 from .reading import Stored, locate
 from .requests import Planned
@@ -130,16 +131,25 @@ def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
     broken: list[str] = []
     for folder in (run for top in tops for run in all_runs(top)):
         try:
-            run = locate(folder).run()
-            progress = run.progress
-            done, failed = progress.counts["completed"], progress.counts["failed"]
-            began, name = progress.started, _near(folder.parents[2] / folder.parent.name) or ""
-            lines.append(RunLine(run.id, name, run.status, done, len(run), failed, began, size(folder)))
+            status, done, total, failed, began = _counted(locate(folder))
+            name = _near(folder.parents[2] / folder.parent.name) or ""
+            lines.append(RunLine(folder.name, name, status, done, total, failed, began, size(folder)))
         except NbflowError as problem:
             broken.append(problem.message)
         except OSError as problem:
             broken.append(f"{problem.filename or folder}: {problem.strerror or problem}")
     return sorted(lines, key=lambda line: line.run_id), broken
+
+
+def _counted(stored: Stored) -> tuple[RunStatus, int, int, int, float]:
+    """Give status, items done, all and failed, and the start of a run; from its checkpoint where all items ended."""
+    told = stored.told.data if stored.told is not None else {"counts": {}}
+    done, total, failed = (told["counts"].get(name, -1) for name in ("completed", "total", "failed"))
+    if total >= 0 and stored.status in ("completed", "failed") and done + failed == total:
+        return stored.status, done, total, failed, float(told["started"])
+    run = stored.run()
+    counts = run.progress.counts
+    return run.status, counts["completed"], len(run), counts["failed"], run.progress.started
 
 
 def list_lines(lines: list[RunLine], broken: list[str], columns: int) -> list[str]:
