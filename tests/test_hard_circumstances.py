@@ -263,6 +263,35 @@ def test_strange_surroundings_change_nothing(env: dict[str, str], place: Path) -
     assert ["Kraków"] == names(data)
 
 
+@pytest.mark.parametrize("follow", [[], ["-f"]])
+def test_a_log_is_shown_where_its_letters_cannot_be(follow: list[str], place: Path) -> None:
+    """What the encoding does not have is a question mark."""
+    written(place / "n.ipynb", CITY, cell("print('Größe', city)"), NAME)
+    nbflow("map n.ipynb --grid city=Kraków --quiet")
+    done = nbflow("logs n.ipynb 0", *follow, env=without(PYTHONIOENCODING="ascii"))
+    assert (0, True) == (done.returncode, "Gr??e Krak?w\n" in done.stdout), done
+
+
+def test_a_working_directory_that_is_gone_is_said_so(place: Path) -> None:
+    """Exit code 2 and one line before anything is begun; help is there all the same."""
+    for command, code in (("status", 2), (f"map {place}/n.ipynb", 2), ("map --help", 0)):
+        (place / "gone").mkdir()
+        script = f"cd gone; rmdir ../gone; exec {shlex.quote(sys.executable)} -m nbflow {command}"
+        done = subprocess.run(script, shell=True, capture_output=True, text=True, timeout=60, check=False)
+        assert code == done.returncode, done
+        said = ["error: the working directory is gone", "  Go to one that is there: cd"]
+        assert (said if code else []) == done.stderr.splitlines()
+    assert ["n.ipynb"] == [file.name for file in place.iterdir()]
+
+
+def test_a_working_directory_that_goes_takes_no_run_with_it(place: Path) -> None:
+    """Deleted while the run is at work: it ends as it would, and names files by their whole path."""
+    (place / "gone").mkdir()
+    written(place / "n.ipynb", CITY, cell(f"import os\nos.rmdir({str(place / 'gone')!r})\nassert city != 'Oslo'"), NAME)
+    done = nbflow(f"map {place}/n.ipynb", cwd=place / "gone")
+    assert (1, True) == (done.returncode, f"{place}/nbflow-runs/n.ipynb" in done.stdout), done
+
+
 def test_a_temporary_folder_too_long_for_a_socket_is_no_matter(place: Path) -> None:
     """A path over 107 bytes is no address of a socket: kernels take another folder, and leave nothing there."""
     long = place / ("t" * 90) / ("u" * 90)

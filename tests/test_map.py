@@ -52,6 +52,26 @@ def test_json_of_map_status_and_results_is_one_object_of_the_promised_shape(note
     assert said == cli.json("results", path.name)
 
 
+def test_the_checkpoint_of_a_run_is_its_own_also_when_a_newer_one_began(notebook, cli, folder, until):
+    """The one beside the notebook is the newer run's; one that was still at work then has its own, others have none."""
+    path = notebook("import os, time\nwhile n < 0 and not os.path.exists('go'): time.sleep(0.05)")
+    first = cli.json("map", path.name, "--grid", "n=1")["run_id"]
+    second = cli.start("map", path.name, "--grid", "n=-2", "-q")
+    until(lambda: nbflow.status(path).id != first and nbflow.status(path).progress.active)
+    working = nbflow.status(path)
+    third = cli.json("map", path.name, "--grid", "n=3")
+    (folder / "go").touch()
+    second.communicate(timeout=60)
+    beside = f"{path}.nbflow.json"
+    assert [None, str(working.folder / "checkpoint.json"), beside] == [
+        cli.json("status", run_id)["checkpoint"] for run_id in (first, working.id, third["run_id"])
+    ]
+    assert (working.folder / "checkpoint.json", Path(beside)) == (working.checkpoint, nbflow.status(path).checkpoint)
+    assert working.id == json.loads(working.checkpoint.read_text())["run_id"]
+    Path(beside).write_text("{")
+    assert beside == cli.json("status", third["run_id"])["checkpoint"]
+
+
 def test_what_map_returns_tells_all_of_the_run(notebook):
     """Results in item order, outcomes, failures, a table whose clashes are told apart, and ``check`` that raises."""
     path = notebook(MIXED, results="seconds = n * 10\nsquare = n * n")

@@ -10,6 +10,7 @@ import pytest
 
 import nbflow
 from nbflow.api.workflows import run_workflow
+from nbflow.errors import ParameterError
 from nbflow.events import CellFinished, CellStarted, NodeFinished, NodeStarted, RunFinished, RunStarted
 from nbflow.model import Block, Literal, Workflow
 from nbflow.steps import CallStep, FanOut
@@ -135,3 +136,14 @@ def test_the_real_wait_at_the_end_is_ten_seconds():
     from nbflow.reporters import audience
 
     assert 10.0 == audience.LAST_WAIT
+
+
+def test_a_callback_of_a_detached_run_is_refused(notebook, folder):
+    """Nobody here would call it; nothing is started."""
+    path = notebook()
+    with pytest.raises(ParameterError, match=r"on_event= and detach=True are both given"):
+        nbflow.map(path, grid={"n": [1]}, detach=True, on_event=print)
+    assert [path] == list(folder.iterdir())
+    nbflow.map(path, grid={"n": [1]}, quiet=True)
+    with pytest.raises(ParameterError, match=r"on_event= and detach=True are both given"):
+        nbflow.resume(path, force=True, detach=True, on_event=[print])

@@ -9,8 +9,12 @@ import signal
 import pytest
 
 import nbflow
+from nbflow.api import reading, requests, session, showing
+from nbflow.cli import main
+from nbflow.engine.plan import plan
 from nbflow.errors import ParameterError, StoreError
 from nbflow.store import checkpoint
+from nbflow.store.home import Home
 
 QUIET = {"quiet": True, "max_concurrency": 2}
 
@@ -251,6 +255,59 @@ def test_a_journal_that_was_cut_short_says_so_where_the_checkpoint_lists_failure
     (warning,) = [w.message for w in run.warnings]
     assert warning.startswith("the journal was cut short: 1 ended item it lost stands in the checkpoint, ")
     assert warning.endswith(", of 2 more some may run again")
+
+
+def test_an_older_checkpoint_of_the_run_is_not_taken_for_a_newer_one(notebook, ran, folder):
+    """Also if the journal was longer when it was written: that was another journal, before a later start."""
+    path = notebook(ran.cell, "assert n > 1 or os.path.exists('go')")
+    first = nbflow.map(path, grid={"n": [1, 2]}, **QUIET)
+    old = json.loads((folder / "work.ipynb.nbflow.json").read_text())
+    (folder / "go").touch()
+    assert "completed" == nbflow.resume(path, **QUIET).status
+    nbflow.map(path, grid={"n": [3]}, **QUIET)
+    (first.folder / "checkpoint.json").write_text(json.dumps({**old, "folder": ".", "journal": {"bytes": 10**9}}))
+    assert [{"square": 1}, {"square": 4}] == nbflow.status(first.folder).results
+
+
+def test_a_start_plans_once(notebook, ran, cli, folder, monkeypatch, capsys):
+    """A plan of a hundred thousand items takes seconds: question, head, first checkpoint and copies share it."""
+    path = notebook(ran.cell, "assert n > 1 or os.path.exists('go')")
+    cli("map", path.name, "--grid", "n=1,2,3", "--output-dir", "out", "-q", code=1)
+    (folder / "go").touch()
+    plans = []
+    monkeypatch.setattr(session, "plan", lambda *how: plans.append(how) or plan(*how))
+    with pytest.raises(SystemExit) as end:
+        main(["resume", path.name])
+    assert (0, 1) == (end.value.code or 0, len(plans))
+    assert "2 kept" in capsys.readouterr().err
+    assert {1: 2, 2: 1, 3: 1} == ran.times()
+
+
+def test_the_list_of_runs_and_the_head_of_a_map_plan_no_other_run(notebook, folder, monkeypatch):
+    """How a run stands that nobody works at says its checkpoint, if it is the run's and nothing came after it."""
+    path = notebook("assert n < 3")
+    run = nbflow.map(path, grid={"n": [1, 2, 3]}, **QUIET)
+    home = Home.of(path)
+    wanted = [(run.id, "failed", 2, 3, 1, run.progress.started)]
+
+    def listed():
+        lines, broken = showing.every_run([folder])
+        assert [] == broken
+        return [(r.run_id, r.status, r.done, r.total, r.failed, r.started) for r in lines]
+
+    def refuse(*how):
+        raise AssertionError("a plan was made")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "plan", refuse)
+        assert (wanted, run.id) == (listed(), requests.unfinished(home))
+    journal = run.folder / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:-1]))
+    assert [("interrupted", 2, 1)] == [(status, done, failed) for _, status, done, _, failed, _ in listed()]
+    assert run.id == requests.unfinished(home)
+    journal.write_text("".join(lines) + lines[0].replace('"epoch":1', '"epoch":2'))
+    assert "interrupted" == listed()[0][1]
 
 
 def test_a_parameter_of_some_items_cannot_be_set_for_all(notebook, ran, folder):

@@ -14,6 +14,7 @@ import pytest
 
 import nbflow
 from nbflow.api import ledger as ledgers
+from nbflow.api import showing
 from nbflow.api.interrupts import Interrupts
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
@@ -362,6 +363,30 @@ def test_a_run_that_is_held_shows_what_others_did_meanwhile(notebook, cli):
     Path("go").touch()
     cli("resume", path.name, "-q")
     assert ("completed", [{"square": 4}]) == (held.status, held.results)
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(notebook, cli, monkeypatch):
+    """It has a line of its own in the list, and an error in words by its name."""
+    path = notebook()
+    bad, good = (nbflow.map(path, grid={"n": [n]}, quiet=True) for n in (1, 2))
+    definition = bad.folder / "workflow.json"
+    definition.unlink()
+    definition.mkdir()
+    said = cli.json("status")
+    assert [good.id] == [run["run_id"] for run in said["runs"]]
+    assert [f"{definition}: Is a directory"] == said["unreadable"]
+    assert cli("status", bad.id, code=2).stderr.splitlines() == [
+        f"error: {definition}: Is a directory",
+        "  Put the file back from a copy.",
+    ]
+
+    def unreadable(folder):
+        raise OSError(5, "Input/output error", str(folder))
+
+    monkeypatch.setattr(showing, "locate", unreadable)
+    runs, broken = showing.every_run([path.parent])
+    assert ([], 2) == (runs, len(broken))
+    assert f"{good.folder}: Input/output error" in broken
 
 
 def test_the_time_of_a_killed_run_ends_with_its_last_sign_of_life(notebook, ran, cli, folder, until):

@@ -174,6 +174,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     >>> run.to_frame()  # doctest: +SKIP
     """
     refuse_unknown("map", unknown)
+    _check_detached(detach, on_event)
     with Interrupts(wishes()) as interrupts:
         found = read_notebook(Path(notebook))
         options = MapOptions(
@@ -398,6 +399,7 @@ def resume(
     >>> nbflow.resume("forecast.ipynb").check()  # doctest: +SKIP
     """
     refuse_unknown("resume", unknown)
+    _check_detached(detach, on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
@@ -560,6 +562,13 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
         stopped.run = session.run  # type: ignore[attr-defined]  # whoever catches it finds the run there
         raise stopped
     return session.run
+
+
+def _check_detached(detach: bool, on_event: OnEvent | Sequence[OnEvent]) -> None:  # noqa: FBT001 - what was given
+    if detach and on_event:
+        raise ParameterError(
+            "on_event= and detach=True are both given", "The other process calls nobody here: keep one of them."
+        )
 
 
 def wishes() -> list[signal.Signals]:

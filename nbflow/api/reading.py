@@ -21,6 +21,7 @@ from ..store.checkpoint import Checkpoint
 from ..store.home import Home, find
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
+from ..types import RunStatus
 from .definition import FORMAT, Definition, MapDefinition
 from .flow import FlowDefinition, of_run
 from .kinds import planned
@@ -85,7 +86,9 @@ class Stored:
     def cut_short(self) -> bool:
         """Whether the journal had more when the checkpoint was written: a backup was put back, or the power went."""
         journaled, checkpoint = self.journaled, self.checkpoint
-        return journaled is not None and checkpoint is not None and journaled.good < checkpoint.journal_bytes
+        if journaled is None or checkpoint is None or journaled.good >= checkpoint.journal_bytes:
+            return False
+        return self._last_start <= int(checkpoint.data["epoch"])  # else it is of a start before this journal's
 
     @cached_property
     def restored(self) -> dict[str, Record]:
@@ -103,6 +106,8 @@ class Stored:
         if path.exists():
             try:
                 data = json.loads(path.read_text(encoding="utf-8"))
+            except OSError as problem:
+                raise StoreError(f"{path}: {problem.strerror}", "Put the file back from a copy.") from problem
             except ValueError as problem:
                 raise StoreError(f"{path}: is no JSON ({problem})", "Put the file back from a copy.") from problem
             return self._definition(data, path)
@@ -118,10 +123,29 @@ class Stored:
     @cached_property
     def epoch(self) -> int:
         """How often it was started or resumed."""
-        told = [event.epoch for event in self.events if isinstance(event, RunStarted)]
-        if self.checkpoint is not None:  # it may know of more starts than a journal that was lost
-            told.append(int(self.checkpoint.data["epoch"]))
-        return max(told, default=0)
+        known = 0 if self.checkpoint is None else int(self.checkpoint.data["epoch"])
+        return max(known, self._last_start)  # it may know of more starts than a journal that was lost
+
+    @cached_property
+    def _last_start(self) -> int:
+        return max((event.epoch for event in self.events if isinstance(event, RunStarted)), default=0)
+
+    @cached_property
+    def told(self) -> Checkpoint | None:
+        """The checkpoint, if it says how the run stands: nobody works at it, and nothing was journaled since."""
+        owner = read_owner(self.folder)
+        if self.checkpoint is None or (owner is not None and owner.alive(time.time())):
+            return None
+        size, _ = _times(self.folder / "journal.jsonl") or (-1, 0)
+        return self.checkpoint if size == self.checkpoint.journal_bytes else None
+
+    @property
+    def status(self) -> RunStatus:
+        """How the run stands, without a look at its items where that can be."""
+        if self.told is None:
+            return self.run().status
+        told: RunStatus = self.told.data["status"]
+        return "interrupted" if told == "running" else told
 
     @property
     def at_work(self) -> bool:

@@ -361,7 +361,7 @@ def unfinished(home: Home) -> str:
     """Give the id of the newest run of a notebook if it could be resumed; empty otherwise."""
     try:
         stored = locate(home.file, state_dir=None if home.base == home.folder else home.base.parent)
-        status = stored.run().status
+        status = stored.status
     except RefusedError:
         return ""
     return stored.id if status in ("failed", "interrupted", "paused") else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import NbflowError, RunFailedError, TargetError, did_you_mean
+from ..errors import NbflowError, RunFailedError, StoreError, TargetError, did_you_mean
 from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
 from ..model import NodeId, node_text
@@ -96,8 +96,7 @@ class Run:
         self._source = source
         self.folder = folder
         """The run folder: journal, executed notebooks, logs."""
-        self.checkpoint = checkpoint
-        """The JSON file beside the notebook or workflow."""
+        self._beside = checkpoint
         self._driver: Driver | None = None
 
     @property
@@ -107,7 +106,18 @@ class Run:
 
     def is_newest(self) -> bool:
         """Whether the checkpoint tells of this run: no other was started or resumed since."""
-        return not self.checkpoint.is_file() or read_checkpoint(self.checkpoint).run_id == self.id
+        try:
+            return not self._beside.is_file() or read_checkpoint(self._beside).run_id == self.id
+        except StoreError:  # nobody can tell, and this run may be the one that writes it anew
+            return True
+
+    @property
+    def checkpoint(self) -> Path:
+        """The JSON file beside the notebook or workflow; where a newer run took its place, that in the run folder.
+
+        That one is there if the run was at work then.
+        """
+        return self._beside if self.is_newest() else self.folder / "checkpoint.json"
 
     def _typed(self) -> str:
         """Give what it is called in a command that is typed here."""
@@ -208,7 +218,9 @@ class Run:
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
-        return {"run_id": self.id, "status": self.status, "checkpoint": str(self.checkpoint)}
+        checkpoint = self.checkpoint
+        there = checkpoint == self._beside or checkpoint.exists()
+        return {"run_id": self.id, "status": self.status, "checkpoint": str(checkpoint) if there else None}
 
     def _output(self, output: Value) -> Value:
         """Give results as values; frames, arrays and files as references with whole paths."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from ..driver import Asker, Driver, standing
@@ -84,8 +85,16 @@ class Request:
         return 1 if self.stored is None else self.stored.epoch + 1
 
     def plan(self) -> Plan:
-        """Give what would be done."""
+        """Give what would be done; it is kept until the work begins."""
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> Plan:
         return planned(self.definition.workflow(), self.recorded)
+
+    def forget_plan(self) -> None:
+        """Let go of the plan: it is as large as the run, and not needed any more."""
+        self.__dict__.pop("_plan", None)
 
     def nothing_to_do(self) -> Run | None:
         """Give the run, if it completed, all of it is recorded, and nothing new was said that must be kept."""
@@ -245,6 +254,7 @@ class Session:
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
+        request.forget_plan()
         for message in [*request.warnings, *filter(None, [taken]), *_torn(journaled), *_lost(request, seeded=seeded)]:
             driver.note(Warned(time.time(), None, message))
         return driver
@@ -295,7 +305,7 @@ class Session:
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return runner
-        for event in request.plan().kept:
+        for event in request.plan().kept if request.stored is not None else ():
             if event.index is not None and event.outcome.notebook:
                 self._uncopied += copy(folder / event.outcome.notebook, targets[event.index])
         return Copying(runner, targets)

@@ -28,6 +28,7 @@ from ..state import Active
 from ..store.files import write_atomically
 from ..store.home import all_runs, size
 from ..store.lock import read_owner
+from ..types import RunStatus
 from ..values import File, Value, dumps, tagged
 from .flow import FlowDefinition
 from .flow_requests import PlannedNode
@@ -46,6 +47,11 @@ def write_lines(lines: list[str], file: TextIO) -> None:
     """Write lines to a person; what a file's encoding does not have is replaced."""
     file.write("".join(f"{for_file(line, file)}\n" for line in lines))
     file.flush()
+
+
+def writable(text: str, file: TextIO) -> str:
+    """Give text with ``?`` for what the file's encoding does not have."""
+    return for_file(text, file)
 
 
 def shown(request: Request, file: TextIO, note: str = "", asking: Event | None = None) -> Reporter:
@@ -179,15 +185,26 @@ def every_run(tops: list[Path]) -> tuple[list[RunLine], list[str]]:
     broken: list[str] = []
     for folder in (run for top in tops for run in all_runs(top)):
         try:
-            run = locate(folder).run()
-            progress = run.progress
-            done, failed = progress.counts["completed"], progress.counts["failed"]
-            began, name = progress.started, _near(folder.parents[2] / folder.parent.name) or ""
-            total = max(progress.total, len(run))
-            lines.append(RunLine(run.id, name, run.status, done, total, failed, began, size(folder)))
+            status, done, total, failed, began = _counted(locate(folder))
+            name = _near(folder.parents[2] / folder.parent.name) or ""
+            lines.append(RunLine(folder.name, name, status, done, total, failed, began, size(folder)))
         except NbflowError as problem:
             broken.append(problem.message)
+        except OSError as problem:
+            broken.append(f"{problem.filename or folder}: {problem.strerror or problem}")
     return sorted(lines, key=lambda line: line.run_id), broken
+
+
+def _counted(stored: Stored) -> tuple[RunStatus, int, int, int, float]:
+    """Give status, items done, all and failed, and the start of a run; from its checkpoint where all items ended."""
+    told = stored.told.data if stored.told is not None else {"counts": {}}
+    done, total, failed = (told["counts"].get(name, -1) for name in ("completed", "total", "failed"))
+    if total >= 0 and stored.status in ("completed", "failed") and done + failed == total:
+        return stored.status, done, total, failed, float(told["started"])
+    run = stored.run()
+    counts = run.progress.counts
+    total = max(len(run), run.progress.total)
+    return run.status, counts["completed"], total, counts["failed"], run.progress.started
 
 
 def list_lines(lines: list[RunLine], broken: list[str], columns: int) -> list[str]:
@@ -303,4 +320,8 @@ def _near(path: Path | None) -> str | None:
     """Give a path as it is typed from here."""
     if path is None:
         return None
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted while the run was at work
+        return str(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -58,6 +59,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     """
     given = list(sys.argv[1:] if words is None else words) or ["--help"]
     open_streams()
+    if _nowhere() and not {"-h", "--help", "--version"} & set(given):
+        _refuse("the working directory is gone", "Go to one that is there: cd", 2, given)
     try:
         code = nbflow.main(given, prog_name="nbflow", standalone_mode=False)
     except click.exceptions.Exit as end:
@@ -77,6 +80,15 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
     let_go_of_pipes()
     sys.exit(code or 0)
+
+
+def _nowhere() -> bool:
+    """Whether this process stands in a folder that was deleted."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _refuse(

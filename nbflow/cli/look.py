@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +145,5 @@ def _print_new(file: Path, item: Item | Node, seen: dict[Path, _Seen], *, named:
         return False
     if named:
         say([f"==> {_called(item)} <=="])
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    echo(text, nl=False)
     return True

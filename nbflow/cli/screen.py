@@ -80,8 +80,10 @@ def say(lines: list[str], file: TextIO | None = None) -> None:
 
 def echo(text: str, *, nl: bool = True) -> None:
     """Print text that is for programs, or not ours."""
+    from ..api.showing import writable
+
     try:
-        click.echo(text, nl=nl)
+        click.echo(writable(text, sys.stdout), nl=nl)
     except BrokenPipeError:
         raise
     except OSError as problem:
