@@ -14,6 +14,7 @@ import pytest
 
 import nbflow
 from nbflow import cli as command_line
+from nbflow.errors import StoreError
 
 MIXED = """\
 import math
@@ -250,6 +251,22 @@ def test_items_that_write_the_same_file_are_warned_about_and_right_in_folders_of
     assert [{"kept": n} for n in (1, 2, 3, 4)] == run.results
     assert [] == run.warnings
     assert not (folder / "model.pkl").exists()
+
+
+def test_a_file_that_another_item_wrote_again_is_refused_with_what_keeps_them_apart(notebook):
+    """To run one of them again would only break the other; in folders of their own both are whole."""
+    path = notebook("from pathlib import Path\nPath('out.txt').write_text(str(n))", results="out = Path('out.txt')")
+    run = nbflow.map(path, grid={"n": [1, 2]}, max_concurrency=1, quiet=True)
+    with pytest.raises(StoreError, match="it was changed since") as caught:
+        run.load(0, "out")
+    assert "nbflow map work.ipynb ... --cwd item" in caught.value.remedy
+    assert "nbflow resume work.ipynb --only 0" in caught.value.remedy
+    run = nbflow.map(path, grid={"n": [1, 2]}, max_concurrency=1, cwd="item", quiet=True)
+    assert ["1", "2"] == [run.load(index, "out").read_text() for index in range(2)]
+    run.load(1, "out").unlink()
+    with pytest.raises(StoreError, match="is gone") as caught:
+        run.load(1, "out")
+    assert "Run the item again: nbflow resume work.ipynb --only 1" == caught.value.remedy
 
 
 def test_the_checkpoint_says_what_others_need(notebook, folder):
