@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from ..outcome import Record
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
-from ..store.home import Home, find
+from ..store.home import Home, find, without_ending
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
 from .definition import FORMAT, Definition, MapDefinition
@@ -322,7 +323,9 @@ def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None =
         return Stored(home, home.run_folder(checkpoint.run_id), checkpoint)
     runs = home.runs()
     if not runs:
-        raise TargetError(f"{target}: has no run yet", f"nbflow map {path.name} starts one.")
+        typed, verb = str(without_ending(Path(target))), "map" if path.suffix == ".ipynb" else "run"
+        kept = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir is not None else ""
+        raise TargetError(f"{target}: has no run yet", f"nbflow {verb} {shlex.quote(typed)}{kept} starts one.")
     return Stored(home, runs[-1], None)
 
 

@@ -284,7 +284,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
             "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
         )
     if options.retry < 0:
-        raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 1.")
+        raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 0.")
     if options.name is not None and options.output_dir is None:
         raise ParameterError(f"--name {options.name!r} is given without --output-dir", "Say where: --output-dir DIR")
     cwd = options.cwd if options.cwd in ("notebook", "item") else from_home(home.folder, options.cwd)
