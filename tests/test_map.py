@@ -190,6 +190,26 @@ def test_a_detached_run_is_at_work_on_its_own(notebook, cli, folder, tmp_path, u
     assert [{"square": 1}, {"square": 4}] == nbflow.results(path)
 
 
+def test_a_run_that_is_at_work_is_named_by_map_and_by_clean(notebook, cli, tmp_path, until):
+    """Who starts another one reads of the first; who cleans reads why it stays. Afterwards nothing of it is said."""
+    gate = tmp_path / "go"
+    path = notebook(f"import os, time\nwhile n and not os.path.exists({str(gate)!r}): time.sleep(0.05)")
+    first = cli.start("map", path.name, "--grid", "n=1", "-q")
+    until((path.parent / "work.ipynb.nbflow.json").exists)
+    run = nbflow.status(path)
+    until(lambda: run.status == "running")
+    said = cli("clean", run.id).stdout
+    assert (
+        f"run {run.id} is at work in process {first.pid}, and stays; it is ended by: nbflow cancel {run.id}\n" == said
+    )
+    assert said == cli("clean", path.name, "--keep", "0").stdout
+    second = cli("map", path.name, "--grid", "n=0").stderr
+    assert f"{run.id} is at work in process {first.pid}: nbflow status {run.id}" in second.splitlines()
+    gate.touch()
+    assert 0 == first.wait(60)
+    assert "is at work" not in cli("map", path.name, "--grid", "n=0").stderr
+
+
 # -- directories ---------------------------------------------------------------------------------------------------
 
 
