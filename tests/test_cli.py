@@ -195,6 +195,25 @@ def test_results_are_a_table_or_a_file(say: Any, half: Path, tmp_path: Path) -> 
     assert ["Oslo", "Cairo", "Lima"] == [row["city"] for row in json.loads((tmp_path / "r.json").read_text())]
 
 
+@pytest.mark.parametrize(
+    ("command", "start"),
+    [
+        ("resume sub/n.ipynb", "nbflow map sub/n.ipynb starts one."),
+        ("status sub/n.ipynb --state-dir kept", "nbflow map sub/n.ipynb --state-dir kept starts one."),
+        ("status sub/two.yml", "nbflow run sub/two.yml starts one."),
+    ],
+)
+def test_a_first_run_is_started_by_the_command_that_is_printed(
+    command: str, start: str, say: Any, tmp_path: Path
+) -> None:
+    """The file with its folder, the verb of its kind, and where runs are kept."""
+    (tmp_path / "sub").mkdir()
+    notebook(tmp_path / "sub" / "n.ipynb", CITY)
+    (tmp_path / "sub" / "two.yml").write_text("steps: []\n")
+    code, _, err = say(command, tmp_path)
+    assert (2, f"  {start}") == (code, err.splitlines()[1])
+
+
 @pytest.mark.parametrize("item", ["lat=2", "lat=2.0", "lat=2e0", "1"])
 def test_an_item_is_found_by_its_value_however_it_is_written(item: str, say: Any, degrees: Path) -> None:
     """``lat=2`` was typed at the start, and is 2.0 for a decimal parameter."""

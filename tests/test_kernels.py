@@ -75,6 +75,16 @@ def test_the_installed_kernels_have_names_and_an_unknown_one_is_refused():
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(("name", "made"), [("python3.99", True), ("julia-1.9", False), ("ir", False)])
+def test_a_kernel_is_offered_to_be_made_where_that_makes_what_was_meant(name, made):
+    """ipykernel runs Python, whatever its kernel is called."""
+    with pytest.raises(DefinitionError) as caught:
+        check(name)
+    assert made == (f"python -m ipykernel install --user --name {name}" in caught.value.remedy)
+    assert made == ("ipykernel" in caught.value.remedy)
+    assert "Installed: " in caught.value.remedy
+
+
 def test_a_kernel_listens_in_a_private_folder_that_is_gone_with_it():
     """Unix sockets under a short absolute path, files for this user only, more likely to be ended for memory."""
     kernels = LocalKernels()

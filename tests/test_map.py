@@ -15,6 +15,7 @@ import pytest
 import nbflow
 from nbflow import cli as command_line
 from nbflow.api.showing import write_table
+from nbflow.errors import StoreError
 
 MIXED = """\
 import math
@@ -270,6 +271,26 @@ def test_a_detached_run_is_at_work_on_its_own(notebook, cli, folder, tmp_path, u
     assert [{"square": 1}, {"square": 4}] == nbflow.results(path)
 
 
+def test_a_run_that_is_at_work_is_named_by_map_and_by_clean(notebook, cli, tmp_path, until):
+    """Who starts another one reads of the first; who cleans reads why it stays. Afterwards nothing of it is said."""
+    gate = tmp_path / "go"
+    path = notebook(f"import os, time\nwhile n and not os.path.exists({str(gate)!r}): time.sleep(0.05)")
+    first = cli.start("map", path.name, "--grid", "n=1", "-q")
+    until((path.parent / "work.ipynb.nbflow.json").exists)
+    run = nbflow.status(path)
+    until(lambda: run.status == "running")
+    said = cli("clean", run.id).stdout
+    assert (
+        f"run {run.id} is at work in process {first.pid}, and stays; it is ended by: nbflow cancel {run.id}\n" == said
+    )
+    assert said == cli("clean", path.name, "--keep", "0").stdout
+    second = cli("map", path.name, "--grid", "n=0").stderr
+    assert f"{run.id} is at work in process {first.pid}: nbflow status {run.id}" in second.splitlines()
+    gate.touch()
+    assert 0 == first.wait(60)
+    assert "is at work" not in cli("map", path.name, "--grid", "n=0").stderr
+
+
 # -- directories ---------------------------------------------------------------------------------------------------
 
 
@@ -331,6 +352,22 @@ def test_items_that_write_the_same_file_are_warned_about_and_right_in_folders_of
     assert [{"kept": n} for n in (1, 2, 3, 4)] == run.results
     assert [] == run.warnings
     assert not (folder / "model.pkl").exists()
+
+
+def test_a_file_that_another_item_wrote_again_is_refused_with_what_keeps_them_apart(notebook):
+    """To run one of them again would only break the other; in folders of their own both are whole."""
+    path = notebook("from pathlib import Path\nPath('out.txt').write_text(str(n))", results="out = Path('out.txt')")
+    run = nbflow.map(path, grid={"n": [1, 2]}, max_concurrency=1, quiet=True)
+    with pytest.raises(StoreError, match="it was changed since") as caught:
+        run.load(0, "out")
+    assert "nbflow map work.ipynb ... --cwd item" in caught.value.remedy
+    assert "nbflow resume work.ipynb --only 0" in caught.value.remedy
+    run = nbflow.map(path, grid={"n": [1, 2]}, max_concurrency=1, cwd="item", quiet=True)
+    assert ["1", "2"] == [run.load(index, "out").read_text() for index in range(2)]
+    run.load(1, "out").unlink()
+    with pytest.raises(StoreError, match="is gone") as caught:
+        run.load(1, "out")
+    assert "Run the item again: nbflow resume work.ipynb --only 1" == caught.value.remedy
 
 
 def test_the_checkpoint_says_what_others_need(notebook, folder):

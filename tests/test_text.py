@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbflow.reporters import text
 from nbflow.reporters.escape import fit, for_terminal, left, right, width
 from nbflow.reporters.table import table
-from nbflow.reporters.text import Ending, Failed, Planned, RunLine, Standing, ending, explain, head
+from nbflow.reporters.text import Earlier, Ending, Failed, Planned, RunLine, Standing, ending, explain, head
 from nbflow.state import Active
 from nbflow.values import File
 
@@ -136,9 +136,15 @@ def test_the_head_fits_however_long_the_name() -> None:
 
 def test_the_head_names_what_is_kept_and_what_is_unfinished() -> None:
     """One line for an earlier run, with the command that goes on with it."""
-    lines = head("f.ipynb", 40, 4, "python3", "b", kept=38, unfinished="20261122-0301-aaaa")
+    lines = head("f.ipynb", 40, 4, "python3", "b", kept=38, earlier=Earlier("20261122-0301-aaaa"))
     assert "40 items, 38 kept, 4 at a time (-j)" in lines[0]
     assert "20261122-0301-aaaa is unfinished: nbflow resume 20261122-0301-aaaa" == lines[2]
+
+
+def test_the_head_names_a_run_that_is_at_work() -> None:
+    """What to type is not what goes on with it, but what shows it."""
+    lines = head("f.ipynb", 40, 4, "python3", "b", earlier=Earlier("20261122-0301-aaaa", "process 4711"))
+    assert "20261122-0301-aaaa is at work in process 4711: nbflow status 20261122-0301-aaaa" == lines[2]
 
 
 def test_a_table_aligns_numbers_right_and_text_left() -> None:

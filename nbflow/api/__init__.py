@@ -26,7 +26,7 @@ from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resu
 from .interrupts import Interrupts
 from .kinds import kinds
 from .reading import Stored, locate
-from .requests import MapOptions, Planned, again_request, explained, map_request, resume_request
+from .requests import MapOptions, Planned, again_request, at_work, explained, map_request, resume_request
 from .runs import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
 from .session import OnEvent, Request, Session
 
@@ -509,20 +509,7 @@ def clean(
     --------
     >>> nbflow.clean("forecast.ipynb", keep=3)  # doctest: +SKIP
     """
-    if isinstance(keep, bool) or keep < 0:
-        raise ParameterError(f"--keep is {keep}", "It is how many of the newest runs stay, from 0.")
-    stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
-    if find(os.fspath(target), Path.cwd(), state_folder(state_dir))[1] is not None:
-        current = stored.checkpoint is not None and stored.checkpoint.path == stored.home.checkpoint
-        if keep and current:
-            raise TargetError(
-                f"run {stored.id} is the newest of {stored.home.name}", "Remove it all the same: add --keep 0 (keep=0)."
-            )
-        old = [stored.folder]
-    else:
-        runs = sorted(stored.home.runs(), key=lambda folder: folder == stored.folder)  # the one resumed last is newest
-        old = runs[: max(0, len(runs) - keep)]
-    return [folder for folder in old if _removed(folder)]
+    return cleaned(target, keep, state_dir)[0]
 
 
 def _removed(folder: Path) -> bool:
@@ -540,6 +527,27 @@ def _removed(folder: Path) -> bool:
 
 
 # -- shared by the api and the command line ----------------------------------------------------------------------
+
+
+def cleaned(
+    target: str | os.PathLike[str], keep: int, state_dir: str | os.PathLike[str] | None
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Remove old runs; gives those that are gone, and those that stay because somebody works at them, with who."""
+    if isinstance(keep, bool) or keep < 0:
+        raise ParameterError(f"--keep is {keep}", "It is how many of the newest runs stay, from 0.")
+    stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
+    if find(os.fspath(target), Path.cwd(), state_folder(state_dir))[1] is not None:
+        current = stored.checkpoint is not None and stored.checkpoint.path == stored.home.checkpoint
+        if keep and current and not at_work(stored.folder):
+            raise TargetError(
+                f"run {stored.id} is the newest of {stored.home.name}", "Remove it all the same: add --keep 0 (keep=0)."
+            )
+        old = [stored.folder]
+    else:
+        runs = sorted(stored.home.runs(), key=lambda folder: folder == stored.folder)  # the one resumed last is newest
+        old = runs[: max(0, len(runs) - keep)]
+    gone = [folder for folder in old if _removed(folder)]
+    return gone, [(folder, at_work(folder)) for folder in old if folder not in gone]
 
 
 def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnEvent | Sequence[OnEvent] = ()) -> Run:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +15,7 @@ from ..loading.building import Built, Files, Kept, build
 from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Workflow
-from ..source import Notebook, changed_cells
+from ..source import Notebook, changed_cells, read_notebook
 from ..types import Changed
 from ..values import Value, tagged, untagged
 from .definition import FORMAT, Definition
@@ -107,9 +109,25 @@ class FlowDefinition(Definition):
             "files": dict(self.built.files),
         }
 
+    @property
+    def known(self) -> bool:
+        """Whether all notebooks that it was made of can be looked into."""
+        return all(path in self.notebooks or not path.partition("#")[0].endswith(".ipynb") for path in self.code)
+
     @staticmethod
-    def read(data: Mapping[str, Any], place: Path, home: Path) -> FlowDefinition:
+    def read(data: Mapping[str, Any], place: Path, home: Path, sources: Path) -> FlowDefinition:
         """Read what :meth:`data` gave, to look at the run.
+
+        Parameters
+        ----------
+        data : mapping
+            What was written.
+        place : Path
+            Where it stands, for messages.
+        home : Path
+            The workflow's folder.
+        sources : Path
+            Where the run keeps copies of its notebooks.
 
         Raises
         ------
@@ -118,7 +136,9 @@ class FlowDefinition(Definition):
         """
         try:
             definition = define(untagged(data["definition"]), Source(str(data["file"])), kinds())
-            built = build(definition, Source(str(data["file"])), Kept(home, data["files"]), makers=makers())
+            code = {path: tuple(digests) for path, digests in data["code"].items()}
+            files = Kept(home, data["files"], partial(_copied, sources, code))
+            built = build(definition, Source(str(data["file"])), files, makers=makers())
             return FlowDefinition(
                 file=data["file"],
                 in_file=bool(data["in_file"]),
@@ -127,7 +147,7 @@ class FlowDefinition(Definition):
                 max_workers=int(data["max_workers"]),
                 changed=data["changed"],
                 built=built,
-                code={path: tuple(digests) for path, digests in data["code"].items()},
+                code=code,
                 context={"workflow_dir": str(home)},
             )
         except (TypeError, ValueError, KeyError, AttributeError, NbflowError) as problem:
@@ -171,6 +191,25 @@ def flow_definition(
 def of_run(definition: FlowDefinition, run_id: str) -> FlowDefinition:
     """Give the definition of one run: its expressions know its id."""
     return replace(definition, context={**definition.context, "run_id": run_id})
+
+
+def _copied(sources: Path, code: Mapping[str, tuple[str, ...]], path: str) -> Notebook | None:
+    """Give the copy of a notebook that has the code which the run says."""
+    wanted = [digests for name, digests in code.items() if name.partition("#")[0] == path]
+    first = copy_of(sources, path)
+    for file in sorted(first.parent.glob(f"{glob.escape(first.stem)}*{first.suffix}"), reverse=True):
+        try:
+            found = read_notebook(file)
+        except NbflowError:
+            continue
+        if found.cell_digests in wanted or any(set(digests) <= set(found.cell_digests) for digests in wanted):
+            return found
+    return None
+
+
+def copy_of(sources: Path, path: str) -> Path:
+    """Give where a run keeps its copy of a file: below the folder for that, wherever the file itself is."""
+    return sources / path.replace("../", "_/").lstrip("/")
 
 
 def _places(before: Sequence[str], now: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from ..outcome import Record
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
-from ..store.home import Home, find
+from ..store.home import Home, find, without_ending
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
 from ..types import RunStatus
@@ -117,7 +118,7 @@ class Stored:
 
     def _definition(self, data: Mapping[str, Any], place: Path) -> Definition:
         if isinstance(data, Mapping) and data.get("nbflow") == FORMAT and data.get("kind") == FlowDefinition.kind:
-            return of_run(FlowDefinition.read(data, place, self.home.folder), self.id)
+            return of_run(FlowDefinition.read(data, place, self.home.folder, self.folder / "source"), self.id)
         return MapDefinition.read(data, place)
 
     @cached_property
@@ -161,8 +162,8 @@ class Stored:
     def recorded(self) -> Recorded:
         """Give what answers when the run is only looked at: finished items stand, unless they are to run again."""
         same = equal if self.definition.changed == "rerun" else equal_but_code
-        if self.definition.kind == FlowDefinition.kind:
-            same = anything  # its notebooks are not read again only to look at it
+        if isinstance(self.definition, FlowDefinition):  # what was run, or all that is recorded where that is lost
+            same = equal_but_code if self.definition.known else anything
         return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
 
     def fresh(self) -> Stored:
@@ -363,7 +364,9 @@ def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None =
         return Stored(home, home.run_folder(checkpoint.run_id), checkpoint)
     runs = home.runs()
     if not runs:
-        raise TargetError(f"{target}: has no run yet", f"nbflow map {path.name} starts one.")
+        typed, verb = str(without_ending(Path(target))), "map" if path.suffix == ".ipynb" else "run"
+        kept = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir is not None else ""
+        raise TargetError(f"{target}: has no run yet", f"nbflow {verb} {shlex.quote(typed)}{kept} starts one.")
     return Stored(home, runs[-1], None)
 
 

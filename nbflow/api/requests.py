@@ -16,6 +16,7 @@ from ..errors import LockedError, ParameterError, RefusedError, TargetError, did
 from ..loading.items import Items
 from ..loading.parameters import check, shared_values
 from ..outcome import Record
+from ..reporters.text import Earlier as Earlier  # the command line has its type from here
 from ..source import Notebook, read_notebook
 from ..store.home import Home
 from ..store.lock import read_owner
@@ -261,10 +262,18 @@ def refuse_at_work(stored: Stored, *, take_over: bool = False) -> None:
     if owner.here and owner.pid == os.getpid() and not stored.at_work:
         return
     raise LockedError(
-        f"run {stored.id} is at work in process {owner.pid}{'' if owner.here else f' on {owner.host}'}",
+        f"run {stored.id} is at work in {at_work(stored.folder)}",
         f"Wait for it, or stop it: nbflow cancel {stored.id}"
         + ("" if owner.here else "\nIf that process is dead for certain, add --take-over."),
     )
+
+
+def at_work(folder: Path) -> str:
+    """Give who works at the run of a folder, such as ``process 4711 on host7``; empty if nobody does."""
+    owner = read_owner(folder)
+    if owner is None or not owner.alive(time.time()):
+        return ""
+    return f"process {owner.pid}{'' if owner.here else f' on {owner.host}'}"
 
 
 def _definition(home: Home, notebook: Notebook, items: Items, options: MapOptions) -> MapDefinition:
@@ -294,7 +303,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
             "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
         )
     if options.retry < 0:
-        raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 1.")
+        raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 0.")
     if options.name is not None and options.output_dir is None:
         raise ParameterError(f"--name {options.name!r} is given without --output-dir", "Say where: --output-dir DIR")
     cwd = options.cwd if options.cwd in ("notebook", "item") else from_home(home.folder, options.cwd)
@@ -357,14 +366,17 @@ def free_id(home: Home) -> str:
     return run_id
 
 
-def unfinished(home: Home) -> str:
-    """Give the id of the newest run of a notebook if it could be resumed; empty otherwise."""
+def earlier(home: Home) -> Earlier | None:
+    """Give a run of a notebook or workflow that is at work, or else the newest one if it could be resumed."""
+    for folder in reversed(home.runs()):
+        if worker := at_work(folder):
+            return Earlier(folder.name, worker)
     try:
         stored = locate(home.file, state_dir=None if home.base == home.folder else home.base.parent)
         status = stored.status
     except RefusedError:
-        return ""
-    return stored.id if status in ("failed", "interrupted", "paused") else ""
+        return None
+    return Earlier(stored.id) if status in ("failed", "interrupted", "paused") else None
 
 
 def explained(request: Request) -> list[Planned]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -333,7 +334,24 @@ class MapRun(Run):
         if not isinstance(output, dict) or name not in output:
             known = ", ".join(output) if isinstance(output, dict) else "no results"
             raise TargetError(f"{self[item].label} has no result {name!r}", f"It has: {known}.")
-        return self._loaded(output[name])
+        return self._loaded_for(self[item].index, output[name])
+
+    def _loaded_for(self, index: int, value: Value) -> object:
+        if not isinstance(value, File):
+            return value
+        from ..notebooks.results import load
+
+        return load(value, self.folder, lambda: self._remedy(index, value))
+
+    def _remedy(self, index: int, value: File) -> str:
+        """Give what to do when the file of a result is not as the item left it."""
+        typed = self._typed()
+        again = f"Run the item again: nbflow resume {shlex.quote(typed)} --only {index}"
+        if value.format != "file" or self._definition.cwd == "item" or not (self.folder / value.path).exists():
+            return again
+        notebook = shlex.quote(typed if typed.endswith(".ipynb") else self._definition.notebook)
+        apart = f"nbflow map {notebook} ... --cwd item (the ... are the items, as they were given)"
+        return f"If another item wrote it too, give each its own folder: {apart}\n{again}"
 
     def to_frame(self, result: str | None = None) -> pd.DataFrame:
         """Give a table of the run, as a pandas DataFrame.
@@ -352,7 +370,7 @@ class MapRun(Run):
         frames = []
         for item in self._items():
             if isinstance(item.output, dict) and result in item.output:
-                frame = self._loaded(item.output[result])
+                frame = self._loaded_for(item.index, item.output[result])
                 if isinstance(frame, pd.Series):
                     frame = frame.to_frame()
                 if not isinstance(frame, pd.DataFrame):

@@ -37,6 +37,7 @@ from ..types import Changed
 from ..values import File
 from .copies import Copying, copy
 from .definition import Definition, code_of
+from .flow import copy_of
 from .interrupts import Interrupts
 from .kinds import flows, planned, runners
 from .ledger import RunLedger
@@ -275,7 +276,7 @@ class Session:
         (folder / "logs").mkdir(exist_ok=True)
         texts = {path.partition("#")[0]: notebook.raw for path, notebook in request.notebooks.items()}
         for path, text in {**texts, **request.files}.items():
-            target = source / path.replace("../", "_/").lstrip("/")
+            target = copy_of(source, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             _keep_of_start(target, request.epoch, text)
         data = request.definition.data()

@@ -22,8 +22,8 @@ from ..reporters.ending import Ending, Failed, ending, open_gates
 from ..reporters.escape import for_file
 from ..reporters.screen import reporter
 from ..reporters.table import table
+from ..reporters.text import Earlier, RunLine, Standing, Waiting, explain, head, status_list, status_one
 from ..reporters.text import Planned as PlannedLine
-from ..reporters.text import RunLine, Standing, Waiting, explain, head, status_list, status_one
 from ..state import Active
 from ..store.files import write_atomically
 from ..store.home import all_runs, size
@@ -54,7 +54,7 @@ def writable(text: str, file: TextIO) -> str:
     return for_file(text, file)
 
 
-def shown(request: Request, file: TextIO, note: str = "", asking: Event | None = None) -> Reporter:
+def shown(request: Request, file: TextIO, earlier: Earlier | None = None, asking: Event | None = None) -> Reporter:
     """Give what shows a run at work: its head, then its progress.
 
     Parameters
@@ -63,8 +63,8 @@ def shown(request: Request, file: TextIO, note: str = "", asking: Event | None =
         What is about to begin.
     file : TextIO
         Terminal or log.
-    note : str
-        The id of an unfinished run of the same notebook or workflow.
+    earlier : Earlier, optional
+        A run of the same notebook or workflow that is at work or unfinished.
     asking : threading.Event, optional
         Set while a question to a person has the terminal for itself.
     """
@@ -77,7 +77,7 @@ def shown(request: Request, file: TextIO, note: str = "", asking: Event | None =
         case _:
             count, what = len(map_of(request).items), "item"
     kernels = ", ".join(definition.kernels)
-    lines = head(request.home.name, count, workers, kernels, request.run_id, kept, note, columns, what)
+    lines = head(request.home.name, count, workers, kernels, request.run_id, kept, earlier, columns, what)
     return reporter(workers, file, [*lines, ""], asking)
 
 

@@ -40,8 +40,8 @@ def run(
 
     with Interrupts(SIGNALS) as interrupts:
         request = run_words(workflow, inputs=inputs, jobs=jobs, state_dir=state_folder(state_dir))
-        note = requests.unfinished(request.home)
-        show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, note=note)
+        earlier = requests.earlier(request.home)
+        show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 

@@ -30,8 +30,12 @@ def clean(target: str, keep: int, state_dir: str | None) -> int:
     """Remove old runs of a notebook with all their files."""
     from .. import api
 
-    gone = api.clean(target, keep=keep, state_dir=state_dir)
-    say([f"removed run {folder.name}" for folder in gone] or ["nothing to remove"])
+    gone, stay = api.cleaned(target, keep, state_dir)
+    lines = [f"removed run {folder.name}" for folder in gone]
+    for folder, worker in stay:
+        where = f"run {folder.name} is at work{f' in {worker}' if worker else ''}, and stays"
+        lines.append(f"{where}; it is ended by: nbflow cancel {folder.name}")
+    say(lines or ["nothing to remove"])
     return 0
 
 

@@ -17,7 +17,7 @@ from .screen import columns, echo, let_go_of_pipes, say, stdout_kept
 if TYPE_CHECKING:
     from ..api.flow_requests import PlannedNode
     from ..api.interrupts import Interrupts
-    from ..api.requests import Planned
+    from ..api.requests import Earlier, Planned
     from ..api.runs import Run
     from ..api.session import Request
 
@@ -105,8 +105,8 @@ def map_(
             state_dir=state_folder(state_dir),
             ask_first=not dry_run,
         )
-        note = "" if again else requests.unfinished(request.home)
-        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, note=note)
+        earlier = None if again else requests.earlier(request.home)
+        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, earlier=earlier)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -162,12 +162,14 @@ def resume(
 class Show:
     """How a working is shown: as pictures, as one JSON object, or not at all."""
 
-    def __init__(self, target: str, state_dir: str | None, *, quiet: bool, as_json: bool, note: str = "") -> None:
+    def __init__(
+        self, target: str, state_dir: str | None, *, quiet: bool, as_json: bool, earlier: Earlier | None = None
+    ) -> None:
         self._target = target
         self._state_dir = state_dir
         self._quiet = quiet
         self._as_json = as_json
-        self._note = note
+        self._earlier = earlier
 
     def go(self, request: Request, interrupts: Interrupts, *, dry_run: bool, detach: bool) -> int:
         """Plan, detach or work, as it was asked for; gives the exit code."""
@@ -223,7 +225,7 @@ class Show:
             return 0
         asks = not (self._quiet or self._as_json)
         asker, asking = ask_who_is_there(request.home.folder) if asks else (None, None)
-        reporter = None if self._quiet else shown(request, sys.stderr, self._note, asking)
+        reporter = None if self._quiet else shown(request, sys.stderr, self._earlier, asking)
         session = Session(request, reporter=reporter, asker=asker)
         with stdout_kept(self._as_json):
             session.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
@@ -40,7 +41,9 @@ def kernel_spec(name: str) -> Any:
     except NoSuchKernel:
         known = kernel_names()
         there = f"Installed: {', '.join(known)} (choose with -k)." if known else "No kernel is installed."
-        install = f"python -m ipykernel install --user --name {name}" if name else "python -m ipykernel install --user"
+        install = "\nOr make one: python -m ipykernel install --user"
+        if name:  # under the name of another language it would still run Python
+            install = f"{install} --name {shlex.quote(name)}" if name.startswith("python") else ""
         raise DefinitionError(
-            f"there is no kernel named {name!r}.{did_you_mean(name, known)}", f"{there}\nOr make one: {install}"
+            f"there is no kernel named {name!r}.{did_you_mean(name, known)}", f"{there}{install}"
         ) from None

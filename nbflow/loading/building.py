@@ -107,15 +107,17 @@ class OnDisk:
 
 @dataclass(frozen=True)
 class Kept:
-    """The files of a run that is only looked at: what runs is told by its records."""
+    """The files of a run that is only looked at, as it keeps them."""
 
     folder: Path
     texts: Mapping[str, str]
     """The workflow files in it, by their paths."""
+    copied: Callable[[str], Notebook | None] = lambda _path: None
+    """Gives the copy of a notebook, where the run folder has one."""
 
-    def notebook(self, path: str) -> Notebook | None:  # noqa: ARG002 - it may be another by now
-        """Give nothing."""
-        return None
+    def notebook(self, path: str) -> Notebook | None:
+        """Give the copy that was run."""
+        return self.copied(path)
 
     def workflow(self, path: str, kinds: Mapping[str, type[d.Step]]) -> tuple[d.Workflow, Source, str]:
         """Give a definition."""

@@ -188,7 +188,7 @@ def mask_saved(artifacts: Path, folder: Path, masker: Masker) -> dict[str, File]
     return saved
 
 
-def load(file: File, folder: Path) -> Any:
+def load(file: File, folder: Path, remedy: Callable[[], str] = lambda: "Run the item again.") -> Any:
     """Give the object that a result was saved from.
 
     Parameters
@@ -197,6 +197,8 @@ def load(file: File, folder: Path) -> Any:
         The reference, as it stands in an output.
     folder : Path
         The run folder.
+    remedy : callable, optional
+        Gives what to do when the file is gone, or is not the item's any more.
 
     Returns
     -------
@@ -207,13 +209,13 @@ def load(file: File, folder: Path) -> Any:
     Raises
     ------
     StoreError
-        If the file is gone, or the library that reads it is missing.
+        If the file is gone or was changed since, or the library that reads it is missing.
     """
     path = folder / file.path
     if not path.is_file():
-        raise StoreError(f"the result file {path} is gone", "Run the notebook again: nbflow resume TARGET --force")
+        raise StoreError(f"the result file {path} is gone", remedy())
     if (file.size, file.sha256) != _seen(path):
-        raise StoreError(f"{path} is not what the item left: it was changed since", "Run the item again: --only ITEM")
+        raise StoreError(f"{path} is not what the item left: it was changed since", remedy())
     try:
         return _LOADERS[file.format](path)
     except ImportError as problem:

@@ -14,6 +14,7 @@ from .escape import for_terminal, width
 from .table import GAP, INDENT, Row, table
 
 __all__ = [
+    "Earlier",
     "Ending",
     "Failed",
     "Planned",
@@ -32,6 +33,23 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A run of the same notebook or workflow that has not come to its end."""
+
+    run_id: str
+    worker: str = ""
+    """Who works at it (``process 4711``); empty: nobody, and it could be resumed."""
+
+    @property
+    def line(self) -> str:
+        """How it stands, and what to type about it."""
+        name, typed = for_terminal(self.run_id), quoted(self.run_id)
+        if self.worker:
+            return f"{name} is at work in {for_terminal(self.worker)}: nbflow status {typed}"
+        return f"{name} is unfinished: nbflow resume {typed}"
+
+
 def head(
     name: str,
     total: int,
@@ -39,7 +57,7 @@ def head(
     kernel: str,
     run_id: str,
     kept: int = 0,
-    unfinished: str = "",
+    earlier: Earlier | None = None,
     columns: int | None = None,
     what: str = "item",
 ) -> list[str]:
@@ -49,8 +67,8 @@ def head(
     ----------
     kept : int
         Items that are done already.
-    unfinished : str
-        The id of an earlier run of the same notebook that could be resumed, if there is one.
+    earlier : Earlier, optional
+        An earlier run that is at work, or could be resumed.
     columns : int, optional
         Columns of the terminal; where two facts do not fit side by side, they stand one below the other.
     what : str
@@ -70,9 +88,7 @@ def head(
     lines = [f"{first}{under}".rstrip(), f"{run:<{column}}{hint}"]
     if columns is not None and max(map(width, lines)) > columns:
         lines = [line for line in (for_terminal(name), items, under, run.rstrip(), hint) if line]
-    if unfinished:
-        lines.append(f"{for_terminal(unfinished)} is unfinished: nbflow resume {quoted(unfinished)}")
-    return lines
+    return [*lines, earlier.line] if earlier is not None else lines
 
 
 ROOMY = 96

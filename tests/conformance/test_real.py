@@ -133,7 +133,6 @@ def test_all_real_cases_survive_kills(name, seed, cli, folder, tmp_path, monkeyp
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="status takes any record of a gate or step for how it stands now", strict=True)
 def test_status_tells_what_the_newest_start_told(cli, folder):
     """A gate that is asked again stands open, and what waits for it has not run, also when it is only looked at."""
     shutil.copy(HERE / "conformance_tasks.py", folder)
