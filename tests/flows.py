@@ -254,7 +254,7 @@ class Meaning:
         if "call" in step:
             return self._task(step, node, names)
         if "gate" in step:
-            return self._gate(step, node)
+            return self._gate(step, node, names)
         if "wait_for" in step:
             found = names.steps(step["wait_for"][0])
             if found[0] == "skipped":
@@ -303,11 +303,14 @@ class Meaning:
                 break
         return Said(status, output)
 
-    def _gate(self, step: Data, node: str) -> Said:
+    def _gate(self, step: Data, node: str, names: Names) -> Said:
+        before, _, rest = step["gate"].partition("{{ ")
+        expression, _, behind = rest.partition(" }}")
+        message = f"{before}{_value(expression, names)}{behind}"
         for asked in range(1, NEVER):
             choice = self.gates(node, asked)
             if choice is None:
-                return Said("paused", ...)
+                return Said("paused", {"message": message})
             answer = {"choice": choice, "outcome": choice}
             if choice == "approve" or step["on_reject"] == "skip":
                 return Said("completed", answer)

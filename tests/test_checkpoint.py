@@ -51,7 +51,7 @@ def rendered(state: RunState) -> dict:
         surroundings={"cores": 2},
         folder=f"nbflow-runs/train.ipynb/{RUN}",
         journal={"bytes": 7, "sha256": "ab"},
-        called="city={}".format,
+        called=lambda event: f"city={event.index}",
     )
 
 
