@@ -254,7 +254,7 @@ def test_a_bad_line_elsewhere_is_refused_with_file_and_line(tmp_path, bad):
 
 NEWER = {
     "version": lambda: encode(START).replace('"nbflow":1', '"nbflow":2').encode(),
-    "event": lambda: b'{"event":"GateAnswered","at":1,"node":"a"}',
+    "event": lambda: b'{"event":"StarAligned","at":1,"node":"a"}',
 }
 
 

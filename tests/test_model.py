@@ -83,11 +83,11 @@ def test_retry_n_means_n_attempts_in_all() -> None:
 
 
 def test_what_decides_the_work_of_a_notebook() -> None:
-    """Source, outputs, kernel, directory and environment; not its id, time-outs or retries."""
+    """Source, outputs, kernel and directory; not its id, time-outs or retries."""
     base: dict[str, Any] = {"id": "fit", "path": "fit.ipynb", "source": "abc"}
     assert NotebookStep(**base).code_digest != NotebookStep(**{**base, "source": "abd"}).code_digest
     same = NotebookStep(**base).work_digest
-    for change in ({"outputs": ("a",)}, {"kernel": "ir"}, {"cwd": "item"}, {"env": (("A", "1"),)}):
+    for change in ({"outputs": ("a",)}, {"kernel": "ir"}, {"cwd": "item"}):
         assert same != NotebookStep(**{**base, **change}).work_digest, change
     for change in ({"id": "fat"}, {"timeout": 3.0}, {"cell_timeout": 3.0}, {"retry": Retry(9)}, {"path": "b.ipynb"}):
         assert same == NotebookStep(**{**base, **change}).work_digest, change

@@ -275,7 +275,7 @@ def test_a_start_plans_once(notebook, ran, cli, folder, monkeypatch, capsys):
     cli("map", path.name, "--grid", "n=1,2,3", "--output-dir", "out", "-q", code=1)
     (folder / "go").touch()
     plans = []
-    monkeypatch.setattr(session, "plan", lambda *how: plans.append(how) or plan(*how))
+    monkeypatch.setattr(session, "planned", lambda *how: plans.append(how) or plan(*how))
     with pytest.raises(SystemExit) as end:
         main(["resume", path.name])
     assert (0, 1) == (end.value.code or 0, len(plans))
@@ -299,7 +299,7 @@ def test_the_list_of_runs_and_the_head_of_a_map_plan_no_other_run(notebook, fold
         raise AssertionError("a plan was made")
 
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "plan", refuse)
+        patched.setattr(reading, "planned", refuse)
         assert (wanted, run.id) == (listed(), requests.unfinished(home))
     journal = run.folder / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)

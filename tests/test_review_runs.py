@@ -23,6 +23,7 @@ from nbflow.api.runs import log_file
 from nbflow.api.session import Session
 from nbflow.errors import LockedError, ParameterError, TargetError
 from nbflow.events import RunStarted, Warned
+from nbflow.instruction import Instruction
 from nbflow.outcome import Outcome
 from nbflow.reporters.audience import Audience
 from nbflow.state import RunState
@@ -238,10 +239,10 @@ def ledger(stored_runs):
 def test_a_cancel_for_an_earlier_start_does_not_stop_the_next(stored_runs):
     """What was sent before the run was taken is forgotten, what comes after it is obeyed."""
     home, folder = stored_runs, stored_runs.run_folder(MIDDLE)
-    commands.send(folder, "cancel")
+    commands.send(folder, Instruction("cancel"))
     lock = RunLock(folder)
     lock.acquire()
-    commands.send(folder, "pause")
+    commands.send(folder, Instruction("pause"))
     made = RunLedger(home, folder, lock, Journal(folder / "journal.jsonl", 0), {"nbflow": 1, "kind": "map"}, {})
     made.begin(RunState())
     assert ["pause"] == made.tend(RunState(), time.time())
@@ -287,7 +288,7 @@ def test_a_ledger_whose_run_was_taken_over_writes_nothing_more(ledger, stored_ru
     made.write([Warned(1.0, None, "mine")])
     folder = stored_runs.run_folder(MIDDLE)
     taken_over(folder, stored_runs)
-    commands.send(folder, "pause")
+    commands.send(folder, Instruction("pause"))
     before = {file: file.read_bytes() for file in [*folder.rglob("*.json*"), stored_runs.checkpoint]}
     with pytest.raises(OSError, match="taken over by another process"):
         made.write([Warned(1.0, None, "not mine any more")])
@@ -306,7 +307,7 @@ def test_a_ledger_that_sees_another_owner_writes_no_line_more(ledger, stored_run
     owner = stored_runs.run_folder(MIDDLE) / "owner.json"
     owner.write_text(json.dumps({**json.loads(owner.read_text()), "host": "other", "pid": 77}))
     monkeypatch.setattr(ledgers, "BEAT", 0.0)
-    assert ["taken over"] == made.tend(state, time.time())
+    assert [Instruction("taken over")] == made.tend(state, time.time())
     with pytest.raises(OSError, match="taken over by another process"):
         made.write([Warned(1.0, None, "not mine any more")])
     assert b"" == (stored_runs.run_folder(MIDDLE) / "journal.jsonl").read_bytes()
