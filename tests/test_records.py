@@ -13,6 +13,7 @@ from nbflow.api import reading, requests, session, showing
 from nbflow.cli import main
 from nbflow.engine.plan import plan
 from nbflow.errors import ParameterError, StoreError
+from nbflow.reporters.text import Earlier
 from nbflow.store import checkpoint
 from nbflow.store.home import Home
 
@@ -300,12 +301,12 @@ def test_the_list_of_runs_and_the_head_of_a_map_plan_no_other_run(notebook, fold
 
     with monkeypatch.context() as patched:
         patched.setattr(reading, "planned", refuse)
-        assert (wanted, run.id) == (listed(), requests.unfinished(home))
+        assert (wanted, Earlier(run.id)) == (listed(), requests.earlier(home))
     journal = run.folder / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     journal.write_text("".join(lines[:-1]))
     assert [("interrupted", 2, 1)] == [(status, done, failed) for _, status, done, _, failed, _ in listed()]
-    assert run.id == requests.unfinished(home)
+    assert Earlier(run.id) == requests.earlier(home)
     journal.write_text("".join(lines) + lines[0].replace('"epoch":1', '"epoch":2'))
     assert "interrupted" == listed()[0][1]
 

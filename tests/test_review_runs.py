@@ -245,7 +245,7 @@ def test_a_cancel_for_an_earlier_start_does_not_stop_the_next(stored_runs):
     commands.send(folder, Instruction("pause"))
     made = RunLedger(home, folder, lock, Journal(folder / "journal.jsonl", 0), {"nbflow": 1, "kind": "map"}, {})
     made.begin(RunState())
-    assert ["pause"] == made.tend(RunState(), time.time())
+    assert [Instruction("pause")] == made.tend(RunState(), time.time())
     made.close(RunState(), time.time())
 
 
