@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "tests/test_engine.py::test_"
 SEED = "tests/test_seed.py::test_"
 RULES = "tests/test_engine_properties.py::test_for_workflows_of_all_sizes"
+FLOWS = "tests/test_flow_properties.py::test_for_workflows_of_all_sizes"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,47 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "a branch that is not taken is not told",
+        "engine/kinds.py",
+        "    yield from skip(other)\n",
+        "    yield from skip()\n",
+        f"{FLOWS}[any_interleaving_equals_one_worker]",
+    ),
+    Mutant(
+        "all turns of a loop are one",
+        "engine/nodes.py",
+        "*([] if self._turn is None else [str(self._turn)]), step.id",
+        "step.id",
+        f"{FLOWS}[a_resume_from_any_prefix_equals_the_whole_run]",
+    ),
+    Mutant(
+        "a loop that had all its turns is exhausted, whatever its condition says",
+        "engine/kinds.py",
+        "exhausted=step.condition.holds(_after(step.block, last, names)))",
+        "exhausted=True)",
+        f"{FLOWS}[any_interleaving_equals_one_worker]",
+    ),
+    Mutant(
+        "what a person answered is asked again",
+        "engine/recorded.py",
+        "        return choice if isinstance(choice, str) else None",
+        "        return None",
+        f"{FLOWS}[a_resume_from_any_prefix_equals_the_whole_run]",
+    ),
+    Mutant(
+        "steps see all that happens to have ended",
+        "engine/scope.py",
+        "        if self._seen >> place & 1:\n",
+        "        if place < len(self._outcomes) and self._outcomes[place] is not None:\n",
+        f"{FLOWS}[any_interleaving_equals_one_worker]",
+    ),
+    Mutant(
         "refill only when the oldest item has ended",
         "engine/nodes.py",
-        "return self._cursor if self.live < self._window and self._cursor < self.halt else None",
+        "return self._order[self._cursor] if self.live < self._window and self._cursor < self.size else None",
         "oldest = next((p for p in range(self._cursor) if self.outcomes[p] is None), self._cursor)\n"
-        "        return self._cursor if self._cursor - oldest < self._window and self._cursor < self.halt else None",
+        "        room = self._cursor - oldest < self._window\n"
+        "        return self._order[self._cursor] if room and self._cursor < self.size else None",
         f"{SEED}a_worker_that_is_free_takes_the_next_item_at_once",
     ),
     Mutant(
@@ -65,9 +102,9 @@ MUTANTS = [
     Mutant(
         "items share one scope",
         "engine/nodes.py",
-        'names = Scope({"item": value, self.step.name: value, "index": place}, owner.names)',
+        'names = Scope({"item": value, self.step.item_name: value, "index": place}, owner.names)',
         "names = self.__dict__.setdefault('names', Scope({}, owner.names))\n"
-        '        names._names.update({"item": value, self.step.name: value, "index": place})',
+        '        names._names.update({"item": value, self.step.item_name: value, "index": place})',
         f"{SEED}each_item_has_a_scope_of_its_own",
     ),
     Mutant(
@@ -150,8 +187,8 @@ MUTANTS = [
     Mutant(
         "what a step waits for is not in its fingerprint",
         "engine/nodes.py",
-        "return _hash(self.owner.entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self.owner.entry",
-        "return self.owner.entry",
+        "return _hash(self._entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self._entry",
+        "return self._entry",
         f"{RULES}[never_stale]",
     ),
     Mutant(
@@ -171,8 +208,8 @@ MUTANTS = [
     Mutant(
         "what rests is ended twice",
         "engine/machine.py",
-        "if self._resting.pop(node.id, None) is not None:  # else the end of another has ended it",
-        "if [self._resting.pop(node.id)]:",
+        "if waiting.pop(node.id, None) is not None:  # else the end of another has ended it",
+        "if [waiting.pop(node.id)]:",
         f"{ENGINE}a_halt_ends_many_that_rest_inside_each_other",
     ),
     Mutant(
