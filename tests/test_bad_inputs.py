@@ -1036,6 +1036,14 @@ RUNS = [
         again="resume n.ipynb --only city=Oslo",
     ),
     Case(
+        "both limits for a resume",
+        "resume n.ipynb --fail-fast --max-failures 2",
+        "--fail-fast and --max-failures are both given",
+        "keep one of them",
+        run=True,
+        again="resume n.ipynb --max-failures 2",
+    ),
+    Case(
         "an unknown item for --from",
         "resume n.ipynb --from 9",
         "item 9: there are 2 items",

@@ -294,6 +294,53 @@ def test_a_dry_run_explains_each_item_and_changes_nothing(done, cli):
     assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
 
 
+@pytest.mark.parametrize("limit", [["--fail-fast"], ["--max-failures", "1"]])
+def test_a_run_that_stopped_at_its_limit_says_how_to_go_on_beyond_it(limit, notebook, ran, cli, until):
+    """A plain resume stops at the same item again; the command at the end runs all that is left, detached too."""
+    path = notebook(ran.cell, "assert n != 2")
+    said = cli("map", path.name, "--grid", "n=1,2,3", "-j", "1", *limit, code=1).stdout
+    command = "nbflow resume work.ipynb --no-fail-fast"
+    assert [command] == [line[line.index("nbflow ") :] for line in said.splitlines() if "--no-fail-fast" in line]
+    assert "--no-fail-fast" in cli("resume", path.name, code=1).stdout
+    assert {1: 1, 2: 2} == ran.times()
+    cli(*command.split()[1:], "--detach")
+    until(lambda: nbflow.status(path).status == "failed" and 3 in ran.times())
+    assert {1: 1, 2: 3, 3: 1} == ran.times()
+    assert "--no-fail-fast" not in cli("status", path.name).stdout, "nothing is left out any more"
+
+
+def test_limits_and_the_time_of_the_rest_can_be_given_anew(notebook, ran):
+    """From Python too; finished items stay finished, and the words mean what they mean to map."""
+    path = notebook(ran.cell, "assert n < 3\nimport time\nif n == 2: time.sleep(60)")
+    nbflow.map(path, grid={"n": [1, 2, 3, 4]}, max_concurrency=1, timeout=3, fail_fast=True, quiet=True)
+    assert {1: 1, 2: 1} == ran.times()
+    run = nbflow.resume(path, max_failures=2, timeout="2s", quiet=True)
+    assert {1: 1, 2: 2, 3: 1} == ran.times()
+    assert ["no time left after 2 s", "AssertionError"] == [
+        item.error.message.partition(" (")[0] for item in run.failures
+    ]
+    nbflow.resume(path, fail_fast=True, quiet=True)
+    assert {1: 1, 2: 3, 3: 1} == ran.times(), "the two are one limit: the newest counts"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--fail-fast"], "--fail-fast is an option of maps, and two.yml is a workflow"),
+        (["--no-fail-fast"], "--no-fail-fast is an option of maps"),
+        (["--max-failures", "2"], "--max-failures is an option of maps"),
+        (["--timeout", "5m"], "--timeout is an option of maps"),
+    ],
+)
+def test_limits_of_a_workflow_stand_in_its_file(options, problem, folder, cli):
+    """They are refused, with the keys that say it there."""
+    (folder / "two.yml").write_text("nbflow: 1\nsteps: [{id: load, call: 'builtins:dict'}]\n")
+    cli("run", "two.yml", "-q")
+    said = cli("resume", "two.yml", *options, code=2).stderr
+    assert problem in said
+    assert "on_error, max_failures, timeout" in said
+
+
 def test_what_does_not_change_the_work_repeats_nothing(notebook, ran, cli):
     """Concurrency, time-outs, retries, names of copies: a finished run has nothing to do."""
     path = notebook(ran.cell)

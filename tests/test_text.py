@@ -352,6 +352,10 @@ def test_one_sentence_says_how_it_went(expected: str, end: Ending) -> None:
             "  run it again      nbflow resume f --state-dir /x",
             Ending("failed", 2, {"completed": 1, "failed": 1}, "f", options="--state-dir /x"),
         ),
+        (
+            "  beyond --fail-fast   nbflow resume f --no-fail-fast",
+            Ending("failed", 40, {"completed": 17, "failed": 1}, "f", limit="--fail-fast"),
+        ),
         ("  stop it           nbflow cancel f", Ending("running", 2, {"completed": 1}, "f")),
     ],
 )

@@ -26,7 +26,7 @@ from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resu
 from .interrupts import Interrupts
 from .kinds import kinds
 from .reading import Stored, locate
-from .requests import MapOptions, Planned, again_request, at_work, explained, map_request, resume_request
+from .requests import Limits, MapOptions, Planned, again_request, at_work, explained, map_request, resume_request
 from .runs import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
 from .session import OnEvent, Request, Session
 
@@ -359,6 +359,9 @@ def resume(
     take_over: bool = False,
     detach: bool = False,
     max_concurrency: int | None = None,
+    timeout: float | str | None = None,
+    fail_fast: bool | None = None,
+    max_failures: int | None = None,
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
@@ -382,6 +385,10 @@ def resume(
         Only say what would be done: gives a list of :class:`Planned`.
     take_over : bool
         Take the run from a process of another host that seems to be alive.
+    timeout, max_failures
+        As in :func:`map`, for the rest of a map; by default as they were.
+    fail_fast : bool, optional
+        As in :func:`map`, for the rest of a map; ``False`` also takes ``max_failures`` away. By default as it was.
     detach, max_concurrency, quiet, state_dir, on_event
         As in :func:`map`.
 
@@ -407,6 +414,11 @@ def resume(
             stored,
             parameters=parameters,
             max_concurrency=max_concurrency,
+            limits=Limits(
+                fail_fast=fail_fast,
+                max_failures=max_failures,
+                timeout=None if timeout is None else duration(timeout, "timeout"),
+            ),
             changed=changed,
             from_=None if from_ is None else str(from_),
             only=None if only is None else str(only),

@@ -24,6 +24,7 @@ from .flow import FlowDefinition, flow_definition, of_run
 from .kinds import kinds, planned
 from .reading import Stored
 from .requests import (
+    Limits,
     check_changed,
     check_kernel,
     concurrency,
@@ -141,6 +142,7 @@ def flow_resume_request(
     parameters: Mapping[str, Any] | None = None,
     text: bool = False,
     max_concurrency: int | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
     changed: Changed = "ask",
     from_: str | None = None,
     only: str | None = None,
@@ -155,6 +157,8 @@ def flow_resume_request(
 
     Parameters
     ----------
+    limits : Limits
+        Must be empty: they are those of maps.
     gates : mapping, optional
         Answers to gates, each with who gave it.
     failed_too : bool
@@ -168,6 +172,7 @@ def flow_resume_request(
     check_changed(changed)
     if from_ is not None and only is not None:
         raise ParameterError("--from and --only are both given", "--only starts nothing else: keep one of them.")
+    limits.refuse(stored.home.name)
     before = stored.definition
     assert isinstance(before, FlowDefinition), "maps have requests of their own"
     if _aborted(stored):

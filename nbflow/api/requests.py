@@ -64,6 +64,45 @@ class MapOptions:
     state_dir: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a resume sets anew for the rest of a map; ``None`` leaves it as it was."""
+
+    fail_fast: bool | None = None
+    """``False`` takes away either limit of failures."""
+    max_failures: int | None = None
+    timeout: float | None = None
+    """Seconds that an item may take."""
+
+    def of(self, definition: MapDefinition) -> MapDefinition:
+        """Give a map with these limits; what finished of it stays finished."""
+        check_failures(fail_fast=bool(self.fail_fast), max_failures=self.max_failures)
+        if self.fail_fast is not None or self.max_failures is not None:
+            definition = replace(definition, fail_fast=bool(self.fail_fast), max_failures=self.max_failures)
+        return definition if self.timeout is None else replace(definition, timeout=self.timeout)
+
+    def refuse(self, workflow: str) -> None:
+        """Raise if there is anything in it: the steps of a workflow say that themselves."""
+        switch = "--fail-fast" if self.fail_fast else "--no-fail-fast"
+        given = {switch: self.fail_fast, "--max-failures": self.max_failures, "--timeout": self.timeout}
+        for option, value in given.items():
+            if value is not None:
+                raise ParameterError(
+                    f"{option} is an option of maps, and {workflow} is a workflow",
+                    "Its steps say it themselves, by the keys on_error, max_failures, timeout.",
+                )
+
+
+def check_failures(*, fail_fast: bool, max_failures: int | None) -> None:
+    """Raise if these limits of failures say nothing, or two things."""
+    if max_failures is not None and max_failures < 1:
+        raise ParameterError(f"--max-failures is {max_failures}", "It is a number from 1.")
+    if max_failures is not None and fail_fast:
+        raise ParameterError(
+            "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
+        )
+
+
 def default_concurrency() -> int:
     """Give how many items run at a time by default: four, or as many cores as there are for us."""
     return min(4, usable_cores())
@@ -135,6 +174,7 @@ def resume_request(
     parameters: Mapping[str, Any] | None = None,
     text: bool = False,
     max_concurrency: int | None = None,
+    limits: Limits = Limits(),
     changed: Changed = "ask",
     from_: str | None = None,
     only: str | None = None,
@@ -153,6 +193,8 @@ def resume_request(
         New values for parameters that all items share.
     text : bool
         Whether those are texts, as the command line gives them.
+    limits : Limits
+        What counts for the rest instead of what was said at the start.
     ask_first : bool
         Whether changed code of finished items is a question; a dry run only shows it.
 
@@ -174,7 +216,7 @@ def resume_request(
     notebook = read_notebook(stored.home.file)
     definition = before.of(notebook)
     changed = _answered(before, changed, notebook, definition.kernel)
-    definition = replace(definition.after(before, stored.records), changed=changed)
+    definition = limits.of(replace(definition.after(before, stored.records), changed=changed))
     if max_concurrency is not None:
         definition = replace(definition, max_concurrency=concurrency(max_concurrency))
     warnings: list[str] = []
@@ -296,12 +338,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
             raise ParameterError(
                 f"--secret {name}: there is no environment variable of that name", f"Set it: export {name}=..."
             )
-    if options.max_failures is not None and options.max_failures < 1:
-        raise ParameterError(f"--max-failures is {options.max_failures}", "It is a number from 1.")
-    if options.max_failures is not None and options.fail_fast:
-        raise ParameterError(
-            "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
-        )
+    check_failures(fail_fast=options.fail_fast, max_failures=options.max_failures)
     if options.retry < 0:
         raise ParameterError(f"--retry is {options.retry}", "It is how often an item is tried, from 0.")
     if options.name is not None and options.output_dir is None:

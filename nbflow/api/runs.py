@@ -265,6 +265,14 @@ class MapRun(Run):
         return self._definition.varying
 
     @property
+    def limit(self) -> str:
+        """The option by which failures left the rest out (``--max-failures 3``); empty if none did."""
+        most, failed = self._definition.max_failures, self.progress.counts["failed"]
+        if self._definition.fail_fast and failed:
+            return "--fail-fast"
+        return f"--max-failures {most}" if most is not None and failed >= most else ""
+
+    @property
     def outcomes(self) -> list[Item]:
         """All items, in item order."""
         return list(self._items())

@@ -87,13 +87,14 @@ def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> lis
 
 
 def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
-    progress = run.progress
+    progress, limit = run.progress, ""
     match run:
         case MapRun():
             items = run.outcomes
             total, statuses, waits = len(items), [item.status for item in items], []
             rows, names = _table(run, items)
             lost = [item for item in items if item.status == "failed"]
+            limit = run.limit
             failed = [Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in lost]
         case WorkflowRun():
             statuses = [node.status for node in run.outcomes]
@@ -117,6 +118,7 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
         waits=waits,
         warnings=[warning.message for warning in run.warnings],
         seconds=max(0.0, (progress.finished or time.time()) - progress.started),
+        limit=limit,
         options=f"--state-dir {state_dir}" if state_dir else "",
     )
 

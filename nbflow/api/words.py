@@ -14,7 +14,7 @@ from ..types import Changed
 from .flow import FlowDefinition
 from .flow_requests import flow_request, flow_resume_request
 from .reading import locate
-from .requests import MapOptions, again_request, map_request, resume_request
+from .requests import Limits, MapOptions, again_request, map_request, resume_request
 from .session import Request
 
 __all__ = ["map_words", "resume_words", "run_words", "tag_words"]
@@ -81,6 +81,9 @@ def resume_words(
     only: str | None,
     force: bool,
     take_over: bool,
+    fail_fast: bool | None,
+    max_failures: int | None,
+    timeout: str | None,
     ask_first: bool,
     state_dir: Path | None,
 ) -> Request:
@@ -98,6 +101,11 @@ def resume_words(
         parameters=assignments("-p", parameters),
         text=True,
         max_concurrency=jobs,
+        limits=Limits(
+            fail_fast=fail_fast,
+            max_failures=max_failures,
+            timeout=None if timeout is None else seconds(timeout, "--timeout"),
+        ),
         changed=changed,
         from_=from_,
         only=only,

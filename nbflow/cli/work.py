@@ -116,6 +116,13 @@ def map_(
 @click.option("--from", "from_", metavar="ITEM", help="Run this again, with what waits for it and is missing.")
 @click.option("--only", metavar="ITEM", help="Run this item or step again, nothing else.")
 @click.option("--force", is_flag=True, help="Run everything again.")
+@click.option("--timeout", metavar="30m", help="How long an item may take from now on.")
+@click.option(
+    "--fail-fast/--no-fail-fast",
+    default=None,
+    help="Start nothing more after the first failure from now on, or whatever fails.",
+)
+@click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures from now on.")
 @click.option("--take-over", is_flag=True, help="Take the run from a process of another host.")
 @options.state_dir
 @options.output
@@ -129,6 +136,9 @@ def resume(
     from_: str | None,
     only: str | None,
     force: bool,
+    timeout: str | None,
+    fail_fast: bool | None,
+    max_failures: int | None,
     take_over: bool,
     state_dir: str | None,
     quiet: bool,
@@ -152,6 +162,9 @@ def resume(
             only=only,
             force=force,
             take_over=take_over,
+            fail_fast=fail_fast,
+            max_failures=max_failures,
+            timeout=timeout,
             ask_first=not dry_run,
             state_dir=state_folder(state_dir),
         )

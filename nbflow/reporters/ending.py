@@ -94,6 +94,8 @@ class Ending:
     what: str = "item"
     """What is counted."""
     seconds: float = 0.0
+    limit: str = ""
+    """The option by which failures left the rest out: ``--fail-fast``."""
     options: str = ""
     """What every command needs behind the target, such as ``--state-dir D``."""
 
@@ -246,6 +248,8 @@ def _commands(end: Ending, columns: int) -> list[str]:
             todo.append(("run it again" if end.failed == 1 else f"run the {end.failed:,} again", again))
         case "failed":
             todo.append((f"run the {end.failed + end.missing:,} left", again))
+            if end.limit:  # a resume keeps it, and may stop at the same failure for ever
+                todo.append((f"beyond {end.limit}", f"{again} --no-fail-fast"))
         case "running":
             todo.append(("stop it", f"nbflow cancel {target}"))
         case "interrupted":
