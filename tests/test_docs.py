@@ -353,7 +353,13 @@ def told(text: str, name: str, top: Path) -> None:
     story.end(name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+SOON = {"README.md", "workflows.md", "expressions.md"}
+"""Pages whose examples are tried in `make test`; those of the others in `make check`."""
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, id=p.name, marks=[] if p.name in SOON else [pytest.mark.long]) for p in PAGES]
+)
 def test_the_examples_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     """From top to bottom, as a reader would try them."""
     told(page.read_text(encoding="utf-8"), page.name, tmp_path)
