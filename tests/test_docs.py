@@ -406,10 +406,11 @@ def test_all_filters_and_tests_are_listed() -> None:
 
 
 def declared(option: click.Option) -> str:
-    """Give an option as the page writes it: ``-k, --kernel KERNEL``."""
+    """Give an option as the page writes it: ``-k, --kernel KERNEL``, or ``--[no-]fail-fast``."""
     choices = "|".join(option.type.choices) if isinstance(option.type, click.Choice) else ""
     metavar = "" if option.is_flag else f" {option.metavar or choices}"
-    return f"{', '.join(option.opts)}{metavar}"
+    names = [f"--[no-]{name[2:]}" for name in option.opts] if option.secondary_opts else option.opts
+    return f"{', '.join(names)}{metavar}"
 
 
 def described(page: str) -> dict[str, set[str]]:
