@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "tests/test_engine.py::test_"
 SEED = "tests/test_seed.py::test_"
 RULES = "tests/test_engine_properties.py::test_for_workflows_of_all_sizes"
+CASES = "tests/conformance/test_conformance.py::test_"
 FLOWS = "tests/test_flow_properties.py::test_for_workflows_of_all_sizes"
 
 
@@ -53,7 +54,7 @@ MUTANTS = [
         "engine/kinds.py",
         "exhausted=step.condition.holds(_after(step.block, last, names)))",
         "exhausted=True)",
-        f"{FLOWS}[any_interleaving_equals_one_worker]",
+        f"{CASES}one_worker_is_the_meaning[s4-while-exactly-the-cap-is-not-exhausted]",
     ),
     Mutant(
         "what a person answered is asked again",
