@@ -164,8 +164,12 @@ class Notebook:
 
     @property
     def digest(self) -> str:
-        """Digest of what decides what runs: code and its tags; never markdown, outputs or other metadata."""
-        return _digest([[cell.source, sorted(cell.tags & DECISIVE)] for cell in self.cells])[:24]
+        """Digest of what decides what runs: code and its tags; never markdown, outputs or other metadata.
+
+        Empty cells do not run: JupyterLab adds one below whenever somebody runs the last cell.
+        """
+        code = [[cell.source, sorted(cell.tags & DECISIVE)] for cell in self.cells if cell.source.strip()]
+        return _digest(code)[:24]
 
     @property
     def signature_text(self) -> str:

@@ -108,6 +108,7 @@ def test_a_notebook_that_was_run_and_saved_in_jupyter_repeats_nothing(done, ran)
     made.metadata["language_info"]["version"] = "3.99"
     made.metadata["toc"] = {"base_numbering": 1}
     made.cells[1].metadata["collapsed"] = True
+    made.cells.append(nbformat.v4.new_code_cell(""))  # Shift+Enter in the last cell adds one below
     nbformat.write(made, done)
     seen = ran.times()
     assert ["kept", "kept", "failed"] == reasons(done)
