@@ -44,6 +44,14 @@ except SystemExit as end:
 """
 
 
+@pytest.mark.parametrize(
+    ("program", "libraries"), [("import nbflow", {"nbflow"}), (HELP, {"nbflow", "click"})], ids=["import", "--help"]
+)
+def test_no_library_is_loaded_that_is_not_needed(program, libraries, env):
+    """What the interpreter itself loads at its start does not count; each other library is time and a risk."""
+    assert libraries == loaded(program, env) - loaded("", env) - sys.stdlib_module_names
+
+
 @pytest.mark.parametrize("program", ["import nbflow", HELP], ids=["import nbflow", "nbflow --help"])
 def test_no_library_of_jupyter_is_loaded(program, env):
     """Importing nbflow, and asking for help, load nothing heavy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -85,6 +86,42 @@ def test_a_signal_that_was_ignored_before_stays_ignored(which, words, notebook, 
     (folder / "go").touch()
     _, err = process.communicate(timeout=60)
     assert (0, {0: 1, 1: 1, 2: 1}) == (process.returncode, ran.times()), err
+
+
+@pytest.mark.parametrize(("which", "code", "reason"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])
+def test_a_signal_ends_a_resume_as_it_ends_a_map(which, code, reason, notebook, ran, cli, folder, until):
+    """All is written, with ``--json`` the run is printed all the same, and the exit code tells the signal."""
+    path = notebook(ran.cell, "assert os.path.exists('mended')", "import time\ntime.sleep(60)")
+    cli("map", path.name, "--grid", "n=0", "-q", code=1)
+    (folder / "mended").touch()
+    process = cli.start("resume", path.name, "-q", "--json")
+    until(lambda: len(ran.times()) == 1 and ran.times()[0] == 2)
+    process.send_signal(getattr(signal, which))
+    out, err = process.communicate(timeout=20)
+    assert code == process.returncode, err
+    said = json.loads(out)
+    assert ("interrupted", ["cancelled"]) == (said["status"], [item["status"] for item in said["items"]])
+    assert f"stopped by {reason}: 0 of 1 is done and kept" in err, "quiet is silent only when all went well"
+    assert ("interrupted", reason) == (last_line(folder).status, last_line(folder).reason)
+    assert [] == ran.kernels()
+
+
+def test_ctrl_c_ends_a_verb_that_only_looks_and_not_the_run(notebook, ran, cli, folder, until):
+    """``logs -f`` has nothing to write: exit code 130, no traceback, and the run goes on."""
+    path = notebook(
+        ran.cell, "import time\nprint('at work', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.1)"
+    )
+    work = cli.start("map", path.name, "--grid", "n=0", "-q")
+    until(ran.times)
+    looking = cli.start("logs", "-f", path.name)
+    while "at work" not in (line := looking.stdout.readline()):
+        assert line, looking.stderr.read()
+    looking.send_signal(signal.SIGINT)
+    _, err = looking.communicate(timeout=20)
+    assert (130, "") == (looking.returncode, err.strip())
+    (folder / "go").touch()
+    work.communicate(timeout=60)
+    assert 0 == work.returncode
 
 
 def test_a_kernel_that_does_not_listen_is_killed_and_all_is_written(notebook, ran, cli, folder, until):

@@ -48,9 +48,12 @@ def starts(folder):
 
 
 def check_files(folder):
-    """Every executed notebook is whole, and so is every JSON file."""
+    """Every executed notebook is whole, those of recorded items are in their place, and every JSON file is whole."""
     for file in (folder / "nbflow-runs").rglob("2*/*.ipynb"):
         nbformat.validate(nbformat.read(file, 4))
+    for event in journal(folder):
+        if isinstance(event, NodeFinished) and event.leaf and event.outcome.status == "completed":
+            assert [*folder.glob(f"nbflow-runs/*/2*/{event.outcome.notebook}")], f"{event.outcome.notebook} is missing"
     for file in [*folder.rglob("*.json")]:
         json.loads(file.read_text())
 
@@ -169,6 +172,8 @@ if n == 1 and os.path.exists(driver):
     ("phase", "nth"),
     [
         ("journal half", 2),
+        ("journal after", 1),
+        ("cell", 1),
         ("after notebook", 1),
         ("journal end", 1),
         *(
@@ -176,7 +181,6 @@ if n == 1 and os.path.exists(driver):
             for phase, nth in [
                 ("kernel", 1),
                 ("kernel", 3),
-                ("cell", 1),
                 ("before notebook", 1),
                 ("before notebook", 3),
                 ("after notebook", 2),
@@ -199,6 +203,7 @@ def test_a_kill_in_each_phase_of_the_work_loses_nothing(phase, nth, notebook, ra
     killed.communicate(timeout=100)
     assert -signal.SIGKILL == killed.returncode
     done = finished(folder)
+    assert all(count <= starts(folder)[n] for n, count in ran.times().items()), "an item that runs has its line"
     if journal(folder) or (folder / "work.ipynb.nbflow.json").exists():
         assert ("completed" if phase == "journal end" else "interrupted") == cli.json("status", path.name)["status"]
     check_files(folder)

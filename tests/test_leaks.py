@@ -1,4 +1,4 @@
-"""Nothing stays behind in a process that has run notebooks: no thread, descriptor, kernel, file or socket."""
+"""Nothing stays behind in a process that has run notebooks: no thread, descriptor, kernel, file, socket, handler."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """\
-import gc, json, os, sys, tempfile, threading, time
+import gc, json, os, signal, sys, tempfile, threading, time
 import psutil
 import nbflow
 
@@ -23,6 +23,7 @@ def left():
         "descriptors": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
         "processes": [child.name() for child in me.children(recursive=True)],
         "files": sorted(os.listdir(tempfile.gettempdir())),
+        "signals": [str(signal.getsignal(which)) for which in (signal.SIGINT, signal.SIGTERM)],
     }
 
 def settled(wanted):
@@ -37,7 +38,8 @@ time.sleep(3)  # what is imported and recorded once is done then
 before = left()
 for turn in range(turns):
     grid = {"n": [4 * turn + k for k in range(4)]}
-    run = nbflow.map("work.ipynb", grid=grid, max_concurrency=2, quiet=True, cwd="item" if turn % 2 else "notebook")
+    options = {"quiet": turn % 2 == 0, "cwd": "item" if turn % 2 else "notebook", "on_event": lambda event: None}
+    run = nbflow.map("work.ipynb", grid=grid, max_concurrency=2, **options)
     assert len(run.outcomes) == 4
 print(json.dumps([before, settled(before)]))
 """

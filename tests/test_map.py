@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import nbflow
+from nbflow import api
 from nbflow import cli as command_line
 from nbflow.api.showing import write_table
+from nbflow.cli import work
 from nbflow.errors import StoreError
 
 MIXED = """\
@@ -42,7 +44,7 @@ def test_json_of_map_status_and_results_is_one_object_of_the_promised_shape(note
         first[k] for k in ("index", "parameters", "status", "error", "attempts")
     )
     assert math.isnan(nbflow.status(path)[0].output["half"])
-    assert ["half"] == list(first["output"])
+    assert {"half": {"$nbflow": "float", "text": "nan"}} == first["output"], "NaN is no JSON"
     assert (1, {"n": 3}, "failed", 1) == tuple(second[k] for k in ("index", "parameters", "status", "attempts"))
     error = second["error"]
     assert ["kind", "message", "cell", "traceback"] == list(error)
@@ -71,6 +73,39 @@ def test_the_checkpoint_of_a_run_is_its_own_also_when_a_newer_one_began(notebook
     assert working.id == json.loads(working.checkpoint.read_text())["run_id"]
     Path(beside).write_text("{")
     assert beside == cli.json("status", third["run_id"])["checkpoint"]
+
+
+def test_json_of_the_other_verbs_has_the_promised_shape_too(notebook, cli):
+    """Plans, resumes, the list of runs, and refusals: the keys, in their order, that a program may rely on."""
+    path = notebook("import os\nassert n != 3 or os.path.exists('mended')")
+    plan = cli.json("map", path.name, "--grid", "n=1,3", "--dry-run")
+    assert ["run_id", "items"] == list(plan)
+    assert {"index": 0, "item": "n=1", "runs": True, "reason": "never ran"} == plan["items"][0]
+    run = cli.json("map", path.name, "--grid", "n=1,3", code=1)
+    plan = cli.json("resume", path.name, "--dry-run")
+    assert (run["run_id"], {"index": 0, "item": "n=1", "runs": False, "reason": "kept"}) == (
+        plan["run_id"],
+        plan["items"][0],
+    )
+    (path.parent / "mended").touch()
+    again = cli.json("resume", path.name)
+    assert [list(run), list(run["items"][0])] == [list(again), list(again["items"][0])]
+    assert [(0, "completed", 1), (1, "completed", 2)] == [
+        (item["index"], item["status"], item["attempts"]) for item in again["items"]
+    ], "kept items are told with the others"
+    assert again == cli.json("resume", path.name), "also where there is nothing to do"
+    broken = path.parent / "nbflow-runs" / path.name / "20000101-000000-0000"
+    broken.mkdir()
+    (broken / "journal.jsonl").write_text("no line\n{}\n")
+    listed = cli.json("status")
+    assert ["runs", "unreadable"] == list(listed)
+    assert ["run_id", "name", "status", "done", "total", "failed", "started", "size"] == list(listed["runs"][0])
+    assert (run["run_id"], path.name, "completed", 2, 2, 0) == tuple(list(listed["runs"][0].values())[:6])
+    assert 1 == len(listed["unreadable"])
+    refused = cli.json("resume", path.name, "-p", "m=1", code=2)
+    assert ["message", "remedy"] == list(refused["error"])
+    assert "m" in refused["error"]["message"]
+    assert refused["error"]["remedy"]
 
 
 def test_what_map_returns_tells_all_of_the_run(notebook):
@@ -196,6 +231,89 @@ def test_every_option_has_a_keyword_of_the_same_name_and_default(verb):
             assert options[option] in (None, ()), option
         else:
             assert (default, type(default)) == (options[option], type(options[option])), option
+
+
+@pytest.fixture
+def asked(notebook, folder, tmp_path, monkeypatch):
+    """What a verb would work at, as the command line and as Python ask for it: ``asked("map", words, keywords)``."""
+    path = notebook(parameters="n = 0\nm = 0")
+    (folder / "t.csv").write_text("n,m\n1,1\n2,2\n")
+    (spec := tmp_path / "jupyter" / "kernels" / "other").mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Other", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    nbflow.map(path, grid={"n": [1, 2]}, quiet=True, state_dir="state")  # what there is to resume
+    requests = []
+    monkeypatch.setattr(api, "work", lambda request, interrupts, **more: requests.append(request))
+    monkeypatch.setattr(work.Show, "go", lambda show, request, interrupts, **more: requests.append(request))
+
+    def ask(verb, words=(), keywords=None):
+        with pytest.raises(SystemExit) as end:
+            command_line.main([verb, path.name, *words])
+        assert not end.value.code
+        getattr(nbflow, verb)(path.name, **(keywords or {}))
+        by_words, by_keywords = [
+            (r.home, r.definition, r.workers, r.take_over, r.forgets, r.recorded.only, r.stored is not None)
+            for r in requests[-2:]
+        ]
+        assert by_words == by_keywords
+        return by_words
+
+    return ask
+
+
+MAP_OPTIONS = [
+    (["--items", "t.csv"], {"items": "t.csv"}),
+    (["--items", "t.csv", "--columns", "m"], {"items": "t.csv", "columns": ["m"]}),
+    (["--grid", "n=1,2", "--grid", "m=3"], {"grid": {"n": [1, 2], "m": [3]}}),
+    (["--zip", "n=1,2", "--zip", "m=3,4"], {"zip": {"n": [1, 2], "m": [3, 4]}}),
+    (["-p", "m=7"], {"parameters": {"m": 7}}),
+    (["-j", "17"], {"max_concurrency": 17}),
+    (["--kernel", "other"], {"kernel": "other"}),
+    (["--output", "square"], {"output": ["square"]}),
+    (["--output-dir", "out"], {"output_dir": "out"}),
+    (["--output-dir", "out", "--name", "{index}"], {"output_dir": "out", "name": "{index}"}),
+    (["--cwd", "item"], {"cwd": "item"}),
+    (["--timeout", "5m"], {"timeout": "5m"}),
+    (["--retry", "2"], {"retry": 2}),
+    (["--fail-fast"], {"fail_fast": True}),
+    (["--max-failures", "2"], {"max_failures": 2}),
+    (["--changed", "keep"], {"changed": "keep"}),
+    (["--secret", "RAN"], {"secret": ["RAN"]}),
+    (["--state-dir", "state"], {"state_dir": "state"}),
+]
+
+
+def test_an_option_of_map_asks_for_what_its_keyword_asks_for(asked):
+    """Each alone, with a value that is not the default: none is dropped on its way."""
+    seen = [asked("map")]
+    for words, keywords in MAP_OPTIONS:
+        found = asked("map", words, keywords)
+        assert found not in seen, f"{words} makes no difference"
+        seen.append(found)
+
+
+RESUME_OPTIONS = [
+    (["-p", "m=7"], {"parameters": {"m": 7}}),
+    (["-j", "17"], {"max_concurrency": 17}),
+    (["--changed", "rerun"], {"changed": "rerun"}),
+    (["--from", "n=2"], {"from_": "n=2"}),
+    (["--only", "n=2"], {"only": "n=2"}),
+    (["--force"], {"force": True}),
+    (["--take-over"], {"take_over": True}),
+]
+
+
+def test_an_option_of_resume_asks_for_what_its_keyword_asks_for(asked):
+    """As of map, of a run that is kept elsewhere; and ``map --resume`` is ``nbflow.map(resume=True)``."""
+    grid, state = ["--grid", "n=1,2", "--state-dir", "state"], {"state_dir": "state"}
+    seen = [asked("resume", grid[2:], state)]
+    for words, keywords in RESUME_OPTIONS:
+        found = asked("resume", [*words, *grid[2:]], {**keywords, **state})
+        assert found not in seen, f"{words} makes no difference"
+        seen.append(found)
+    again = asked("map", [*grid, "--resume"], {"grid": {"n": [1, 2]}, "resume": True, **state})
+    assert again != asked("map", grid, {"grid": {"n": [1, 2]}, **state})
 
 
 def test_a_wrong_keyword_is_refused_with_the_right_one(notebook):

@@ -42,6 +42,31 @@ def measured(size):
     return journal, memory
 
 
+LARGE = """\
+import gc, sys
+from pathlib import Path
+import nbflow
+
+items = list(range(int(sys.argv[1])))
+run = nbflow.map("work.ipynb", grid={"n": items}, max_concurrency=1, quiet=True, on_event=lambda event: gc.collect())
+assert run.status == "completed", run.failures
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(peak.split()[1]) * 1024)
+"""
+
+
+def test_notebooks_that_ended_are_let_go_of(notebook, cli):
+    """With eight megabytes of pictures in each, six notebooks one after the other need what two need."""
+    notebook("from IPython.display import display\ndisplay({'image/svg+xml': 'x' * 8_000_000}, raw=True)")
+
+    def peak(count):
+        out, err = cli.start(count, program=("-c", LARGE)).communicate(timeout=120)
+        assert out, err
+        return int(out)
+
+    assert 12_000_000 > peak(6) - peak(2)
+
+
 def test_an_item_takes_at_most_400_bytes_of_journal():
     """Start and end of a call item; the run's own lines counted in."""
     journal, _ = measured(2_000)

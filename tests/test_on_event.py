@@ -73,6 +73,32 @@ def test_a_callback_of_map_gets_typed_events_while_the_cells_run(notebook):
     assert 1 == len(threads)
 
 
+def test_map_and_resume_return_while_a_callback_hangs_and_all_callbacks_get_all(notebook, folder):
+    """What it costs a run of notebooks is nothing: back when all is written, the other callback served later."""
+    path = notebook("import os\nassert os.path.exists('mended')")
+    for call in (lambda **more: nbflow.map(path, grid={"n": [1]}, **more), lambda **more: nbflow.resume(path, **more)):
+        go, seen, later, done = threading.Event(), [], [], threading.Event()
+
+        def hangs(event, go=go, seen=seen):
+            go.wait(60)
+            seen.append(event)
+
+        def second(event, later=later, done=done):
+            later.append(event)
+            if isinstance(event, RunFinished):
+                done.set()
+
+        run = call(quiet=True, on_event=[hangs, second])
+        assert 3 > time.time() - run.progress.finished
+        assert [] == seen
+        go.set()
+        assert done.wait(10)
+        assert isinstance(seen[0], RunStarted)
+        assert seen == later
+        (folder / "mended").touch()
+    assert "completed" == run.status
+
+
 def test_a_callback_that_raises_is_dropped_with_a_warning_and_the_run_goes_on(tmp_path, capsys):
     """Others still get all."""
     got, ended = [], threading.Event()
