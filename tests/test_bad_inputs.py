@@ -885,6 +885,22 @@ OPTIONS = [
         python={"output_dir": "out", "name": "{city:zz}", "parameters": {"city": "a"}},
     ),
     Case(
+        "a --name that is wider than a name can be",
+        "map n.ipynb --output-dir out --name {index:99999999999}",
+        "--name '{index:99999999999}': '99999999999' is wider than the name of a file can be",
+        "{index:03}",
+        again="map n.ipynb --output-dir out --name {index:03}",
+        python={"output_dir": "out", "name": "{index:99999999999}"},
+    ),
+    Case(
+        "a --name whose width comes from a parameter",
+        "map n.ipynb --output-dir out --name {index:{depth}} -p depth=99999999999",
+        "--name '{index:{depth}}': '99999999999' is wider than",
+        "{index:03}",
+        again="map n.ipynb --output-dir out --name {index:{depth}} -p depth=3",
+        python={"output_dir": "out", "name": "{index:{depth}}", "parameters": {"depth": 99999999999}},
+    ),
+    Case(
         "an --output-dir that is a file",
         "map n.ipynb --output-dir out",
         "out: is a file",

@@ -18,7 +18,7 @@ from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
 from nbflow.api.run import log_file
 from nbflow.api.session import Session
-from nbflow.errors import LockedError, ParameterError, TargetError
+from nbflow.errors import LockedError, ParameterError, StoreError, TargetError
 from nbflow.outcome import Outcome
 from nbflow.state import RunState
 from nbflow.store import checkpoint as checkpoints
@@ -70,6 +70,9 @@ def test_copies_follow_their_items_when_the_rows_change_places(notebook, folder)
         ([{"city": "Oslo"}], "{city:.0}.{city:.0}./{city}", "leaves the output folder"),
         ([{"city": "Oslo"}], "{city:.0}/{city}", "leaves the output folder"),
         ([{"city": "Oslo"}], "{city:.0}", "names nothing"),
+        ([{"n": 1}], "a\0{n}", "cannot be the name of a file"),
+        ([{"n": 1}], "a\ud800{n}", "cannot be the name of a file"),
+        ([{"n": 1}], "{n:.٩٩٩٩٩٩٩٩٩٩٩}", "is wider than the name of a file can be"),
     ],
 )
 def test_a_name_that_fails_for_an_item_is_refused(notebook, folder, items, name, words):
@@ -78,6 +81,12 @@ def test_a_name_that_fails_for_an_item_is_refused(notebook, folder, items, name,
     with pytest.raises(ParameterError) as refused:
         nbflow.map(path, items, output_dir=str(folder / "out"), name=name, dry_run=True)
     assert words in str(refused.value)
+
+
+def test_a_folder_for_copies_that_no_folder_can_be_called_is_refused(notebook):
+    """Before the start, and not when the first item is done."""
+    with pytest.raises(StoreError, match=r"a\\x00b.*cannot be the name of a folder"):
+        nbflow.map(notebook(), grid={"n": [1]}, output_dir="a\0b", dry_run=True)
 
 
 @pytest.fixture

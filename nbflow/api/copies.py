@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +18,9 @@ from ..store.names import slug
 from ..task import Context, Runner, Task
 from ..values import Value
 from .definition import MapDefinition
+
+WIDEST = 255
+"""Characters by which a field may be filled up; the file systems of our days have no longer names."""
 
 
 def names(definition: MapDefinition) -> list[PurePath]:
@@ -56,7 +60,7 @@ def _filled(template: str, definition: MapDefinition, index: int) -> PurePath:
     """Give the name of one item; the index is a number, so that ``{index:03}`` can be written."""
     words: dict[str, str | int] = {n: slug(_text(value)) for n, value in definition.parameters(index).items()}
     try:
-        path = PurePath(template.format_map({**words, "index": index}))
+        path = PurePath(_Filler().vformat(template, (), {**words, "index": index}))
     except ValueError as problem:
         raise ParameterError(
             f"--name {template!r}: {problem}",
@@ -69,6 +73,17 @@ def _filled(template: str, definition: MapDefinition, index: int) -> PurePath:
         ) from None
     _check_path(path, template)
     return path.with_name(path.name.removesuffix(".ipynb") + ".ipynb")
+
+
+class _Filler(string.Formatter):
+    """Fills a template; a width that takes all memory is refused before anything is made of it."""
+
+    def format_field(self, value: object, format_spec: str) -> str:
+        """Give one field."""
+        for number in re.findall(r"\d+", format_spec):
+            if len(number) > 9 or int(number) > WIDEST:
+                raise ValueError(f"{number!r:.20} is wider than the name of a file can be")
+        return str(super().format_field(value, format_spec))
 
 
 def label(definition: MapDefinition, index: int) -> str:
@@ -106,12 +121,24 @@ def _fields(template: str) -> Iterator[str]:
 
 def _check_path(path: PurePath, template: str) -> None:
     """Refuse what is no name, or one outside of the folder: a template that looks well may become one when filled."""
+    if not _possible(path):
+        raise ParameterError(
+            f"--name {template!r} cannot be the name of a file", "Write names in braces, and letters: --name '{city}'"
+        )
     if not str(path).strip("/. "):
         raise ParameterError(f"--name {template!r} names nothing", "Write names in braces: --name '{city}'")
     if path.is_absolute() or ".." in path.parts:
         raise ParameterError(
             f"--name {template!r} leaves the output folder", "Give the folder with --output-dir, and a name in it."
         )
+
+
+def _possible(path: PurePath) -> bool:
+    """Whether a file can be called so; the system would say it after the item is done."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half a character
+        return False
 
 
 class Copying:
@@ -162,6 +189,8 @@ def check_folder(folder: Path) -> None:
     StoreError
         If something else stands there, or nothing may be written there.
     """
+    if not _possible(folder):
+        raise StoreError(f"{str(folder)!r} cannot be the name of a folder", "Name another: --output-dir DIR")
     here = next(part for part in (folder, *folder.parents) if os.path.lexists(part))
     if not here.is_dir():
         raise StoreError(
