@@ -885,6 +885,22 @@ OPTIONS = [
         python={"output_dir": "out", "name": "{city:zz}", "parameters": {"city": "a"}},
     ),
     Case(
+        "a --name that is the notebook's own",
+        "map n.ipynb --output-dir . --name n",
+        "--name 'n': item 0 would be written over n.ipynb itself",
+        "--output-dir DIR",
+        again="map n.ipynb --output-dir out --name n",
+        python={"output_dir": ".", "name": "n"},
+    ),
+    Case(
+        "a --name that a value makes the notebook's own",
+        "map n.ipynb --grid city=Oslo,N --output-dir out/.. --name {city}",
+        "--name '{city}': city=N (item 1) would be written over n.ipynb itself",
+        "--output-dir DIR",
+        again="map n.ipynb --grid city=Oslo,N --output-dir out --name {city}",
+        python={"grid": {"city": ["Oslo", "N"]}, "output_dir": "out/..", "name": "{city}"},
+    ),
+    Case(
         "a --name that is wider than a name can be",
         "map n.ipynb --output-dir out --name {index:99999999999}",
         "--name '{index:99999999999}': '99999999999' is wider than the name of a file can be",

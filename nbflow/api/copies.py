@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import re
 import string
@@ -23,19 +24,29 @@ WIDEST = 255
 """Characters by which a field may be filled up; the file systems of our days have no longer names."""
 
 
-def names(definition: MapDefinition) -> list[PurePath]:
+def names(definition: MapDefinition, folder: Path | None = None) -> list[PurePath]:
     """Give the file names of all items in the output folder.
 
     Parameters
     ----------
     definition : MapDefinition
         Its ``name`` is a template such as ``{city}-{year}``; without one, index and label are the name.
+    folder : Path, optional
+        The notebook's, before a start: then what stands under these names already is looked at, too.
 
     Raises
     ------
     ParameterError
-        If two items would have one name, or a name leaves the folder.
+        If two items would have one name, a name leaves the folder, or a copy would be written over something else
+        than an earlier copy.
     """
+    found = _names(definition)
+    for index, path in enumerate(found):
+        _check_place(definition, index, path, folder)
+    return found
+
+
+def _names(definition: MapDefinition) -> list[PurePath]:
     template = definition.name
     if template is None:
         values = (label(definition, i) for i in range(len(definition.items)))
@@ -68,7 +79,7 @@ def _filled(template: str, definition: MapDefinition, index: int) -> PurePath:
         ) from None
     except KeyError as problem:
         raise ParameterError(
-            f"--name {template!r}: {definition.label(index)} (item {index}) has no value for {problem.args[0]!r}",
+            f"--name {template!r}: {_called(definition, index)} has no value for {problem.args[0]!r}",
             "Give it one, or leave the parameter out of --name.",
         ) from None
     _check_path(path, template)
@@ -90,6 +101,42 @@ def label(definition: MapDefinition, index: int) -> str:
     """Give the values by which an item is called."""
     item = definition.items[index]
     return " ".join(_text(item[name]) for name in definition.varying if name in item)
+
+
+def _called(definition: MapDefinition, index: int) -> str:
+    """Give what messages call an item."""
+    name = definition.label(index)
+    return name if name == f"item {index}" else f"{name} (item {index})"
+
+
+def _check_place(definition: MapDefinition, index: int, path: PurePath, folder: Path | None) -> None:
+    """Refuse a place where the notebook itself stands, or a file that is no earlier copy of it."""
+    assert definition.output_dir is not None
+    place = PurePath(definition.output_dir, path)
+    option = "--output-dir" if definition.name is None else f"--name {definition.name!r}"
+    itself = os.path.normpath(place).casefold() == definition.notebook.casefold()  # Oslo and oslo, as above
+    target = None if folder is None else folder / place
+    if folder is not None and target is not None and target.is_file():
+        itself = itself or target.samefile(folder / definition.notebook)
+    if itself:
+        raise ParameterError(
+            f"{option}: {_called(definition, index)} would be written over {definition.notebook} itself",
+            "Put the copies into a folder of their own, or call them otherwise: --output-dir DIR, --name TEMPLATE",
+        )
+    if target is not None and target.is_file() and _notebook_of(target) != definition.notebook:
+        raise ParameterError(
+            f"{option}: {_called(definition, index)}: {target} is there already, and is no copy of this notebook's",
+            "Move it away, or put the copies elsewhere: --output-dir DIR",
+        )
+
+
+def _notebook_of(copy: Path) -> str | None:
+    """Give the notebook that a finished notebook was made of; ``None`` for what none of our runs wrote."""
+    try:
+        written = json.loads(copy.read_bytes())["metadata"]["papermill"]
+        return str(written["input_path"]) if written["output_path"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _text(value: Value) -> str:
@@ -168,12 +215,15 @@ class Copying:
 def copy(notebook: Path, target: Path) -> list[str]:
     """Copy a finished notebook, and give a warning if that cannot be: the item is done all the same.
 
-    What stands there is compared by its content: another item may have been copied under that name before.
+    What stands there is compared by its content: another item may have been copied under that name before. What is
+    no copy stays: it came there after the start.
     """
     try:
         if not notebook.exists():
             return [] if target.exists() else [f"{target}: cannot be copied, for {notebook} is gone"]
         if not target.is_file() or not filecmp.cmp(notebook, target, shallow=False):
+            if target.is_file() and _notebook_of(target) != _notebook_of(notebook):
+                return [f"{target}: is there already and is no copy of this notebook's, so it stays as it is"]
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, notebook.read_bytes())
     except OSError as problem:
