@@ -377,7 +377,14 @@ def _parts(path: Path, cell: Value, position: int) -> tuple[str, list[str]]:
             "Open it in Jupyter and save it again.",
         )
     tags = metadata.get("tags", [])
-    return source, [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        # Jupyter writes lists only, and what runs the cells later takes the letters of a text for tags.
+        meant = [tag for tag in (tags if isinstance(tags, list) else [tags]) if isinstance(tag, str)]
+        raise DefinitionError(
+            f"{path.name}: the tags of cell {position + 1} of the file are {tags!r:.80}, and not a list of texts.",
+            f'Write them as a list in the metadata of that cell: "tags": {json.dumps(meant)}',
+        )
+    return source, [tag for tag in tags if isinstance(tag, str)]
 
 
 def _kernel(data: Mapping[str, Value]) -> tuple[str, str]:

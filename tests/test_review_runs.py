@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,14 @@ import pytest
 import nbflow
 from nbflow.api import ledger as ledgers
 from nbflow.api import showing
+from nbflow.api.copies import names as copied_names
 from nbflow.api.interrupts import Interrupts
 from nbflow.api.ledger import RunLedger
 from nbflow.api.reading import locate
 from nbflow.api.requests import resume_request
 from nbflow.api.runs import log_file
 from nbflow.api.session import Session
-from nbflow.errors import LockedError, ParameterError, TargetError
+from nbflow.errors import LockedError, ParameterError, StoreError, TargetError
 from nbflow.events import RunStarted, Warned
 from nbflow.instruction import Instruction
 from nbflow.outcome import Outcome
@@ -49,7 +51,7 @@ def test_a_copy_that_cannot_be_made_takes_nothing_from_the_item(notebook, folder
     (warning,) = [w.message for w in run.warnings]
     assert "1.ipynb: the notebook could not be copied there (" in warning
     (folder / "out" / "1.ipynb").rmdir()
-    (folder / "out" / "2.ipynb").write_text("another item's")
+    shutil.copyfile(run.outcomes[0].notebook, folder / "out" / "2.ipynb")  # another item's
     again = Session(resume_request(locate(path)))  # makes the copies that are missing or are others' before it begins
     again.driver.abandon()
     again.close()
@@ -68,6 +70,59 @@ def test_copies_follow_their_items_when_the_rows_change_places(notebook, folder)
         assert item.notebook.read_bytes() == (folder / "out" / f"{item.index}.ipynb").read_bytes()
 
 
+def test_a_copy_goes_over_no_file_that_is_not_an_earlier_copy(notebook, folder):
+    """Whoever put it there, and when: here the notebook itself. The item is done, and the next start copies it."""
+    path = notebook("import os\nos.makedirs('out', exist_ok=True)\nopen(f'out/{n}.ipynb', 'w').write('mine')")
+    run = nbflow.map(path, grid={"n": [1]}, output_dir="out", name="{n}", quiet=True)
+    assert "completed" == run.status
+    assert "mine" == (folder / "out" / "1.ipynb").read_text()
+    (warning,) = [w.message for w in run.warnings]
+    assert "1.ipynb: is there already and is no copy of this notebook's, so it stays" in warning
+    (folder / "out" / "1.ipynb").unlink()
+    again = Session(resume_request(locate(path)))
+    again.driver.abandon()
+    again.close()
+    assert run.outcomes[0].notebook.read_bytes() == (folder / "out" / "1.ipynb").read_bytes()
+
+
+@pytest.fixture
+def copied(notebook, folder):
+    """Give the definition of a run whose two copies are in ``out``."""
+    path = notebook()
+    nbflow.map(path, grid={"n": [1, 2]}, output_dir="out", name="{n}", max_concurrency=2, quiet=True)
+    return locate(path).definition
+
+
+def test_copies_of_an_earlier_run_may_be_replaced_and_nothing_else(copied, folder):
+    """An error before the start: what a person, or another notebook, left under such a name stays."""
+    assert ["1.ipynb", "2.ipynb"] == list(map(str, copied_names(copied, folder)))
+    other = json.loads((folder / "out" / "2.ipynb").read_text())
+    other["metadata"]["papermill"]["input_path"] = "other.ipynb"
+    for content in ("{}", "[1]", "mine", json.dumps(other), (folder / "work.ipynb").read_text()):
+        (folder / "out" / "2.ipynb").write_text(content)
+        with pytest.raises(ParameterError, match=r"n=2 \(item 1\): .*2\.ipynb is there already") as refused:
+            copied_names(copied, folder)
+        assert "--output-dir" in refused.value.remedy
+        assert ["1.ipynb", "2.ipynb"] == list(map(str, copied_names(copied)))
+
+
+@pytest.mark.parametrize("link", ["folder", "file", "hard"])
+def test_the_notebook_is_known_under_every_name(copied, folder, link):
+    """A link leads to it as well as its path; a notebook that was executed before looks like a copy."""
+    (folder / "work.ipynb").write_bytes((folder / "out" / "1.ipynb").read_bytes())
+    (folder / "elsewhere").mkdir()
+    if link == "folder":
+        (folder / "out").rename(folder / "elsewhere" / "out")
+        (folder / "out").symlink_to(folder)
+        (folder / "2.ipynb").symlink_to("work.ipynb")
+    else:
+        (folder / "out" / "2.ipynb").unlink()
+        make = Path.symlink_to if link == "file" else Path.hardlink_to
+        make(folder / "out" / "2.ipynb", folder / "work.ipynb")
+    with pytest.raises(ParameterError, match=r"n=2 \(item 1\) would be written over work\.ipynb itself"):
+        copied_names(copied, folder)
+
+
 @pytest.mark.parametrize(
     ("items", "name", "words"),
     [
@@ -76,6 +131,9 @@ def test_copies_follow_their_items_when_the_rows_change_places(notebook, folder)
         ([{"city": "Oslo"}], "{city:.0}.{city:.0}./{city}", "leaves the output folder"),
         ([{"city": "Oslo"}], "{city:.0}/{city}", "leaves the output folder"),
         ([{"city": "Oslo"}], "{city:.0}", "names nothing"),
+        ([{"n": 1}], "a\0{n}", "cannot be the name of a file"),
+        ([{"n": 1}], "a\ud800{n}", "cannot be the name of a file"),
+        ([{"n": 1}], "{n:.٩٩٩٩٩٩٩٩٩٩٩}", "is wider than the name of a file can be"),
     ],
 )
 def test_a_name_that_fails_for_an_item_is_refused(notebook, folder, items, name, words):
@@ -84,6 +142,12 @@ def test_a_name_that_fails_for_an_item_is_refused(notebook, folder, items, name,
     with pytest.raises(ParameterError) as refused:
         nbflow.map(path, items, output_dir=str(folder / "out"), name=name, dry_run=True)
     assert words in str(refused.value)
+
+
+def test_a_folder_for_copies_that_no_folder_can_be_called_is_refused(notebook):
+    """Before the start, and not when the first item is done."""
+    with pytest.raises(StoreError, match=r"a\\x00b.*cannot be the name of a folder"):
+        nbflow.map(notebook(), grid={"n": [1]}, output_dir="a\0b", dry_run=True)
 
 
 @pytest.fixture

@@ -48,6 +48,15 @@ def test_an_empty_cell_is_absent_and_quotes_hold_anything(read):
     assert table.place(1).endswith("cities.csv:5")
 
 
+@pytest.mark.parametrize("blank", ["  ", "\t", " \r"])
+def test_a_line_of_blanks_is_no_row(read, blank):
+    """As an empty line; an empty cell is written with quotes where it is the only one."""
+    table = read(f'{blank}\ncity\nOslo\n{blank}\n""\n"  "\n"\n"\nLima\n{blank}')
+    assert ["Oslo", ABSENT, ABSENT, ABSENT, "Lima"] == table.columns["city"]
+    assert [3, 5, 6, 7, 9] == table.lines
+    assert {"a": ["1"], "b": ["2"]} == read(f"a,b\n{blank}\n1,2\n{blank}").columns
+
+
 def test_separators_inside_of_a_quoted_header_do_not_count(read):
     """The header decides, outside of quotes; decimal commas in rows do not."""
     assert list(read('"a,b,c";lat\n1;2,5\n').columns) == ["a,b,c", "lat"]
@@ -106,6 +115,10 @@ def test_an_empty_list_is_a_table_without_rows(read, name, content):
         ("c.json", "[\n{}", "c.json:2: this is not JSON"),
         ("c.json", "", "c.json:1: this is not JSON"),
         ("c.json", '[\n\n{"a": 1, "a": 2}]', "c.json:3: this is not JSON (the key 'a' stands twice)"),
+        ("c.json", '[\n{"a": 1e999}]', "c.json:2: this is not JSON (the number 1e999 is larger than any float"),
+        ("c.json", '[\n{"a": -1e999}]', "c.json:2: this is not JSON (the number -1e999 is larger than any float"),
+        ("c.json", '[\n{"a": ' + "9" * 5000 + "}]", "c.json:2: this is not JSON (the number 9999999999999999999…"),
+        ("c.jsonl", '{"a": 1}\n{"a": 1e999}', "c.jsonl:2: this is not JSON (the number 1e999 is larger than any float"),
         ("c.json", '[\n"Oslo"]', "c.json:2: this item is 'Oslo', not a mapping"),
         ("c.json", "[" * 100_000, "nested too deep"),
         ("c.jsonl", '{"a": 1}\n{"a": \n', "c.jsonl:2: this is not JSON"),

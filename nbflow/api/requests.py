@@ -374,7 +374,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
     check_secrets(definition, os.environ)
     if definition.output_dir is not None:
         check_folder(home.folder / definition.output_dir)
-        names(definition)
+        names(definition, home.folder)
     return definition
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -143,9 +144,8 @@ def _separated(path: Path, text: str) -> Table:
 
 def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Give line and cells of each row that is not blank."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"
-    )
+    lines = io.StringIO(text, newline="").readlines()
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t")
     while True:
         line = reader.line_num + 1
         try:
@@ -156,7 +156,7 @@ def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str
             raise ParameterError(f"{place}: this row cannot be read ({problem}).", remedy, place) from None
         if row is None:
             return
-        if row:
+        if len(row) > 1 or lines[reader.line_num - 1].strip():  # "" is one empty cell, and a line of blanks is none
             yield line, row
 
 
@@ -203,23 +203,22 @@ def _json(path: Path, text: str) -> Table:
             line, counted = line + text.count("\n", counted, at), at
             rows.append(row)
             lines.append(line)
-    except (json.JSONDecodeError, _TwiceError, RecursionError) as problem:
+    except (json.JSONDecodeError, _UnclearError, RecursionError) as problem:
         raise _not_json(path, getattr(problem, "lineno", line), problem) from None
     return _mappings(path, rows, lines)
 
 
 def _elements(path: Path, text: str) -> Iterator[tuple[int, Value]]:
     """Give position and value of each element of a list: the json module alone would not tell positions."""
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
     at = _after_blanks(text, 0)
     if text[at : at + 1] != "[":
-        decoder.decode(text)  # a syntax error is told as one
+        _DECODER.decode(text)  # a syntax error is told as one
         raise _no_list(path)
     at = _after_blanks(text, at + 1)
     while text[at : at + 1] != "]":
         try:
-            row, end = decoder.raw_decode(text, at)
-        except _TwiceError as problem:
+            row, end = _DECODER.raw_decode(text, at)
+        except _UnclearError as problem:
             raise json.JSONDecodeError(str(problem), text, at) from None
         yield at, row
         at = _after_blanks(text, end)
@@ -240,22 +239,21 @@ def _after_blanks(text: str, at: int) -> int:
 
 
 def _json_lines(path: Path, text: str) -> Table:
-    decoder = json.JSONDecoder(object_pairs_hook=_unique)
     rows: list[Value] = []
     lines: list[int] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            rows.append(decoder.decode(line))
-        except (json.JSONDecodeError, _TwiceError, RecursionError) as problem:
+            rows.append(_DECODER.decode(line))
+        except (json.JSONDecodeError, _UnclearError, RecursionError) as problem:
             raise _not_json(path, number, problem) from None
         lines.append(number)
     return _mappings(path, rows, lines)
 
 
-class _TwiceError(Exception):
-    """A key stands twice."""
+class _UnclearError(Exception):
+    """A key that stands twice, or a number that would become another: JSON allows it, and nobody can mean it."""
 
 
 def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
@@ -263,8 +261,29 @@ def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _TwiceError(f"the key {twice!r} stands twice")
+        raise _UnclearError(f"the key {twice!r} stands twice")
     return mapping
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # infinity itself is a word, Infinity, and no number with digits
+        raise _UnclearError(f"the number {_beginning(text)} is larger than any float")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _UnclearError(f"the number {_beginning(text)} has {len(text)} digits") from None
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:19]}…"
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_float, parse_int=_integer)
 
 
 def _not_json(path: Path, line: int, problem: Exception) -> ParameterError:
