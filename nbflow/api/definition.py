@@ -122,10 +122,6 @@ class MapDefinition:
         used = {code_of(record) for record in records.answers.values()} - {self.code}
         return replace(self, codes={code: known[code] for code in sorted(used) if code in known})
 
-    def asks_another_kernel(self, before: MapDefinition) -> bool:
-        """Whether another kernel was just asked for: that needs no question."""
-        return self.kernel_asked and self.kernel != before.kernel
-
     def label(self, index: int) -> str:
         """Give what people call an item."""
         return label(self.items[index], self.varying) or f"item {index}"

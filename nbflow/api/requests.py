@@ -99,6 +99,8 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
         return map_request(notebook, items, options)
     kernel = options.kernel or own_kernel(notebook)
     options = replace(options, changed=_answered(stored, options.changed, notebook, kernel))
+    if options.kernel not in (None, stored.definition.kernel) and options.changed == "ask":
+        options = replace(options, changed="rerun")  # it was just asked for
     request = map_request(notebook, items, options)
     request = replace(request, definition=request.definition.after(stored.definition, stored.records))
     recorded = answers(stored.records, options.changed)
@@ -107,7 +109,7 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
     request = replace(request, run_id=stored.id, stored=stored, recorded=recorded, adopted=adopted)
     _refuse_at_work(stored)
     if ask_first:
-        ask(request, request.plan(), stored.definition, f"nbflow map {home.name} ... --resume")
+        ask(request, request.plan(), f"nbflow map {home.name} ... --resume")
     return request
 
 
@@ -211,7 +213,7 @@ def resume_request(
     )
     _refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        ask(request, request.plan(), stored.definition, f"nbflow resume {target or stored.home.name}")
+        ask(request, request.plan(), f"nbflow resume {target or stored.home.name}")
     return request
 
 
@@ -357,7 +359,6 @@ def unfinished(home: Home) -> str:
 def explained(request: Request) -> list[Planned]:
     """Give what would be done with each item, and why."""
     planned = request.plan()
-    renewed = request.stored is not None and request.definition.asks_another_kernel(request.stored.definition)
     rows = [
         Planned(e.index or 0, e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept")
         for e in planned.kept
@@ -369,7 +370,7 @@ def explained(request: Request) -> list[Planned]:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         reason = "asked for" if asked else _reason(request, one.reason)
         reason = f"{places[codes[one.task.key]]} changed" if reason == "code" else reason
-        code = one.reason == "code" and not asked and not renewed
+        code = one.reason == "code" and not asked
         rows.append(Planned(one.task.index or 0, one.task.label, runs=True, reason=reason, code=code))
     return sorted(rows, key=lambda row: row.index)
 

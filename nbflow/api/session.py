@@ -109,7 +109,7 @@ def answers(records: Records, changed: Changed) -> Recorded:
     return Recorded(records.answers, records.attempts, equal_but_code if changed == "keep" else equal)
 
 
-def ask(request: Request, planned: Plan, before: MapDefinition, command: str) -> None:
+def ask(request: Request, planned: Plan, command: str) -> None:
     """Stop when finished items have other code now and nobody said what to do with them.
 
     Raises
@@ -118,7 +118,7 @@ def ask(request: Request, planned: Plan, before: MapDefinition, command: str) ->
         With the changed cells, how many items it is about, and the two answers.
     """
     repeated = [one.task.key for one in planned.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
+    if not repeated or request.definition.changed != "ask":
         return
     count = f"{len(repeated)} finished item{'s' if len(repeated) > 1 else ''}"
     place = changes({code_of(request.recorded.answers[key]) for key in repeated}, request.definition)
