@@ -179,7 +179,11 @@ def test_a_kernel_that_was_asked_for_stays_and_another_one_needs_no_question(und
     rows = cli("map", path.name, "--grid", "n=1,2,3", "--resume", "-k", "new", "--dry-run").stdout
     assert 3 == rows.count("the kernel (old, now new) changed")
     assert "It would ask first" not in rows
-    cli(*again, "new", "-q")
+    (folder / "mended").unlink()
+    cli(*again, "new", "-j", "1", "--max-failures", "1", "-q", code=1)
+    (folder / "mended").touch()
+    cli("resume", path.name, "-q")
+    assert {1: 3, 2: 2, 3: 2} == ran.times(), "it was asked for, also by who goes on with it"
     assert [{"which": "new"}] * 3 == nbflow.results(path)
     assert "nothing to do" in cli("map", path.name, "--grid", "n=1,2,3", "--resume").stdout, "it is the notebook's own"
 

@@ -64,10 +64,6 @@ class Definition(ABC):
     def changed_since(self, before: Definition, codes: Iterable[str]) -> str:
         """Tell what differs from an earlier definition of the same kind, for tasks whose fingerprints begin so."""
 
-    def asks_another_kernel(self, before: Definition) -> bool:  # noqa: ARG002 - of maps alone
-        """Whether another kernel was just asked for: that needs no question."""
-        return False
-
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give the notebooks as they are run."""
         return notebooks
@@ -209,10 +205,6 @@ class MapDefinition(Definition):
         known = {**before.codes, before.code: [before.kernel, *before.cells]}
         used = {code_of(record) for record in records.answers.values()} - {self.code}
         return replace(self, codes={code: known[code] for code in sorted(used) if code in known})
-
-    def asks_another_kernel(self, before: Definition) -> bool:
-        """Whether another kernel was just asked for: that needs no question."""
-        return isinstance(before, MapDefinition) and self.kernel_asked and self.kernel != before.kernel
 
     def label(self, index: int) -> str:
         """Give what people call an item."""

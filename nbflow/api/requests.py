@@ -140,6 +140,8 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
     before = map_of(stored)
     kernel = options.kernel or own_kernel(notebook)
     options = replace(options, changed=_answered(before, options.changed, notebook, kernel))
+    if options.kernel not in (None, before.kernel) and options.changed == "ask":
+        options = replace(options, changed="rerun")  # it was just asked for
     request = map_request(notebook, items, options)
     request = replace(request, definition=map_of(request).after(before, stored.records))
     recorded = answers(stored.records, options.changed)
@@ -419,7 +421,6 @@ def earlier(home: Home) -> Earlier | None:
 def explained(request: Request) -> list[Planned]:
     """Give what would be done with each item, and why."""
     planned = request.plan()
-    renewed = request.stored is not None and request.definition.asks_another_kernel(request.stored.definition)
     rows = [
         Planned(e.index or 0, e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept")
         for e in planned.kept
@@ -431,7 +432,7 @@ def explained(request: Request) -> list[Planned]:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         reason = "asked for" if asked else _reason(request, one.reason)
         reason = f"{places[codes[one.task.key]]} changed" if reason == "code" else reason
-        code = one.reason == "code" and not asked and not renewed
+        code = one.reason == "code" and not asked
         rows.append(Planned(one.task.index or 0, one.task.label, runs=True, reason=reason, code=code))
     return sorted(rows, key=lambda row: row.index)
 

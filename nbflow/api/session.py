@@ -123,7 +123,7 @@ def ask(request: Request, found: Plan, before: Definition, command: str) -> None
         With the changed cells, how many items it is about, and the two answers.
     """
     repeated = [one.task.key for one in found.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask" or request.definition.asks_another_kernel(before):
+    if not repeated or request.definition.changed != "ask":
         return
     what = "item" if request.definition.kind == "map" else "task"
     count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
