@@ -174,6 +174,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     >>> run.to_frame()  # doctest: +SKIP
     """
     refuse_unknown("map", unknown)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         found = read_notebook(Path(notebook))
         options = MapOptions(
@@ -245,6 +246,7 @@ def run(
     >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
     """
     refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         request = flow_request(workflow, given=inputs or {}, max_workers=max_workers, state_dir=state_folder(state_dir))
         if dry_run:
@@ -308,6 +310,7 @@ def answer(
     >>> nbflow.answer("monthly.yml", "review", "approve").status  # doctest: +SKIP
     'completed'
     """
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         answered, request = answering(stored, gate, option, everything=all, go_on=resume, by="Python")
@@ -405,6 +408,7 @@ def resume(
     >>> nbflow.resume("forecast.ipynb").check()  # doctest: +SKIP
     """
     refuse_unknown("resume", unknown)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
@@ -566,10 +570,9 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
 
     if (done := request.nothing_to_do()) is not None:
         return done
-    observers: Sequence[OnEvent] = [on_event] if callable(on_event) else list(on_event)
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
     shown = None if quiet else reporter(request.workers, asking=asking)
-    session = Session(request, on_event=observers, reporter=shown, asker=asker)
+    session = Session(request, on_event=callbacks(on_event), reporter=shown, asker=asker)
     session.start()
     session.wait(interrupts)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -580,6 +583,23 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
         stopped.run = session.run  # type: ignore[attr-defined]  # whoever catches it finds the run there
         raise stopped
     return session.run
+
+
+def callbacks(given: OnEvent | Sequence[OnEvent]) -> list[OnEvent]:
+    """Give the functions that get the events.
+
+    Raises
+    ------
+    TypeError
+        If one of them is none: a mistake of the program that calls.
+    """
+    several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
+    found: list[Any] = list(given) if several else [given]  # type: ignore[arg-type]  # it was just asked
+    for one in found:
+        if not callable(one):
+            what = "on_event takes a function of one event, or a sequence of them"
+            raise TypeError(f"{what}, not {one!r:.60} ({type(one).__name__})")
+    return found
 
 
 def wishes() -> list[signal.Signals]:
