@@ -406,6 +406,8 @@ def test_a_dry_run_explains_each_item() -> None:
             Planned(0, "city=Oslo", runs=False, reason="kept"),
             Planned(16, "city=Cairo", runs=True, reason="cell 5 changed"),
         ]
+    assert "  no room for 1 of the columns: started" == lines[-1]
+    assert "  no room for 2 of the columns: size, started" == text.status_list([run], 66)[-1]
     )
     expected = [
         "  index  item              reason",
