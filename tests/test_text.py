@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbflow.reporters import text
+from nbflow.outcome import Failure, Outcome
+from nbflow.reporters import picture, text
 from nbflow.reporters.escape import fit, for_terminal, left, right, width
 from nbflow.reporters.table import table
 from nbflow.reporters.text import Earlier, Ending, Failed, Planned, RunLine, Standing, ending, explain, head
@@ -301,6 +302,26 @@ def test_long_messages_are_folded_under_their_beginning() -> None:
     assert 3 == len(lines)
     assert lines[1].startswith(" " * 22 + "word")
     assert all(width(line) <= 60 for line in lines)
+
+
+LATE = Failure("timeout", "no time left after 3 s (cell 2)", None, 2)
+SLOW = Failure("timeout", "cell 2 took longer than 3 s", None, 2)
+
+
+@pytest.mark.parametrize("error", [LATE, SLOW])
+def test_a_cell_that_the_message_names_is_not_named_twice(error: Failure) -> None:
+    """At the end, and in the line of an item that ended."""
+    failed = Failed.of("n=1", error, None, 0)
+    assert [f"  n=1  {error.message}"] == text.failures([failed])
+    assert f"  failed  n=1  {error.message}  0:03" == picture.ended(
+        "failed", "n=1", Outcome("failed", None, error, 3.0), 0, 0
+    )
+
+
+def test_a_cell_that_a_message_only_speaks_of_is_named() -> None:
+    """What a notebook says of itself is no place."""
+    error = Failure("error", "ValueError: nothing in cell 2", "ValueError", 2)
+    assert ["  n=1  cell 2  ValueError: nothing in cell 2"] == text.failures([Failed.of("n=1", error, None, 0)])
 
 
 @pytest.mark.parametrize(

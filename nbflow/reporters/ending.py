@@ -34,7 +34,7 @@ class Failed:
     label: str
     """``city=Cairo``."""
     cell: int | None
-    """The failed cell, from 1."""
+    """The failed cell, from 1, where the message does not name it."""
     message: str
     notebook: str | None
     """The executed notebook, as a path from the working directory."""
@@ -45,7 +45,7 @@ class Failed:
     def of(cls, label: str, error: Failure | None, notebook: str | None, index: int | str | None) -> Failed:
         """Give the failure of an outcome's error."""
         error = error or Failure("error", "failed")
-        return cls(label, error.cell, error.message, notebook, index)
+        return cls(label, error.cell if error.place else None, error.message, notebook, index)
 
     @property
     def place(self) -> str:
