@@ -339,12 +339,16 @@ def test_a_cell_that_a_message_only_speaks_of_is_named() -> None:
             Ending("interrupted", 40, {"completed": 17}, "f", "Ctrl-C"),
         ),
         (
-            "cancelled: 17 of 40 are done and kept, 1 failed, 22 have not run",
+            "cancelled: 17 of 40 are done and kept, 1 failed, 22 have not finished",
             Ending("interrupted", 40, {"completed": 17, "failed": 1, "cancelled": 22}, "f", "cancelled"),
         ),
         (
             "the disk is full: 17 of 40 are done and kept, 23 have not run",
             Ending("interrupted", 40, {"completed": 17}, "f", "disk full"),
+        ),
+        (
+            "its process ended: 39 of 40 are done and kept, 1 has not finished",
+            Ending("interrupted", 40, {"completed": 39}, "f", "its process ended", cut_off=1),
         ),
         ("paused: 39 of 40 are done and kept, 1 has not run", Ending("paused", 40, {"completed": 39}, "f")),
         (
@@ -402,6 +406,8 @@ def test_the_list_of_runs_keeps_their_ids_whole() -> None:
     run = RunLine("20261123-0301-7f3a", "forecast.ipynb", "interrupted", 17, 40, 1, 1.7e9, 12_300_000)
     lines = text.status_list([run], 79)
     assert ["20261123-0301-7f3a", "forecast.ipynb", "interrupted", "17/40", "1", "12.3", "MB"] == lines[1].split()
+    assert "  no room for 1 of the columns: started" == lines[-1]
+    assert "  no room for 2 of the columns: size, started" == text.status_list([run], 66)[-1]
     assert "started" in text.status_list([run], 120)[0]
     assert all(width(line) <= 79 for line in lines)
     assert ["no runs here"] == text.status_list([])
@@ -427,8 +433,6 @@ def test_a_dry_run_explains_each_item() -> None:
             Planned(0, "city=Oslo", runs=False, reason="kept"),
             Planned(16, "city=Cairo", runs=True, reason="cell 5 changed"),
         ]
-    assert "  no room for 1 of the columns: started" == lines[-1]
-    assert "  no room for 2 of the columns: size, started" == text.status_list([run], 66)[-1]
     )
     expected = [
         "  index  item              reason",

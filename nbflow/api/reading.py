@@ -68,6 +68,7 @@ class Stored:
             for key, record in self.restored.items():
                 found.answers[key] = record
                 found.attempts.pop(key, None)
+                found.begun.discard(key)
             return found
         if self.checkpoint is None:
             begun = any((self.folder / "source").glob("*"))  # the journal is made before the sources are copied
@@ -140,7 +141,7 @@ class Stored:
         same = equal if self.definition.changed == "rerun" else equal_but_code
         if self.definition.kind == FlowDefinition.kind:
             same = anything  # its notebooks are not read again only to look at it
-        return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
+        return Recorded(self.records.answers, self.records.attempts, self.records.begun, same, SHOWN)
 
     def fresh(self) -> Stored:
         """Give the same, to be read again."""
@@ -286,6 +287,8 @@ def _settled(stored: Stored, state: RunState, *, at_work: bool) -> RunState:
     if progress.status == "running" and not at_work:
         progress.status, progress.reason = "interrupted", progress.reason or "its process ended"
         progress.active.clear()
+    if not at_work:
+        progress.cut_off = len(stored.records.begun)
     return state
 
 

@@ -100,7 +100,8 @@ class Request:
 
 def answers(records: Records, changed: Changed) -> Recorded:
     """Give what answers for a resume that was told what to do with changed code."""
-    return Recorded(records.answers, records.attempts, equal_but_code if changed == "keep" else equal)
+    same = equal_but_code if changed == "keep" else equal
+    return Recorded(records.answers, records.attempts, records.begun, same)
 
 
 def ask(request: Request, found: Plan, before: Definition, command: str) -> None:
