@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,6 +28,12 @@ class Failure:
     """The failed cell: its place among the code cells of the notebook, counted from 1."""
     traceback: str | None = None
     """The traceback as plain text."""
+
+    @property
+    def place(self) -> str:
+        """``cell 5``; empty where there is none, or where a time-out's own words name it."""
+        named = self.kind == "timeout" and re.search(rf"\bcell {self.cell}\b", self.message)
+        return "" if self.cell is None or named else f"cell {self.cell}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,8 @@ class Progress:
     """Completed tasks answered from an earlier epoch."""
     worked: float = 0.0
     """Seconds of work of the tasks that ended in this epoch."""
+    cut_off: int = 0
+    """Tasks that had begun and did not come to their end, of a run that nobody works at."""
     active: dict[NodeId, Active] = field(default_factory=dict)
     """Tasks at work, in the order in which they began."""
     gates: dict[NodeId, GateOpened] = field(default_factory=dict)

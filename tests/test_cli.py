@@ -235,6 +235,14 @@ def test_an_item_that_is_called_otherwise_is_suggested(item: str, meant: str, sa
     assert (2, f"error: {item!r}: no item is called so. Did you mean {meant!r}?") == (code, err.splitlines()[0])
 
 
+def test_a_single_item_is_no_items(say: Any, tmp_path: Path) -> None:
+    """What is counted has its number, also where that is one."""
+    notebook(tmp_path / "n.ipynb", CITY, FAILS, SCORE)
+    assert 0 == say("map n.ipynb --grid city=Oslo --quiet", tmp_path)[0]
+    assert "error: item 7: there is 1 item, city=Oslo, and its index is 0" in say("logs n.ipynb 7", tmp_path)[2]
+    assert "1 row in t.csv\n" == say("results n.ipynb -o t.csv", tmp_path)[1]
+
+
 def test_an_item_that_is_not_there_points_to_the_list_of_this_run(say: Any, half: Path) -> None:
     """The command can be typed as it stands."""
     code, _, err = say("logs n.ipynb 1000", half)

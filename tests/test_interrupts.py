@@ -49,11 +49,13 @@ def test_a_signal_ends_the_run_within_five_seconds(which, code, reason, notebook
     assert 5 > time.monotonic() - began
     assert code == process.returncode
     assert "Traceback" not in err
-    assert f"stopped by {reason}: 0 of 3 are done and kept, 3 have not run" in out
+    assert f"stopped by {reason}: 0 of 3 are done and kept, 3 have not finished" in out
     assert f"nbflow resume {path.name}" in out
     assert [] == ran.kernels()
     assert ("interrupted", reason) == (last_line(folder).status, last_line(folder).reason)
     assert "interrupted" == cli.json("status", path.name)["status"]
+    reasons = ["interrupted", "interrupted", "never ran"]
+    assert reasons == [one.reason for one in nbflow.resume(path, dry_run=True)]
     (folder / "go").touch()
     cli("resume", path.name, "-q")
     assert {0: 2, 1: 2, 2: 1} == ran.times()
@@ -122,6 +124,18 @@ def test_ctrl_c_ends_a_verb_that_only_looks_and_not_the_run(notebook, ran, cli, 
     (folder / "go").touch()
     work.communicate(timeout=60)
     assert 0 == work.returncode
+
+
+def test_what_a_kill_cut_off_is_not_said_to_have_never_run(notebook, ran, cli, until):
+    """Two of three items had begun: so says the state of the run, and so does what a resume would do."""
+    path = notebook(ran.cell, SLOW)
+    process = at_work(cli, ran, until, path)
+    process.kill()
+    process.communicate(timeout=20)
+    assert "0 of 3 are done and kept, 3 have not finished" in cli("status", path.name).stdout
+    reasons = ["interrupted", "interrupted", "never ran"]
+    assert reasons == [one.reason for one in nbflow.resume(path, dry_run=True)]
+    until(lambda: not ran.kernels(), 25)
 
 
 def test_a_kernel_that_does_not_listen_is_killed_and_all_is_written(notebook, ran, cli, folder, until):

@@ -173,3 +173,12 @@ def test_a_callback_of_a_detached_run_is_refused(notebook, folder):
     nbflow.map(path, grid={"n": [1]}, quiet=True)
     with pytest.raises(ParameterError, match=r"on_event= and detach=True are both given"):
         nbflow.resume(path, force=True, detach=True, on_event=[print])
+
+
+@pytest.mark.parametrize(("given", "kind"), [(5, "int"), ([print, "x"], "str"), ("print", "str"), (None, "NoneType")])
+def test_what_cannot_be_called_is_refused_by_name_before_anything_starts(given, kind, notebook, folder):
+    """A mistake of the caller's program, so a TypeError; it says what on_event takes."""
+    path = notebook()
+    with pytest.raises(TypeError, match=f"on_event takes a function of one event, or a sequence of them, not .*{kind}"):
+        nbflow.map(path, grid={"n": [1]}, on_event=given, quiet=True)
+    assert [path] == list(folder.iterdir())

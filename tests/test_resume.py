@@ -512,7 +512,8 @@ def test_a_finished_run_says_that_there_is_nothing_to_do(notebook, ran, cli, fol
     cli("map", path.name, "--grid", "n=1", "-q")
     journal = next((folder / "nbflow-runs").rglob("journal.jsonl"))
     before = journal.read_bytes()
-    assert cli("resume", path.name).stdout.startswith("nothing to do: ")
+    said = cli("resume", path.name).stdout
+    assert f"nothing to do: the only item of run {nbflow.status(path).id} is done\n" == said
     said = cli.json("resume", path.name)
     assert ("completed", [{"square": 1}]) == (said["status"], [item["output"] for item in said["items"]])
     assert "completed" == nbflow.resume(path, quiet=True).status

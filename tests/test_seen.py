@@ -252,7 +252,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(place: Path, terminal: Open) 
     lines = shown.end()
     assert 130 == shown.process.returncode
     assert there(
-        lines, r"stopped by Ctrl-C: 1 of 3 are done and kept, 2 have not run", r"go on +nbflow resume forecast"
+        lines, r"stopped by Ctrl-C: 1 of 3 are done and kept, 2 have not finished", r"go on +nbflow resume forecast"
     )
     assert not there(lines, "Traceback|Error")
     assert 1 == sum(bool(re.search(r"^ *\d+%\|", line)) for line in lines), (

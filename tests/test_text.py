@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbflow.reporters import text
+from nbflow.outcome import Failure, Outcome
+from nbflow.reporters import picture, text
 from nbflow.reporters.escape import fit, for_terminal, left, right, width
 from nbflow.reporters.table import table
 from nbflow.reporters.text import Earlier, Ending, Failed, Planned, RunLine, Standing, ending, explain, head
@@ -303,6 +304,26 @@ def test_long_messages_are_folded_under_their_beginning() -> None:
     assert all(width(line) <= 60 for line in lines)
 
 
+LATE = Failure("timeout", "no time left after 3 s (cell 2)", None, 2)
+SLOW = Failure("timeout", "cell 2 took longer than 3 s", None, 2)
+
+
+@pytest.mark.parametrize("error", [LATE, SLOW])
+def test_a_cell_that_the_message_names_is_not_named_twice(error: Failure) -> None:
+    """At the end, and in the line of an item that ended."""
+    failed = Failed.of("n=1", error, None, 0)
+    assert [f"  n=1  {error.message}"] == text.failures([failed])
+    assert f"  failed  n=1  {error.message}  0:03" == picture.ended(
+        "failed", "n=1", Outcome("failed", None, error, 3.0), 0, 0
+    )
+
+
+def test_a_cell_that_a_message_only_speaks_of_is_named() -> None:
+    """What a notebook says of itself is no place."""
+    error = Failure("error", "ValueError: nothing in cell 2", "ValueError", 2)
+    assert ["  n=1  cell 2  ValueError: nothing in cell 2"] == text.failures([Failed.of("n=1", error, None, 0)])
+
+
 @pytest.mark.parametrize(
     ("expected", "end"),
     [
@@ -318,12 +339,16 @@ def test_long_messages_are_folded_under_their_beginning() -> None:
             Ending("interrupted", 40, {"completed": 17}, "f", "Ctrl-C"),
         ),
         (
-            "cancelled: 17 of 40 are done and kept, 1 failed, 22 have not run",
+            "cancelled: 17 of 40 are done and kept, 1 failed, 22 have not finished",
             Ending("interrupted", 40, {"completed": 17, "failed": 1, "cancelled": 22}, "f", "cancelled"),
         ),
         (
             "the disk is full: 17 of 40 are done and kept, 23 have not run",
             Ending("interrupted", 40, {"completed": 17}, "f", "disk full"),
+        ),
+        (
+            "its process ended: 39 of 40 are done and kept, 1 has not finished",
+            Ending("interrupted", 40, {"completed": 39}, "f", "its process ended", cut_off=1),
         ),
         ("paused: 39 of 40 are done and kept, 1 has not run", Ending("paused", 40, {"completed": 39}, "f")),
         (
@@ -381,6 +406,8 @@ def test_the_list_of_runs_keeps_their_ids_whole() -> None:
     run = RunLine("20261123-0301-7f3a", "forecast.ipynb", "interrupted", 17, 40, 1, 1.7e9, 12_300_000)
     lines = text.status_list([run], 79)
     assert ["20261123-0301-7f3a", "forecast.ipynb", "interrupted", "17/40", "1", "12.3", "MB"] == lines[1].split()
+    assert "  no room for 1 of the columns: started" == lines[-1]
+    assert "  no room for 2 of the columns: size, started" == text.status_list([run], 66)[-1]
     assert "started" in text.status_list([run], 120)[0]
     assert all(width(line) <= 79 for line in lines)
     assert ["no runs here"] == text.status_list([])

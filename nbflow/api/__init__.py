@@ -175,6 +175,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     """
     refuse_unknown("map", unknown)
     _check_detached(detach, on_event)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         found = read_notebook(Path(notebook))
         options = MapOptions(
@@ -246,6 +247,7 @@ def run(
     >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
     """
     refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         request = flow_request(workflow, given=inputs or {}, max_workers=max_workers, state_dir=state_folder(state_dir))
         if dry_run:
@@ -309,6 +311,7 @@ def answer(
     >>> nbflow.answer("monthly.yml", "review", "approve").status  # doctest: +SKIP
     'completed'
     """
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         answered, request = answering(stored, gate, option, everything=all, go_on=resume, by="Python")
@@ -407,6 +410,7 @@ def resume(
     """
     refuse_unknown("resume", unknown)
     _check_detached(detach, on_event)
+    on_event = callbacks(on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
@@ -568,10 +572,9 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
 
     if (done := request.nothing_to_do()) is not None:
         return done
-    observers: Sequence[OnEvent] = [on_event] if callable(on_event) else list(on_event)
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
     shown = None if quiet else reporter(request.workers, asking=asking)
-    session = Session(request, on_event=observers, reporter=shown, asker=asker)
+    session = Session(request, on_event=callbacks(on_event), reporter=shown, asker=asker)
     session.start()
     session.wait(interrupts)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -589,6 +592,23 @@ def _check_detached(detach: bool, on_event: OnEvent | Sequence[OnEvent]) -> None
         raise ParameterError(
             "on_event= and detach=True are both given", "The other process calls nobody here: keep one of them."
         )
+
+
+def callbacks(given: OnEvent | Sequence[OnEvent]) -> list[OnEvent]:
+    """Give the functions that get the events.
+
+    Raises
+    ------
+    TypeError
+        If one of them is none: a mistake of the program that calls.
+    """
+    several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
+    found: list[Any] = list(given) if several else [given]  # type: ignore[arg-type]  # it was just asked
+    for one in found:
+        if not callable(one):
+            what = "on_event takes a function of one event, or a sequence of them"
+            raise TypeError(f"{what}, not {one!r:.60} ({type(one).__name__})")
+    return found
 
 
 def wishes() -> list[signal.Signals]:

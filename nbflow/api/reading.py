@@ -69,6 +69,7 @@ class Stored:
             for key, record in self.restored.items():
                 found.answers[key] = record
                 found.attempts.pop(key, None)
+                found.begun.discard(key)
             return found
         if self.checkpoint is None:
             begun = any((self.folder / "source").glob("*"))  # the journal is made before the sources are copied
@@ -164,7 +165,7 @@ class Stored:
         same = equal if self.definition.changed == "rerun" else equal_but_code
         if isinstance(self.definition, FlowDefinition):  # what was run, or all that is recorded where that is lost
             same = equal_but_code if self.definition.known else anything
-        return Recorded(self.records.answers, self.records.attempts, same, SHOWN)
+        return Recorded(self.records.answers, self.records.attempts, self.records.begun, same, SHOWN)
 
     def fresh(self) -> Stored:
         """Give the same, to be read again."""
@@ -318,6 +319,8 @@ def _settled(stored: Stored, state: RunState, *, at_work: bool) -> RunState:
         progress.status, progress.reason = "interrupted", progress.reason or "its process ended"
         progress.finished = _last_sign(stored, progress.started)
         progress.active.clear()
+    if not at_work:
+        progress.cut_off = len(stored.records.begun)
     return state
 
 

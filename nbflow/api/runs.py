@@ -697,7 +697,7 @@ def run_of(definition: Definition, folder: Path, checkpoint: Path, source: Sourc
 def _where(error: Failure | None) -> str:
     if error is None:
         return "failed"
-    return f"cell {error.cell}  {error.message}" if error.cell else error.message
+    return f"{error.place}  {error.message}" if error.place else error.message
 
 
 def log_text(run: Run, item: Item | Node) -> str:

@@ -111,7 +111,8 @@ class Request:
 
 def answers(records: Records, changed: Changed) -> Recorded:
     """Give what answers for a resume that was told what to do with changed code."""
-    return Recorded(records.answers, records.attempts, equal_but_code if changed == "keep" else equal)
+    same = equal_but_code if changed == "keep" else equal
+    return Recorded(records.answers, records.attempts, records.begun, same)
 
 
 def ask(request: Request, found: Plan, before: Definition, command: str) -> None:
@@ -447,7 +448,9 @@ def _lost(request: Request, *, seeded: bool) -> list[str]:
         value for output in outputs if isinstance(output, dict) for value in output.values() if isinstance(value, File)
     ]
     gone = [file for file in files if not (request.folder / file.path).exists()]
-    return [*cut, f"{len(gone)} files of kept results are gone, such as {gone[0].path}"] if gone else cut
+    if len(gone) == 1:
+        return [*cut, f"1 file of kept results is gone: {gone[0].path}"]
+    return [*cut, f"{len(gone):,} files of kept results are gone, such as {gone[0].path}"] if gone else cut
 
 
 def _cut_short(stored: Stored) -> list[str]:

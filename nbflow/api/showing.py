@@ -110,6 +110,7 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
         counts=Counter(statuses),
         target=target,
         reason=run.reason,
+        cut_off=progress.cut_off,
         kept=progress.kept,
         ran=bool(progress.ended - progress.kept or progress.active),
         failures=failed,

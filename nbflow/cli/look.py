@@ -67,7 +67,7 @@ def results(target: str, file: str | None, state_dir: str | None, as_json: bool)
     if as_json:
         echo(json.dumps(run.data()))
     elif file is not None:
-        say([f"{len(run)} rows in {file}"])
+        say([f"{len(run):,} row{'' if len(run) == 1 else 's'} in {file}"])
     else:
         say(table_lines(run, columns()))
     return 0

@@ -86,7 +86,7 @@ def why(task: Task, recorded: Recorded) -> Reason:
     """Give why a task is not answered from the record."""
     record = recorded.answers.get(task.key)
     if record is None:
-        return "interrupted" if recorded.attempts.get(task.key) else "never ran"
+        return "interrupted" if recorded.attempts.get(task.key) or task.key in recorded.begun else "never ran"
     if record.outcome.status != "completed":
         return "failed" if record.outcome.status == "failed" else "interrupted"
     work, parameters, waits = record.fingerprint.split(".")

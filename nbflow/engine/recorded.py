@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from ..outcome import Outcome, Record
@@ -32,6 +33,8 @@ class Recorded:
     answers: Mapping[str, Record] = field(default_factory=dict)
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Attempts that began and have no end, by key: the process died under them."""
+    begun: AbstractSet[str] = frozenset()
+    """Keys of tasks that began and did not come to their end, cancelled ones included."""
     same: Same = equal
     """Whether a recorded fingerprint answers for a wanted one."""
     statuses: frozenset[str] = frozenset({"completed"})

@@ -34,7 +34,7 @@ class Failed:
     label: str
     """``city=Cairo``."""
     cell: int | None
-    """The failed cell, from 1."""
+    """The failed cell, from 1, where the message does not name it."""
     message: str
     notebook: str | None
     """The executed notebook, as a path from the working directory."""
@@ -45,7 +45,7 @@ class Failed:
     def of(cls, label: str, error: Failure | None, notebook: str | None, index: int | str | None) -> Failed:
         """Give the failure of an outcome's error."""
         error = error or Failure("error", "failed")
-        return cls(label, error.cell, error.message, notebook, index)
+        return cls(label, error.cell if error.place else None, error.message, notebook, index)
 
     @property
     def place(self) -> str:
@@ -78,6 +78,8 @@ class Ending:
     """What to call in commands: the notebook's file, or the run's id."""
     reason: str = ""
     """Why it was interrupted: ``Ctrl-C``, ``SIGTERM``, ``cancelled``, ``disk full``."""
+    cut_off: int = 0
+    """Items that had begun and have no end; cancelled ones need not be among them."""
     kept: int = 0
     """Completed items that an earlier working had done."""
     ran: bool = True
@@ -159,7 +161,8 @@ def _verdict(end: Ending) -> str:
     of = f"{end.total:,}"
     done = f"{end.done:,} {'is' if end.done == 1 else 'are'} done and kept"
     stopped = {"disk full": "the disk is full", "": "stopped"} | {same: same for same in ("cancelled", ENDED)}
-    not_run = f"{end.missing:,} {'has' if end.missing == 1 else 'have'} not run"
+    begun = end.cut_off or end.counts.get("cancelled", 0)
+    not_run = f"{end.missing:,} {'has' if end.missing == 1 else 'have'} not {'finished' if begun else 'run'}"
     failed = f"{end.failed:,} failed"
     match end.status:
         case "completed" if not end.ran:

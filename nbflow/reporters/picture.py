@@ -102,7 +102,7 @@ def spread(begin: str, end: str, columns: int) -> str:
 def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) -> str:
     """Give the line of a task that ended; columns or labels 0: as wide as it is."""
     error = outcome.error
-    cell = "" if error is None or error.cell is None else f"cell {error.cell}"
+    cell = "" if error is None else error.place
     message = "" if error is None else for_terminal(error.message)
     name = for_terminal(label)
     begin = f"  {word}  {left(name, labels) if labels else name}"

@@ -30,6 +30,7 @@ def table(
     width: int = 79,
     limit: int = 20,
     pinned: Collection[str] = ("index", "status", "seconds"),
+    left_out: Sequence[str] = (),
 ) -> list[str]:
     """Give the lines of a table.
 
@@ -45,6 +46,8 @@ def table(
         Rows shown at most; how many more there are is said.
     pinned : collection of str
         Columns that stay, uncut, when others have no room.
+    left_out : sequence of str
+        Columns that somebody has left out already, for want of room: they are named with the others.
 
     Examples
     --------
@@ -53,7 +56,7 @@ def table(
       Oslo   1.831
       Cairo      -
     """
-    grid = Grid.of(rows[:limit], columns, width, pinned)
+    grid = Grid.of(rows[:limit], columns, width, pinned, left_out)
     more = [f"{INDENT}... {len(rows) - limit:,} more"] if len(rows) > limit else []
     return [grid.head, *grid.rows, *more, *grid.notes]
 
@@ -68,12 +71,19 @@ class Grid:
     """What is not shown."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], columns: Sequence[str], room: int, pinned: Collection[str] = ()) -> Grid:
+    def of(
+        cls,
+        rows: Sequence[Row],
+        columns: Sequence[str],
+        room: int,
+        pinned: Collection[str] = (),
+        left_out: Sequence[str] = (),
+    ) -> Grid:
         """Lay out values in so many columns of a terminal."""
         made = [_Column.of(name, [row.get(name) for row in rows]) for name in columns]
         shown = _fitted(made, room - len(INDENT), pinned)
         lines = [(INDENT + GAP.join(column.cell(i) for column in shown)).rstrip() for i in range(-1, len(rows))]
-        hidden = [column.name for column in made if column.name not in {c.name for c in shown}]
+        hidden = [column.name for column in made if column.name not in {c.name for c in shown}] + list(left_out)
         notes = (
             [fit(f"{INDENT}no room for {len(hidden)} of the columns: {', '.join(map(for_terminal, hidden))}", room)]
             if hidden

@@ -129,9 +129,10 @@ def status_list(rows: Sequence[RunLine], columns: int = WIDTH) -> list[str]:
         }
         for row in rows
     ]
-    if columns < ROOMY:
-        words = [{name: word for name, word in row.items() if name != "started"} for row in words]
-    return table(words, list(words[0]), columns, len(words), ("run", "status", "done"))
+    names = list(words[0])
+    shown = names if columns >= ROOMY else [name for name in names if name != "started"]
+    left_out = [name for name in names if name not in shown]
+    return table(words, shown, columns, len(words), ("run", "status", "done"), left_out)
 
 
 def _when(at: float) -> str:

@@ -174,6 +174,8 @@ class Checkpoint:
             outcome = read_outcome(node)
             if outcome.status in ("completed", "failed"):
                 found.answers[key] = Record(str(node["fingerprint"]), outcome)
+            elif outcome.status == "cancelled" and outcome.attempts:
+                found.begun.add(key)
         return found
 
     @property

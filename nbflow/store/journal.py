@@ -55,6 +55,8 @@ class Records:
     """How each ended last; a cancelled one has not ended."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Attempts that began since, without a recorded end of the task; what a cancel ended is none of them."""
+    begun: set[str] = field(default_factory=set)
+    """Keys of tasks that began since, without a recorded end: cut off by a death or a cancel."""
 
 
 def records(events: Iterable[Event]) -> Records:
@@ -67,21 +69,25 @@ def records(events: Iterable[Event]) -> Records:
                 flying.clear()
                 found.answers.clear()
                 found.attempts.clear()
+                found.begun.clear()
             case RunStarted():
                 flying.clear()
                 for key in event.forgets:
                     found.answers.pop(key, None)
                     found.attempts.pop(key, None)
+                    found.begun.discard(key)
             case GateAnswered():
                 found.answers[event.key] = Record(event.fingerprint, completed({"choice": event.choice}))
             case NodeStarted():
                 flying.add(event.key)
+                found.begun.add(event.key)
                 found.attempts[event.key] = found.attempts.get(event.key, 0) + 1
             case AttemptFailed():
                 flying.discard(event.key)
             case NodeFinished(leaf=True) if event.outcome.status in ("completed", "failed"):
                 found.answers[event.key] = Record(event.fingerprint, event.outcome)
                 found.attempts.pop(event.key, None)
+                found.begun.discard(event.key)
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled" and event.key in flying:
                 flying.discard(event.key)
                 found.attempts[event.key] -= 1
