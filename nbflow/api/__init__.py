@@ -174,8 +174,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     >>> run.to_frame()  # doctest: +SKIP
     """
     refuse_unknown("map", unknown)
-    _check_detached(detach, on_event)
-    on_event = callbacks(on_event)
+    told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
         found = read_notebook(Path(notebook))
         options = MapOptions(
@@ -202,7 +201,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
             return explained(request)
         if detach:
             return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=on_event)
+        return work(request, interrupts, quiet=quiet, on_event=told)
 
 
 def run(
@@ -247,14 +246,14 @@ def run(
     >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
     """
     refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
-    on_event = callbacks(on_event)
+    told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
         request = flow_request(workflow, given=inputs or {}, max_workers=max_workers, state_dir=state_folder(state_dir))
         if dry_run:
             return explained_nodes(request)
         if detach:
             return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=on_event)
+        return work(request, interrupts, quiet=quiet, on_event=told)
 
 
 def load(workflow: str | os.PathLike[str]) -> Workflow:
@@ -311,12 +310,12 @@ def answer(
     >>> nbflow.answer("monthly.yml", "review", "approve").status  # doctest: +SKIP
     'completed'
     """
-    on_event = callbacks(on_event)
+    told = listeners(on_event)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         answered, request = answering(stored, gate, option, everything=all, go_on=resume, by="Python")
         if request is not None:
-            answered = work(request, interrupts, quiet=quiet, on_event=on_event)
+            answered = work(request, interrupts, quiet=quiet, on_event=told)
         assert isinstance(answered, WorkflowRun), "maps have no gates"
         return answered
 
@@ -409,8 +408,7 @@ def resume(
     >>> nbflow.resume("forecast.ipynb").check()  # doctest: +SKIP
     """
     refuse_unknown("resume", unknown)
-    _check_detached(detach, on_event)
-    on_event = callbacks(on_event)
+    told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
@@ -435,7 +433,7 @@ def resume(
             return explained_nodes(request) if isinstance(request.definition, FlowDefinition) else explained(request)
         if detach:
             return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=on_event)
+        return work(request, interrupts, quiet=quiet, on_event=told)
 
 
 def status(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> Run:
@@ -566,7 +564,7 @@ def cleaned(
     return gone, [(folder, at_work(folder)) for folder in old if folder not in gone]
 
 
-def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnEvent | Sequence[OnEvent] = ()) -> Run:
+def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: Sequence[OnEvent] = ()) -> Run:
     """Work at a run to its end, and show it."""
     from ..reporters.screen import reporter
 
@@ -574,7 +572,7 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
         return done
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
     shown = None if quiet else reporter(request.workers, asking=asking)
-    session = Session(request, on_event=callbacks(on_event), reporter=shown, asker=asker)
+    session = Session(request, on_event=on_event, reporter=shown, asker=asker)
     session.start()
     session.wait(interrupts)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -587,20 +585,15 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: OnE
     return session.run
 
 
-def _check_detached(detach: bool, on_event: OnEvent | Sequence[OnEvent]) -> None:  # noqa: FBT001 - what was given
-    if detach and on_event:
-        raise ParameterError(
-            "on_event= and detach=True are both given", "The other process calls nobody here: keep one of them."
-        )
-
-
-def callbacks(given: OnEvent | Sequence[OnEvent]) -> list[OnEvent]:
+def listeners(given: OnEvent | Sequence[OnEvent], *, detach: bool = False) -> list[OnEvent]:
     """Give the functions that get the events.
 
     Raises
     ------
     TypeError
         If one of them is none: a mistake of the program that calls.
+    ParameterError
+        If there are some, and another process does the work.
     """
     several = isinstance(given, Iterable) and not callable(given) and not isinstance(given, str)
     found: list[Any] = list(given) if several else [given]  # type: ignore[arg-type]  # it was just asked
@@ -608,6 +601,10 @@ def callbacks(given: OnEvent | Sequence[OnEvent]) -> list[OnEvent]:
         if not callable(one):
             what = "on_event takes a function of one event, or a sequence of them"
             raise TypeError(f"{what}, not {one!r:.60} ({type(one).__name__})")
+    if detach and found:
+        raise ParameterError(
+            "on_event= and detach=True are both given", "The other process calls nobody here: keep one of them."
+        )
     return found
 
 
