@@ -22,7 +22,12 @@ MOST_ROWS = 16
 MOST_FAILURES = 8
 LABEL = "15em"
 BAR = "18em"
-NO_WIDGETS = "text/plain"
+COLORS = {
+    "completed": "var(--jp-success-color1, #388e3c)",
+    "failed": "var(--jp-error-color1, #d32f2f)",
+    "interrupted": "var(--jp-warn-color1, #f57c00)",
+}
+"""Of the bar that stays, by status; Jupyter's own where it is Jupyter that shows it."""
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]  # the class is chosen where it runs
@@ -94,21 +99,18 @@ class WidgetBars:
             self._notes.value = notes
 
     def end(self) -> None:
-        """Take the rows away, and leave the overall bar as it stands, also in the saved notebook."""
+        """Put the last picture in place of the widgets: it stays when the kernel that knows them is gone."""
         if self._overall is None:
             return
         self._progress.active.clear()
         self.draw(self._now)
-        self._box.children = [self._overall.container, self._notes]
-        for row in self._rows:
-            row.n = row.total  # else tqdm takes it for an error, and leaves it there
-            row.leave = False
-            row.close()
-        status = self._progress.status
-        style = {"completed": "success", "failed": "danger"}.get(status, "warning")
-        self._overall.container.children[1].bar_style = style
-        self._overall.disable = True  # its own end would call an interrupted run an error
-        self._shown.update(self._bundle(), raw=True)
+        self._shown.update({"text/html": self._html(), "text/plain": self._text()}, raw=True)
+        for bar in [self._overall, *self._rows]:
+            bar.n = bar.total  # else tqdm takes it for an error, and leaves it there
+            bar.leave = False
+            bar.close()
+        self._notes.close()
+        self._box.close()
         self._overall = None
 
     def _place(self) -> None:
@@ -125,10 +127,23 @@ class WidgetBars:
         return f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
 
     def _bundle(self) -> dict[str, Any]:
-        """Give the widget, with text for where there are none: a saved notebook, a page made of it."""
-        text = f"{picture.percent(self._progress).strip()} {picture.words(self._progress, self._now)}"
-        lines = [text, *(picture.failure(event, 0, 0) for event in self._progress.failures[:MOST_FAILURES])]
-        return {**self._box._repr_mimebundle_(), NO_WIDGETS: "\n".join(lines)}
+        """Give the widget, with text for where there are none: a page made of the notebook while it runs."""
+        return {**self._box._repr_mimebundle_(), "text/plain": self._text()}
+
+    def _words(self) -> str:
+        return f"{picture.percent(self._progress).strip()} {picture.words(self._progress, self._now)}"
+
+    def _text(self) -> str:
+        failures = [picture.failure(event, 0, 0) for event in self._progress.failures[:MOST_FAILURES]]
+        return "\n".join([self._words(), *failures])
+
+    def _html(self) -> str:
+        """Give the last picture, which needs neither styles nor scripts to be read."""
+        progress = self._progress
+        color = COLORS.get(progress.status, COLORS["interrupted"])
+        count, total = picture.done(progress), max(1, picture.total(progress))
+        bar = f'<progress value="{count}" max="{total}" style="width: {BAR}; accent-color: {color}"></progress>'
+        return f'<div style="font-size: 13px">{bar} {escape(self._words())}</div>{self._failures()}'
 
 
 def _bar() -> Any:
