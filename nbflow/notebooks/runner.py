@@ -124,6 +124,8 @@ class _Attempt:
                 ending = asyncio.run(self._run())
                 return self._outcome(ending)
         finally:
+            if self.document is not None:
+                self.document.nb.cells.clear()  # it is written: its outputs need not wait for the cycle collector
             if self.step.cwd != "item":
                 with suppress(OSError):  # the notebook put something there
                     self.places.item.rmdir()
