@@ -32,6 +32,12 @@ with open(os.environ["RAN"], "a") as ran:
 """A cell that writes down that it ran: the item's ``n``, and the kernel's process."""
 
 
+def pytest_configure() -> None:
+    """Ctrl-C is heard as at a keyboard, also where a script runs the tests in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, also for this process; what it holds of runs is seen from inside it."""
