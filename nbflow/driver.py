@@ -56,6 +56,7 @@ from .instruction import Instruction
 from .model import NodeId, Step, node_text
 from .outcome import Failure, Outcome
 from .overlaps import Overlaps
+from .printing import both_ends, short
 from .state import RunState
 from .task import Context, Places, Runner, Task
 from .types import RunStatus, Status, StopReason
@@ -66,6 +67,9 @@ LAST = 1.0
 """Seconds that a killed task has to come back before it is given up."""
 TEND = 0.25
 """Seconds between two looks at the run folder: commands, heartbeat, fsync, checkpoint."""
+
+TRACEBACK, MESSAGE = 20_000, 600
+"""Characters of a failure that go into the journal at most."""
 
 BATCH = 64
 """Messages taken in one turn at most: their events go out in one write."""
@@ -641,7 +645,11 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
 
 
 def _exception(problem: BaseException) -> Outcome:
+    """Give the failure of a task that raised; what is said in it may be as long as all data."""
     name = type(problem).__name__
-    text = "".join(traceback.format_exception(problem))
-    message = str(problem).strip().splitlines()
-    return Outcome("failed", error=Failure("error", f"{name}: {message[0]}" if message else name, name, None, text))
+    text = both_ends("".join(traceback.format_exception(problem)), TRACEBACK, "")
+    try:
+        message = short(str(problem), MESSAGE)
+    except Exception as other:  # noqa: BLE001 - it cannot even say what is wrong
+        message = f"its text cannot be had: {type(other).__name__}"
+    return Outcome("failed", error=Failure("error", f"{name}: {message}" if message else name, name, None, text))

@@ -73,8 +73,11 @@ def first_line(text: str) -> str:
     return plain(text.strip().partition("\n")[0])
 
 
-def both_ends(text: str, longest: int) -> str:
-    r"""Give a text whole, or its beginning and its end where it is long.
+LOGGED = ", all of it is in the log"
+
+
+def both_ends(text: str, longest: int, rest: str = LOGGED) -> str:
+    r"""Give a text whole, or its beginning and its end where it is long, and where the rest is.
 
     Examples
     --------
@@ -82,10 +85,10 @@ def both_ends(text: str, longest: int) -> str:
     'xxxxx\n… 10.0 kB left out, all of it is in the log …\nyyyyy'
     """
     half = longest // 2
-    return text if len(text) <= longest else text[:half] + gap(len(text) - 2 * half) + text[-half:]
+    return text if len(text) <= longest else text[:half] + gap(len(text) - 2 * half, rest) + text[-half:]
 
 
-def gap(characters: int) -> str:
+def gap(characters: int, rest: str = LOGGED) -> str:
     r"""Give the note that stands where a part of a text was left out.
 
     Examples
@@ -97,7 +100,7 @@ def gap(characters: int) -> str:
         size = f"{characters / 1e6:.0f} MB"
     else:
         size = f"{characters / 1e6:.1f} MB" if characters >= 100_000 else f"{characters / 1e3:.1f} kB"
-    return f"\n… {size} left out, all of it is in the log …\n"
+    return f"\n… {size} left out{rest} …\n"
 
 
 class Fold:

@@ -325,6 +325,36 @@ def test_a_paused_run_starts_nothing_until_it_goes_on(tmp_path: Path) -> None:
     assert [0, 1, 2] == finish(run).results("map")
 
 
+class WordlessError(Exception):
+    """Cannot say what is wrong."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (ValueError("x" * 10_000_000), "ValueError: " + "x" * 599 + "…"),
+        (WordlessError(), "WordlessError: its text cannot be had: RuntimeError"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_whatever_a_task_raises_fails_it_in_a_few_words(problem: BaseException, message: str, tmp_path: Path) -> None:
+    """The journal keeps at most 20,000 characters of the traceback: its beginning and its end."""
+
+    def fails(task: Task, context: Context) -> Outcome:
+        raise problem
+
+    run = drive(workflow(FakeStep(id="fails")), fails, tmp_path)
+    error = run.driver.state.nodes["fails",].outcome.error
+    assert error is not None
+    assert message == error.message
+    assert 20_100 > len(error.traceback or "")
+    assert (error.traceback or "").startswith("Traceback")
+
+
 def test_a_warning_is_told_once(tmp_path: Path) -> None:
     """Five items warn of the same; a person reads it once, with the first item that it is about."""
 
