@@ -56,6 +56,10 @@ class NbflowError(Exception):
         """The message, and the remedy indented below it."""
         return "\n  ".join([self.message, *self.remedy.splitlines()])
 
+    def _render_traceback_(self) -> list[str]:
+        """Give what IPython shows below a cell: who called whom inside of nbflow helps nobody there."""
+        return [f"\x1b[31m{type(self).__name__}\x1b[39m: {self}"]
+
 
 class RefusedError(NbflowError):
     """What was asked cannot begin. Nothing was started and no file was changed."""

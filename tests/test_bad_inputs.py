@@ -1633,3 +1633,13 @@ def test_a_read_only_folder_is_refused_and_a_state_dir_helps(read_only: Path, pl
     done = typed(["map", "ro/n.ipynb", "--state-dir", "state"], place)
     assert 0 == done.returncode, done
     assert 0 == typed(["resume", "ro/n.ipynb", "--state-dir", "state"], place).returncode
+
+
+def test_below_a_cell_stand_the_words_alone(place: Path) -> None:
+    """IPython shows no frames of what happens inside; a script's traceback has them."""
+    call = "import nbflow; nbflow.map('nowhere.ipynb', grid={'n': [1]})"
+    command = [sys.executable, "-m", "IPython", "--colors=nocolor", "--no-banner", "-c", call]
+    shown = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    words = re.sub(r"\x1b\[\d+m", "", shown.stdout + shown.stderr).splitlines()
+    assert "TargetError: There is no notebook nowhere.ipynb." == words[0]
+    assert 3 >= len(words), words
