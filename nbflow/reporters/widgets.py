@@ -124,7 +124,7 @@ class WidgetBars:
         progress = self._progress
         lines = [picture.failure(event, 0, 0) for event in progress.failures[-MOST_FAILURES:]]
         lines += [picture.warning(event, 0) for event in progress.warnings[-MOST_FAILURES:]]
-        return f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+        return f'<pre style="margin: 4px 0 0">{escape(chr(10).join(lines))}</pre>' if lines else ""
 
     def _bundle(self) -> dict[str, Any]:
         """Give the widget, with text for where there are none: a page made of the notebook while it runs."""
