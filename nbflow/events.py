@@ -97,6 +97,12 @@ class NodeFinished:
     kept: bool = False
     """Answered from the record of an earlier epoch; not journaled again."""
 
+    @property
+    def failed_itself(self) -> bool:
+        """Whether it failed, and not only because something in it did."""
+        error = self.outcome.error
+        return self.outcome.status == "failed" and (self.leaf or (error is not None and error.node is None))
+
 
 @dataclass(frozen=True, slots=True)
 class GateOpened:

@@ -28,6 +28,8 @@ class Failure:
     """The failed cell: its place among the code cells of the notebook, counted from 1."""
     traceback: str | None = None
     """The traceback as plain text."""
+    node: str | None = None
+    """The id of the node below in which it happened; none: it happened here."""
 
     @property
     def place(self) -> str:

@@ -78,7 +78,7 @@ class Progress:
     gates: dict[NodeId, GateOpened] = field(default_factory=dict)
     """Gates that wait for a person, in the order in which they opened."""
     failures: list[NodeFinished] = field(default_factory=list)
-    """Failed tasks, in the order in which they ended."""
+    """Failed tasks, and containers that failed themselves, in the order in which they ended."""
     warnings: list[Warned] = field(default_factory=list)
 
     @property
@@ -108,6 +108,10 @@ class Progress:
                 self.active[event.node] = Active(event.node, event.label, event.index, event.attempt, event.at)
             case NodeFinished(leaf=True):
                 self._finished(event)
+            case NodeFinished() if event.failed_itself:  # then it counts like a task
+                self.total += 1
+                self.counts["failed"] += 1
+                self.failures.append(event)
             case GateOpened():
                 self.gates[event.node] = event
             case GateAnswered():

@@ -148,6 +148,24 @@ def a_resume_from_any_prefix_equals_the_whole_run(random: Random, **limits: Any)
     return sum(len(run.started) for run in runs)
 
 
+def a_failure_is_told_where_it_happened(random: Random, **limits: Any) -> int:
+    """What people are shown of a failed run is never nothing, and never the same failure twice."""
+    case = Case(random, **limits)
+    run = case.run()
+    ended = {node_text(event.node): event for event in run.events if isinstance(event, NodeFinished)}
+    itself = {name for name, event in ended.items() if event.failed_itself}
+    assert {name for name, event in ended.items() if event.leaf and event.outcome.status == "failed"} <= itself
+    for name, event in ended.items():
+        if event.outcome.status == "failed" and name not in itself:
+            assert event.outcome.error is not None
+            assert event.outcome.error.node in itself
+    assert run.outcome is not None
+    if run.outcome.status == "failed":
+        assert run.outcome.error is not None
+        assert run.outcome.error.node in itself
+    return len(run.started)
+
+
 def text_and_back_is_the_same(random: Random, **limits: Any) -> int:
     """YAML → model → YAML."""
     case = Case(random, **limits)
@@ -161,6 +179,7 @@ RULES = [
     any_interleaving_equals_one_worker,
     one_worker_starts_in_the_order_of_the_text,
     a_resume_from_any_prefix_equals_the_whole_run,
+    a_failure_is_told_where_it_happened,
     text_and_back_is_the_same,
 ]
 

@@ -68,6 +68,33 @@ def gated(folder: Path, ran: Any) -> Path:
     return path
 
 
+# -- failures -------------------------------------------------------------------------------------------------------
+
+
+def test_a_container_that_fails_itself_is_told_like_a_task(folder, ran, cli):
+    """What is tolerated below it is not why the run failed; and who only has it from below is not told again."""
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - id: fit
+    items: [good, bad]
+    on_error: continue
+    continue_on_error: true
+    step: {id: one, call: "tasks:fail_unless", arguments: {name: "{{ item }}", path: "{{ item }}"}}
+  - {id: choose, if: "{{ steps.fit.output.failed | length > 0 }}", then: [{id: tell, call: "tasks:note"}]}
+"""
+    )
+    (folder / "good").touch()
+    told = cli("run", "w.yml", code=1)
+    assert "failed     choose  in `steps.fit.output.failed | length > 0`: the filter 'length' of 1" in told.stderr
+    for text in (told.stdout, cli("status", "w.yml").stdout):
+        assert "2 of 3 failed, 1 is done and kept:" in text
+        assert re.search(r"\n  bad +AssertionError: bad is missing\n  choose +in `steps\.fit\.output\.failed", text)
+        assert "1 of 2 failed" not in text
+    assert ["fit:one:1", "choose"] == [node.id for node in nbflow.status("w.yml").failures]
+
+
 # -- gates ----------------------------------------------------------------------------------------------------------
 
 

@@ -583,8 +583,9 @@ class WorkflowRun(Run):
 
     @property
     def failures(self) -> list[Node]:
-        """The tasks and gates that failed."""
-        return [node for node in self.nodes.values() if node.status == "failed" and node.leaf]
+        """The nodes that failed themselves: tasks and gates, and containers in which nothing else is to blame."""
+        failed = {node_text(event.node) for event in self._source.ended() if event.failed_itself}
+        return [node for name, node in self.nodes.items() if name in failed]
 
     @property
     def waits_for(self) -> list[GateOpened]:
@@ -610,7 +611,7 @@ class WorkflowRun(Run):
         return [(node.label, node.error) for node in self.failures]
 
     def _verdict(self, failed: int) -> str:
-        return f"{failed} {'task' if failed == 1 else 'tasks'} failed"
+        return f"{failed} {'step' if failed == 1 else 'steps'} failed"
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""

@@ -97,9 +97,10 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
             limit = run.limit
             failed = [Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in lost]
         case WorkflowRun():
-            statuses = [node.status for node in run.outcomes]
+            bad = run.failures
+            statuses = [node.status for node in [*run.outcomes, *(node for node in bad if not node.leaf)]]
             total = max(progress.total, len(statuses))
-            failed = [Failed.of(node.label, node.error, _near(node.notebook), node.id) for node in run.failures]
+            failed = [Failed.of(one.label, one.error, _near(one.notebook), one.id if one.leaf else None) for one in bad]
             waits = [_waiting(run, gate) for gate in run.waits_for]
             rows, names = _steps(run)
         case _:

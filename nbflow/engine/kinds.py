@@ -63,9 +63,10 @@ def fan_out(step: FanOut, names: Names) -> Flow:
     output.update(failed=lost, missing=len(items) - len(results))
     if ended.decided is not None:
         return Outcome(ended.status, output, ended.outcomes[ended.decided].error)
-    first = next((outcome.error for outcome in ended.outcomes if outcome.error is not None), None)
-    kind = first.kind if first is not None else "error"
-    return Outcome(ended.status, output, Failure(kind, f"{lost} of {len(items)} failed") if lost else None)
+    if not lost:
+        return Outcome(ended.status, output)
+    first = next(outcome.error for outcome in ended.outcomes if outcome.status == "failed") or Failure("error", "")
+    return Outcome(ended.status, output, Failure(first.kind, f"{lost} of {len(items)} failed", node=first.node))
 
 
 def _told(index: int, item: Value, outcome: Outcome) -> dict[str, Value]:

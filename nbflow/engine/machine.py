@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from ..errors import NbflowError
 from ..events import AttemptFailed, FanOutOpened, GateOpened, NodeFinished, NodeStarted, StepsOpened, Warned
-from ..model import Block, NodeId, Step, TaskStep, Workflow
+from ..model import Block, NodeId, Step, TaskStep, Workflow, node_text
 from ..outcome import CANCELLED, Failure, Outcome, failed
 from ..steps import FanOut, StepList
 from ..task import Task
@@ -426,6 +426,8 @@ class Machine:
             self._out.append(Finish(replace(outcome, status="aborted") if self._aborted else outcome))
             return
         self._out.append(self._told(node, outcome, kept=kept or node.recalled))
+        if outcome.error is not None and outcome.error.node is None:
+            outcome = replace(outcome, error=replace(outcome.error, node=node_text(node.id)))
         before = group.halt
         group.end(node.place, outcome, _mark(node, outcome), node.step)
         if group.halt < before and (self._resting or self._asking):

@@ -126,7 +126,7 @@ class Bars:
         task = self._progress.active.get(event.node) if isinstance(event, AttemptFailed) else None
         self._progress.apply(event)
         match event:
-            case NodeFinished(leaf=True, kept=False) if event.outcome.status == "failed":
+            case NodeFinished(kept=False) if event.failed_itself:
                 failed = event
                 self._align(failed.label)
                 self._above.append(lambda columns, labels: picture.failure(failed, columns, labels))

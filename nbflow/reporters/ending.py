@@ -39,7 +39,7 @@ class Failed:
     notebook: str | None
     """The executed notebook, as a path from the working directory."""
     index: int | str | None
-    """The item's index from 0, or the node's id."""
+    """The item's index from 0, or the node's id; none where nothing was printed."""
 
     @classmethod
     def of(cls, label: str, error: Failure | None, notebook: str | None, index: int | str | None) -> Failed:
@@ -261,12 +261,10 @@ def _commands(end: Ending, columns: int) -> list[str]:
             pass
     if end.done or end.failed:
         todo.append(("the whole table", f"nbflow results {target} -o results.csv"))
-    if end.failures:
-        which = end.failures[0].index
-        item = "" if which is None else f" {which}"
-        todo.append(
-            ("what it printed", f"nbflow logs {quoted(end.target)}{item}{f' {end.options}' if end.options else ''}")
-        )
+    which = next((failed.index for failed in end.failures if failed.index is not None), None)
+    if which is not None:
+        words = ["nbflow logs", quoted(end.target), str(which), end.options]
+        todo.append(("what it printed", " ".join(filter(None, words))))
     reasons = max((len(reason) for reason, _ in todo), default=0)
     lines = [f"{INDENT}{reason:<{reasons}}   {command}" for reason, command in todo]
     if all(width(line) <= columns for line in lines):

@@ -54,6 +54,9 @@ class Lines:
                 status = event.outcome.status
                 if status == "failed" or (self._few and status == "completed"):
                     self._write(picture.ended(f"{status:<9}", event.label, event.outcome, 0, self._labels))
+            case NodeFinished(leaf=False) if event.failed_itself:
+                self._align(event.label)
+                self._write(picture.ended("failed   ", event.label, event.outcome, 0, self._labels))
             case AttemptFailed():
                 self._write(picture.again(event, task.label if task else "", 0, self._labels))
             case GateOpened():

@@ -31,7 +31,7 @@ from .files import sync_folder
 
 FORMAT = 1
 """Version of the lines; stands in each ``RunStarted``."""
-_FAILURE = ("kind", "message", "exception", "cell", "traceback")
+_FAILURE = ("kind", "message", "exception", "cell", "traceback", "node")
 _STATUSES = frozenset(get_args(Status))
 _write = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode  # json.dumps would make one per line
 
@@ -218,9 +218,7 @@ def read_failure(data: Mapping[str, Any] | None) -> Failure | None:
     """Give the error that stands in a line."""
     if data is None:
         return None
-    return Failure(
-        str(data["kind"]), str(data["message"]), data.get("exception"), data.get("cell"), data.get("traceback")
-    )
+    return Failure(str(data["kind"]), str(data["message"]), *map(data.get, ("exception", "cell", "traceback", "node")))
 
 
 def _at(data: Mapping[str, Any]) -> float:
