@@ -100,6 +100,7 @@ STRANGE = [
 ]
 
 
+@pytest.mark.long
 def test_items_may_be_called_anything(place: Path) -> None:
     """Names that are paths, devices, emoji, equal after slugging or endless reach the cell exactly, each its file."""
     (place / "t.json").write_text(json.dumps([{"city": name} for name in STRANGE]), encoding="utf-8")
@@ -263,6 +264,7 @@ def test_strange_surroundings_change_nothing(env: dict[str, str], place: Path) -
     assert ["Kraków"] == names(data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("follow", [[], ["-f"]])
 def test_a_log_is_shown_where_its_letters_cannot_be(follow: list[str], place: Path) -> None:
     """What the encoding does not have is a question mark."""
@@ -300,6 +302,7 @@ def test_a_temporary_folder_too_long_for_a_socket_is_no_matter(place: Path) -> N
     assert [] == list(long.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_matter(closed: str, place: Path) -> None:
     """Started by a daemon that closed stdin, stdout or stderr: it works all the same."""
@@ -310,6 +313,7 @@ def test_closed_streams_are_no_matter(closed: str, place: Path) -> None:
     assert "completed" == json.loads(nbflow("status n.ipynb --json").stdout)["status"]
 
 
+@pytest.mark.long
 def test_a_reader_that_has_seen_enough_ends_it_quietly(place: Path) -> None:
     """``| head -1`` gets its line, and nobody complains; a run behind such a pipe still ends."""
     (place / "n.ipynb").unlink()
@@ -337,6 +341,7 @@ def nowhere(request: pytest.FixtureRequest) -> Iterator[int]:
     os.close(handle)
 
 
+@pytest.mark.long
 def test_a_stderr_that_takes_nothing_keeps_no_item_from_running(nowhere: int, place: Path) -> None:
     """Nobody can see the progress: the run goes on, and its exit code is its own."""
     done = nbflow("map n.ipynb --grid city=Oslo,Lima", stderr=nowhere)
@@ -347,6 +352,7 @@ def test_a_stderr_that_takes_nothing_keeps_no_item_from_running(nowhere: int, pl
     assert ["failed"] == [item["status"] for item in json.loads(nbflow("status n.ipynb --json").stdout)["items"]]
 
 
+@pytest.mark.long
 def test_a_stdout_that_takes_nothing_is_told_of(place: Path) -> None:
     """One line and exit code 2, for what was asked for is not there; nothing of Python's own at the end."""
     nbflow("map n.ipynb --quiet")

@@ -37,7 +37,12 @@ def last_line(folder):
 
 
 @pytest.mark.parametrize(
-    ("which", "code", "reason"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM"), ("SIGHUP", 129, "SIGHUP")]
+    ("which", "code", "reason"),
+    [
+        ("SIGINT", 130, "Ctrl-C"),
+        ("SIGTERM", 143, "SIGTERM"),
+        pytest.param("SIGHUP", 129, "SIGHUP", marks=pytest.mark.long),
+    ],
 )
 def test_a_signal_ends_the_run_within_five_seconds(which, code, reason, notebook, ran, cli, folder, until):
     """The exit code tells the signal, the run is interrupted, kernels are gone, and resume goes on."""
@@ -71,6 +76,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 CALL = "import nbflow; nbflow.map('work.ipynb', grid={'n': [0, 1, 2]}, max_concurrency=2, quiet=True).check()"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("which", "words"),
     [
@@ -90,6 +96,7 @@ def test_a_signal_that_was_ignored_before_stays_ignored(which, words, notebook, 
     assert (0, {0: 1, 1: 1, 2: 1}) == (process.returncode, ran.times()), err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("which", "code", "reason"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])
 def test_a_signal_ends_a_resume_as_it_ends_a_map(which, code, reason, notebook, ran, cli, folder, until):
     """All is written, with ``--json`` the run is printed all the same, and the exit code tells the signal."""
@@ -192,6 +199,7 @@ slow = Slow(n=n)
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cancel", "SIGINT"])
 def test_what_was_stopped_while_results_were_read_runs_again(how, notebook, ran, cli, folder, until):
     """All its cells are done, but nobody has their results: the next resume gets them."""

@@ -55,6 +55,7 @@ def test_json_of_map_status_and_results_is_one_object_of_the_promised_shape(note
     assert said == cli.json("results", path.name)
 
 
+@pytest.mark.long
 def test_the_checkpoint_of_a_run_is_its_own_also_when_a_newer_one_began(notebook, cli, folder, until):
     """The one beside the notebook is the newer run's; one that was still at work then has its own, others have none."""
     path = notebook("import os, time\nwhile n < 0 and not os.path.exists('go'): time.sleep(0.05)")
@@ -75,6 +76,7 @@ def test_the_checkpoint_of_a_run_is_its_own_also_when_a_newer_one_began(notebook
     assert beside == cli.json("status", third["run_id"])["checkpoint"]
 
 
+@pytest.mark.long
 def test_json_of_the_other_verbs_has_the_promised_shape_too(notebook, cli):
     """Plans, resumes, the list of runs, and refusals: the keys, in their order, that a program may rely on."""
     path = notebook("import os\nassert n != 3 or os.path.exists('mended')")
@@ -389,6 +391,7 @@ def test_a_detached_run_is_at_work_on_its_own(notebook, cli, folder, tmp_path, u
     assert [{"square": 1}, {"square": 4}] == nbflow.results(path)
 
 
+@pytest.mark.long
 def test_a_run_that_is_at_work_is_named_by_map_and_by_clean(notebook, cli, tmp_path, until):
     """Who starts another one reads of the first; who cleans reads why it stays. Afterwards nothing of it is said."""
     gate = tmp_path / "go"

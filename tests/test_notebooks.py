@@ -13,6 +13,8 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
+SWEEP = "sweep.ipynb"
+"""Runs a notebook twelve times, which takes a while."""
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def nbval(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(path.name, marks=[pytest.mark.long] if path.name == SWEEP else []) for path in NOTEBOOKS]
+)
 def test_a_notebook_gives_what_is_stored_in_it(notebooks, name):
     """Each cell runs, and each cell marked NBVAL_CHECK_OUTPUT gives its stored output."""
     done = nbval(notebooks / name)

@@ -41,6 +41,7 @@ def test_what_an_only_leaves_out_stays_in_view_and_in_the_checkpoint(notebook, r
     assert {1: 2, 2: 1, 3: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_an_only_of_a_finished_run_leaves_it_finished_and_the_question_whole(notebook, ran, cli, folder):
     """What it leaves out stands as it is recorded; an item is asked about with the cells that changed since it ran."""
     path = notebook(ran.cell, "x = 1")
@@ -60,6 +61,7 @@ def test_an_only_of_a_finished_run_leaves_it_finished_and_the_question_whole(not
     assert {1: 2, 2: 1, 3: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_an_only_with_another_parameter_does_not_pass_the_others_off_as_done(notebook, ran, cli):
     """Their records are of the old value: they wait, at its end and to whoever looks later."""
     path = notebook(ran.cell, parameters="n = 0\nyear = 0", results="both = [n, year]")
@@ -72,6 +74,7 @@ def test_an_only_with_another_parameter_does_not_pass_the_others_off_as_done(not
     assert [{"both": [1, 2]}, {"both": [2, 2]}] == nbflow.results(path)
 
 
+@pytest.mark.long
 def test_an_only_leaves_the_failure_of_another_item_a_failure(notebook, ran, cli):
     """The run is failed as it was before, with that item named."""
     path = notebook(ran.cell, "assert n != 3")
@@ -82,6 +85,7 @@ def test_an_only_leaves_the_failure_of_another_item_a_failure(notebook, ran, cli
     assert {2: 2, 3: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_a_forced_start_that_was_cut_off_is_not_forgotten(notebook, ran, cli, until):
     """Everything was to run again: what had not is still to run, and is shown so."""
     path = notebook(ran.cell, "import time; time.sleep(0.1 if n < 3 else 1)")
@@ -108,6 +112,7 @@ def test_names_may_go_between_items_and_shared_parameters(notebook, ran):
     assert ["kept"] * 4 == reasons(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder_gone", [False, True])
 def test_names_may_go_between_items_and_shared_parameters_detached_too(folder_gone, notebook, ran, cli, folder, until):
     """The process of its own keeps what the dry run says is kept, also where only the checkpoint is left."""
@@ -139,6 +144,7 @@ main(sys.argv[1:])
 """The command line that kills itself when it has replaced the definition of a run."""
 
 
+@pytest.mark.long
 def test_a_kill_behind_the_new_definition_loses_no_item_that_is_called_otherwise_now(notebook, ran, cli):
     """The records have their new keys before the definition has them."""
     path = notebook(ran.cell, parameters="n = 0\nyear = 0")

@@ -79,6 +79,7 @@ def test_rerun_runs_all_again_and_is_remembered_until_the_code_changes_again(don
     assert {1: 2, 2: 2, 3: 2} == ran.times()
 
 
+@pytest.mark.long
 def test_keep_is_remembered_also_where_no_item_had_to_run(notebook, ran, cli):
     """An answer about a completed run is an answer: the next resume does not ask again."""
     path = notebook(ran.cell, "x = 1")
@@ -142,6 +143,7 @@ def under(notebook, ran, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.long
 def test_another_kernel_in_the_notebook_is_a_question_and_holds_for_what_runs(under, ran, cli, folder):
     """As other code is: nobody asked to repeat what is finished; kept, the rest runs under the new one."""
     path = under("old")
@@ -165,6 +167,7 @@ def test_another_kernel_in_the_notebook_is_a_question_and_holds_for_what_runs(un
     assert {1: 3, 2: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_a_kernel_that_was_asked_for_stays_and_another_one_needs_no_question(under, ran, cli, folder):
     """``-k`` holds for resumes, whatever the notebook says; a new ``-k`` runs all again."""
     path = under("python3")
@@ -226,6 +229,7 @@ def test_a_grown_grid_runs_only_what_is_new(done, ran, cli):
     assert 1 == len(list((done.parent / "nbflow-runs" / done.name).glob("2*")))
 
 
+@pytest.mark.long
 def test_map_resume_without_a_run_starts_one(notebook, ran, cli):
     """There is nothing to keep, and that is no error."""
     path = notebook(ran.cell)
@@ -233,6 +237,7 @@ def test_map_resume_without_a_run_starts_one(notebook, ran, cli):
     assert {1: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_a_new_value_of_a_shared_parameter_repeats_all_without_a_question(notebook, ran, cli):
     """It was just asked for; the dry run names the parameter."""
     path = notebook(ran.cell, parameters="n = 0\nyear = 2026", results="both = (n, year)")
@@ -299,6 +304,7 @@ def test_a_dry_run_explains_each_item_and_changes_nothing(done, cli):
     assert before == sorted((file, file.stat().st_mtime_ns) for file in done.parent.rglob("*"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [["--fail-fast"], ["--max-failures", "1"]])
 def test_a_run_that_stopped_at_its_limit_says_how_to_go_on_beyond_it(limit, notebook, ran, cli, until):
     """A plain resume stops at the same item again; the command at the end runs all that is left, detached too."""
@@ -314,6 +320,7 @@ def test_a_run_that_stopped_at_its_limit_says_how_to_go_on_beyond_it(limit, note
     assert "--no-fail-fast" not in cli("status", path.name).stdout, "nothing is left out any more"
 
 
+@pytest.mark.long
 def test_limits_and_the_time_of_the_rest_can_be_given_anew(notebook, ran):
     """From Python too; finished items stay finished, and the words mean what they mean to map."""
     path = notebook(ran.cell, "assert n < 3\nimport time\nif n == 2: time.sleep(60)")
@@ -371,6 +378,7 @@ def test_without_the_run_folder_the_checkpoint_suffices(done, ran, cli, folder):
     assert {1: 1, 2: 1, 3: 3} == ran.times()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["beside the notebook", "in a state directory"])
 def test_a_new_map_leaves_an_unfinished_run_whose_folder_is_gone_its_record(
     where, notebook, ran, cli, folder, tmp_path
@@ -388,6 +396,7 @@ def test_a_new_map_leaves_an_unfinished_run_whose_folder_is_gone_its_record(
     assert {1: 1, 2: 1, 3: 2, 4: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_a_new_map_brings_back_no_finished_run_that_was_removed(notebook, ran, cli):
     """Somebody who cleans and starts anew finds the new run alone."""
     path = notebook(ran.cell)
@@ -419,6 +428,7 @@ def test_a_run_of_another_folder_is_found_by_the_beginning_of_its_id(done, ran, 
     assert {1: 1, 2: 1, 3: 2} == ran.times()
 
 
+@pytest.mark.long
 def test_runs_in_a_state_directory_leave_nothing_beside_the_notebook(notebook, ran, cli, folder, tmp_path):
     """And they resume from there."""
     path = notebook(ran.cell, "assert n != 3")
@@ -431,6 +441,7 @@ def test_runs_in_a_state_directory_leave_nothing_beside_the_notebook(notebook, r
     assert [path] == list(folder.iterdir())
 
 
+@pytest.mark.long
 def test_files_of_kept_results_that_are_gone_are_told_of(notebook, ran, folder):
     """The item stays kept, for nobody needs the file; the run says so."""
     path = notebook(ran.cell, "import pandas as pd\nassert n != 3", results="table = pd.DataFrame({'x': [n]})")
@@ -461,6 +472,7 @@ def test_a_second_resume_is_refused_while_one_is_at_work(done, ran, cli, folder,
     assert {1: 1, 2: 1, 3: 2} == ran.times()
 
 
+@pytest.mark.long
 def test_an_item_that_is_run_again_is_shown_at_work_and_its_log_is_followed(notebook, ran, cli, folder, until):
     """Not as it ended before; what it prints now comes, until it ends."""
     path = notebook(ran.cell, "print('then')\nassert n != 1")
@@ -496,6 +508,7 @@ def test_a_detached_resume_is_at_work_when_the_command_comes_back(notebook, ran,
     assert {1: 1, 2: 1} == ran.times()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("asked", "times"), [(["--force"], {1: 2, 2: 2}), (["--only", "n=2"], {1: 1, 2: 2})])
 def test_what_is_asked_to_run_again_does_so_detached_too(asked, times, notebook, ran, cli, until):
     """The process of its own is told of it."""

@@ -224,7 +224,9 @@ def test_a_terminal_shows_what_is_at_work_and_then_how_it_went(place: Path, term
     assert b"\x1b[31mfailed\x1b[0m" in shown.raw
 
 
-@pytest.mark.parametrize(("columns", "height"), [(40, 12), (20, 8), (200, 50)])
+@pytest.mark.parametrize(
+    ("columns", "height"), [(20, 8), *(pytest.param(*size, marks=pytest.mark.long) for size in [(40, 12), (200, 50)])]
+)
 def test_no_size_of_terminal_tears_the_picture(columns: int, height: int, place: Path, terminal: Open) -> None:
     """Narrow or wide, no line is broken by the terminal while items run, and there is one bar."""
     go(place, "Oslo", "Cairo")
@@ -283,6 +285,7 @@ def test_a_log_has_a_line_for_each_item_and_no_control_characters(place: Path) -
     assert "\r" not in done.stderr + done.stdout
 
 
+@pytest.mark.long
 def test_quiet_says_nothing_unless_something_failed(place: Path) -> None:
     """For cron: no output, no mail; a failure is told on stderr, with what to type."""
     go(place, "Oslo", "Lima", "Cairo")
