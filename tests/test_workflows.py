@@ -92,6 +92,9 @@ steps:
         assert "2 of 3 failed, 1 is done and kept:" in text
         assert re.search(r"\n  bad +AssertionError: bad is missing\n  choose +in `steps\.fit\.output\.failed", text)
         assert "1 of 2 failed" not in text
+        assert re.search(r"\n  fit +1/2 +failed +0\.\d+\n", text), "seconds are those of the run"
+    planned = ["fit:one:0", "fit:one:1", "choose"]
+    assert planned == [row["node"] for row in cli.json("resume", "w.yml", "--dry-run")["nodes"]]
     assert ["fit:one:1", "choose"] == [node.id for node in nbflow.status("w.yml").failures]
 
 

@@ -288,7 +288,14 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     gates = [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
     behind = _behind(flow.built.block, found) if request.recorded.only is None else ()
-    return [*rows, *gates, *behind]
+    places = flow.built.block.at
+    return sorted([*rows, *gates, *behind], key=lambda row: _place(tuple(row.node.split("/")), places))
+
+
+def _place(node: NodeId, places: Mapping[str, int]) -> tuple[int, ...]:
+    """Give where a node stands in the order of one worker, as far as its id tells: its step, then items and turns."""
+    turns = (int(turn) for _, turn in tokens(node) if turn is not None and turn.isdecimal())
+    return (places[root_of(node)], *turns)
 
 
 def _behind(block: Block, found: Plan) -> Iterator[PlannedNode]:

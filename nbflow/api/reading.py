@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -275,7 +275,19 @@ def _state(stored: Stored) -> RunState:
             begun.discard(event.node)
     for node in begun if at_work else ():
         _take_back(state, node)
+    _clock_containers(state, stored.events)
     return _settled(stored, state, at_work=at_work)
+
+
+def _clock_containers(state: RunState, events: Iterable[Event]) -> None:
+    """Give containers, which were computed again just now, the seconds that they took when they were run."""
+    for event in events:
+        match event:
+            case NodeFinished(leaf=False) if (known := state.nodes.get(event.node)) is not None:
+                seconds = event.outcome.seconds
+                state.nodes[event.node] = replace(known, outcome=replace(known.outcome, seconds=seconds))
+            case _:
+                pass
 
 
 def _opens(event: Event) -> bool:
