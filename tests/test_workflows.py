@@ -370,6 +370,41 @@ def test_a_graph_has_each_step_and_what_it_waits_for(gated, cli):
     assert ["s0 --> s1", "s1 --> s2"] == [line.strip() for line in said.splitlines() if "-->" in line]
 
 
+def test_a_graph_draws_lists_as_frames_that_begin_with_what_they_depend_on(folder, cli):
+    """The title of a frame has one line: Mermaid draws a second one over what is in it."""
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - {id: fit, items: [1, 2], step: {id: one, run: echo}}
+  - {id: choose, if: "{{ steps.fit.output.failed > 0 }}", then: [{id: a, run: echo}], else: [{id: b, run: echo}]}
+"""
+    )
+    assert (
+        """\
+flowchart TD
+  subgraph s0["fit"]
+    s0h(["for each #91;1, 2#93;"])
+    s1["one<br/>echo"]
+    s0h --> s1
+  end
+  subgraph s2["choose"]
+    s2h{"if steps.fit.output.failed #62; 0"}
+    subgraph s2_3["then"]
+      s3["a<br/>echo"]
+    end
+    s2h --> s2_3
+    subgraph s2_4["else"]
+      s4["b<br/>echo"]
+    end
+    s2h --> s2_4
+  end
+  s0 --> s2
+"""
+        == cli("graph", "w.yml").stdout
+    )
+
+
 def test_what_is_required_is_asked_before_the_run(folder, ran, cli):
     """Python, kernels and packages, all that is missing at once."""
     (folder / "w.yml").write_text(

@@ -120,20 +120,29 @@ class _Graph:
         lists = [(keys, inner) for keys, inner in step.lists() if inner]
         if not lists:
             opened, closed = ('{{"', '"}}') if isinstance(step, d.Gate) else ('["', '"]')
-            yield f"{indent}{name}{opened}{_label(step)}{closed}"
+            label = "<br/>".join(_escaped(text) for text in (step.name or step.id, _said(step)) if text)
+            yield f"{indent}{name}{opened}{label}{closed}"
             return
-        yield f'{indent}subgraph {name}["{_label(step)}"]'
+        yield f'{indent}subgraph {name}["{_escaped(step.name or step.id)}"]'
+        if head := _said(step):  # not in the title: one of two lines would lie over what is in the frame
+            opened, closed = ('{"', '"}') if isinstance(step, (d.If, d.Switch)) else ('(["', '"])')
+            yield f"{indent}  {name}h{opened}{_escaped(head)}{closed}"
         for keys, inner in lists:
+            first = f"s{self._count}"
             if len(lists) > 1:
-                yield f'{indent}  subgraph {name}_{self._count}["{_escaped(str(keys[-1]))}"]'
+                first = f"{name}_{self._count}"
+                yield f'{indent}  subgraph {first}["{_escaped(str(keys[-1]))}"]'
                 yield from self.list(inner, f"{indent}    ")
                 yield f"{indent}  end"
             else:
                 yield from self.list(inner, f"{indent}  ")
+            if head:
+                yield f"{indent}  {name}h --> {first}"
         yield f"{indent}end"
 
 
-def _label(step: d.Step) -> str:
+def _said(step: d.Step) -> str:
+    """Give what a step says of itself: what it runs, over what it goes, on what it depends."""
     data = step.data()
     key = next((key for key in step.keys if key in data), "")
     said = data.get("if" if key == "if" else key, "")
@@ -145,8 +154,7 @@ def _label(step: d.Step) -> str:
     if key == "wait_for":
         plain = f"gathers {', '.join(said) if isinstance(said, list) else said}"
     shown = f"{words.get(key, '')}{plain}"
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-    return f"{_escaped(step.name or step.id)}<br/>{_escaped(shown)}" if shown else _escaped(step.name or step.id)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def _escaped(text: str) -> str:
