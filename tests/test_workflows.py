@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import psutil
 import pytest
 
 import nbflow
@@ -96,6 +97,19 @@ steps:
     planned = ["fit:one:0", "fit:one:1", "choose"]
     assert planned == [row["node"] for row in cli.json("resume", "w.yml", "--dry-run")["nodes"]]
     assert ["fit:one:1", "choose"] == [node.id for node in nbflow.status("w.yml").failures]
+
+
+def test_a_command_ends_with_the_process_that_runs_it(folder, ran, cli, until):
+    """Killed outright, it can end nothing itself; and a resume must not start beside what still works."""
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, run: 'sleep 60 & echo $! $$ > p; mv p pids; wait'}]\n")
+    process = cli.start("run", "w.yml", "-q")
+    pids = folder / "pids"
+    until(pids.exists)
+    both = [int(pid) for pid in pids.read_text().split()]
+    assert all(map(psutil.pid_exists, both))
+    process.kill()
+    process.communicate(timeout=20)
+    until(lambda: not any(map(psutil.pid_exists, both)), 5)
 
 
 # -- gates ----------------------------------------------------------------------------------------------------------

@@ -88,7 +88,8 @@ def run(
             reason = _wanted(stop)
             if reason is not None:
                 return Ended(None, reason)
-            with _start(command, cwd, env) as process:
+            with _guard() as guard, _start(command, cwd, env) as process:
+                guard(process.pid)
                 group = _Group(process, selector, heard, stop, grace)
                 try:
                     group.follow(bell)
@@ -120,6 +121,36 @@ def _start(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> subproc
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
         remedy = REMEDIES.get(problem.errno or 0, "") if isinstance(problem, OSError) else ""
         raise NbflowError(f"{command[0]!r} cannot be started in {cwd}: {reason}.", remedy) from problem
+
+
+GUARD = 'read -r group && { read -r _ || kill -KILL "-$group"; }'
+"""What a guard does: it hears of a group, and kills it when its pipe ends and nobody said that all is well."""
+
+
+@contextlib.contextmanager
+def _guard() -> Iterator[Callable[[int], None]]:
+    """Give what has a group killed at once should this process be killed itself: then nobody else would end it."""
+    guard = subprocess.Popen(  # noqa: S603 - a text of ours
+        ["/bin/sh", "-c", GUARD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    assert guard.stdin is not None
+    pipe = guard.stdin
+
+    def tell(text: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it: there is none then
+            pipe.write(text.encode())
+
+    try:
+        yield lambda group: tell(f"{group}\n")
+    finally:
+        tell("all is well\n")
+        pipe.close()
+        guard.wait()
 
 
 class _Bell:
