@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -26,9 +27,25 @@ from .engine.protocol import (
     TimerFired,
 )
 from .engine.recorded import Recorded
-from .events import Event, GateAnswered, GateOpened, NodeFinished, RunStarted, StepsOpened
+from .events import (
+    AttemptFailed,
+    CellFinished,
+    CellStarted,
+    Event,
+    FanOutOpened,
+    GateAnswered,
+    GateOpened,
+    NodeFinished,
+    NodeStarted,
+    Printed,
+    RunFinished,
+    RunStarted,
+    StepsOpened,
+    Warned,
+)
 from .model import Binding, Block, Literal, Name, Names, NodeId, Step, TaskStep, Workflow, node_text
 from .outcome import Outcome, failed
+from .reporters.audience import Reporter
 from .steps import FanOut
 from .store import journal
 from .task import Context, Runner, Task
@@ -40,6 +57,8 @@ __all__ = [
     "ItemParameters",
     "PausingStep",
     "Simulated",
+    "check_executor",
+    "check_reporter",
     "check_runner",
     "fan_out",
     "records",
@@ -337,3 +356,113 @@ def check_runner(runner: Runner, tasks: Sequence[Task], context: Callable[[Task]
     after = dict(vars(runner)) if hasattr(runner, "__dict__") else {}
     assert before == after, "a runner is shared by all workers' threads and keeps no state"
     return alone
+
+
+PATIENCE = 30.0
+"""Seconds that a check waits for what should come at once."""
+
+
+def check_executor(make: Callable[[int], Executor]) -> None:
+    """Check that an executor keeps what the driver relies on.
+
+    Calls run side by side, as many as it was made for and no more; their results and exceptions come back in futures,
+    also those that are no ``Exception``; a callback of a future is called; ``shutdown(wait=False)`` does not wait.
+
+    Parameters
+    ----------
+    make : callable
+        Makes one; gets the calls in flight at most.
+
+    Raises
+    ------
+    AssertionError
+        If it does otherwise.
+
+    Examples
+    --------
+    >>> from nbflow.executors.threads import ThreadExecutor
+    >>> check_executor(ThreadExecutor)
+    """
+    width = 3
+    executor = make(width)
+    begun, told, go = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def call(number: int) -> int:
+        begun.release()
+        assert go.wait(2 * PATIENCE)
+        if number == 4:
+            raise SystemExit(number)
+        return number * number
+
+    futures = [executor.submit(call, number) for number in range(2 * width)]
+    for future in futures:
+        future.add_done_callback(lambda _: told.release())
+    for count in range(width):
+        assert begun.acquire(timeout=PATIENCE), f"{count} run at a time, and {width} should"
+    assert not begun.acquire(timeout=0.2), f"more than {width} run at a time"
+    go.set()
+    problems = [future.exception(PATIENCE) for future in futures]
+    assert [one and repr(one) for one in problems] == [None, None, None, None, "SystemExit(4)", None], problems
+    good = [future.result() for future, problem in zip(futures, problems, strict=True) if problem is None]
+    assert good == [0, 1, 4, 9, 25], good
+    assert all(told.acquire(timeout=PATIENCE) for _ in futures), "a callback was not called"
+    go.clear()
+    hanging = executor.submit(go.wait, PATIENCE)
+    executor.shutdown(wait=False)
+    assert not hanging.done(), "shutdown(wait=False) waited"
+    go.set()
+    assert hanging.result(PATIENCE)
+
+
+def check_reporter(make: Callable[[], Reporter]) -> None:
+    """Check that a reporter takes all that a run may tell, and in any state: it raises nothing.
+
+    Parameters
+    ----------
+    make : callable
+        Makes one.
+
+    Raises
+    ------
+    AssertionError
+        If it raises; the message has the event.
+    """
+    shown = make()
+    events = _all_sorts()
+    shown.begin()
+    shown.draw(0.0)
+    for event in events:
+        try:
+            shown(event)
+            shown.draw(event.at + 0.5)
+        except Exception as problem:
+            raise AssertionError(f"{type(problem).__name__} by {event}: {problem}") from problem
+    shown.end()
+    empty = make()
+    empty.begin()
+    empty.end()  # also a run that could not begin comes to this
+
+
+def _all_sorts() -> list[Event]:
+    """Give the events of a run with all that may happen."""
+    outcome = failed("error", "KeyError: 'x'\x1b[2J", "KeyError", "Traceback ...")
+    one, other, sure = ("map:fit:0",), ("map:fit:1",), ("sure",)
+    return [
+        RunStarted(1.0, "20260101-0000-abcd", "w.yml", 1, {}, 2),
+        StepsOpened(1.0, (), 2),
+        FanOutOpened(1.0, ("map",), 2),
+        NodeStarted(1.0, one, "k1", 1, "city=Oslo", 0),
+        NodeStarted(1.0, other, "k2", 1, "city=\u6771\u4eac\n", 1),
+        CellStarted(2.0, one, 1, 3, "Fit"),
+        Printed(2.0, one, "50%"),
+        AttemptFailed(3.0, one, "k1", 1, outcome, 1.0),
+        NodeStarted(3.0, one, "k1", 2, "city=Oslo", 0),
+        CellFinished(4.0, other, 1, "completed", 1.0),
+        NodeFinished(4.0, other, "k2", "-.-.-", Outcome("completed", {"x": 1}), "city=\u6771\u4eac\n", 1),
+        NodeFinished(5.0, one, "k1", "-.-.-", outcome, "city=Oslo", 0),
+        NodeFinished(5.0, ("map",), "m", "", outcome, "map", None, leaf=False),
+        Warned(5.0, None, "two items wrote x.csv"),
+        GateOpened(6.0, sure, "s", "-.-.-", "Publish?", ("approve", "reject"), None, "sure", None),
+        GateAnswered(7.0, sure, "s", "-.-.-", "approve", "somebody"),
+        RunFinished(8.0, "failed", outcome.error),
+    ]

@@ -14,6 +14,7 @@ import pyte
 import pytest
 from tqdm import tqdm
 
+from nbflow.api.plugins import reporter
 from nbflow.events import (
     AttemptFailed,
     CellStarted,
@@ -30,7 +31,7 @@ from nbflow.reporters.audience import Audience
 from nbflow.reporters.bars import CLEAR_BELOW, Bars, _Bar
 from nbflow.reporters.escape import width
 from nbflow.reporters.lines import Lines
-from nbflow.reporters.screen import reporter, screen
+from nbflow.reporters.screen import Scene, screen
 from nbflow.reporters.text import duration
 
 MISSING = Outcome("failed", error=Failure("error", "KeyError: 'rain_mm'", cell=5), seconds=41)
@@ -427,9 +428,9 @@ def test_a_file_is_a_log_and_a_terminal_has_bars(monkeypatch: pytest.MonkeyPatch
     """The reporter is chosen by where people watch."""
     monkeypatch.setenv("TERM", "xterm")
     assert "terminal" == screen(Terminal())
-    assert isinstance(reporter(4, Terminal()), Bars)
+    assert isinstance(reporter(None, Scene(4, Terminal())), Bars)
     assert "log" == screen(io.StringIO())
-    assert isinstance(reporter(4, io.StringIO()), Lines)
+    assert isinstance(reporter(None, Scene(4, io.StringIO())), Lines)
     monkeypatch.setenv("TERM", "dumb")
     assert "log" == screen(Terminal())
 
@@ -452,8 +453,9 @@ import threading, contextvars, json
 from nbflow.events import *
 from nbflow.outcome import Outcome, Failure
 from nbflow.reporters.audience import Audience
-from nbflow.reporters.screen import reporter
-bars = reporter(2)
+from nbflow.api.plugins import reporter
+from nbflow.reporters.screen import Scene
+bars = reporter(None, Scene(2))
 bars.begin()
 audience = Audience.drawing(bars, interval=0.01, context=contextvars.copy_context(), clock=lambda: 1005.0)
 audience.start()

@@ -545,6 +545,33 @@ def test_a_plug_in_brings_a_step_kind_of_its_own(folder, cli, monkeypatch):
     assert "Did you mean 'line'" in cli("validate", "w.yml", code=2).stdout
 
 
+def test_a_plug_in_brings_an_executor_and_a_reporter(folder, ran, cli, monkeypatch, until):
+    """Chosen by name, also for a process of its own; a name that nobody brings is refused before anything begins."""
+    here = Path(__file__).parent / "plugin"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]))
+    (folder / "tasks.py").write_text(
+        "import threading\ndef where(n):\n    return {'thread': threading.current_thread().name}\n"
+    )
+    (folder / "w.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: all, items: [1, 2, 3], step: {id: one, call: 'tasks:where', arguments: {n: '{{ item }}'}}}\n"
+    )
+    refused = cli("run", "w.yml", "--executor", "stmp", code=2).stderr
+    assert "error: --executor 'stmp': there is no such executor. Did you mean 'stamp'?" in refused
+    assert "There are: threads, stamp." in refused
+    assert re.search(r"^ok +plug-ins +Stamp, stamp, dots$", cli("doctor").stdout, re.MULTILINE)
+    assert "There are: bars, lines, widgets, dots." in cli("run", "w.yml", "--reporter", "x", code=2).stderr
+    assert not (folder / "nbflow-runs").exists()
+    done = cli("run", "w.yml", "--executor", "stamp", "--reporter", "dots", "--json")
+    assert "dots: ... completed\n" == done.stderr
+    results = json.loads(done.stdout)["nodes"]["all"]["output"]["results"]
+    assert {"stamp-pool-1"} == {one["thread"].rpartition("-")[0] for one in results}
+    cli("resume", "w.yml", "--force", "--executor", "stamp", "--detach")
+    until(lambda: (run := nbflow.status("w.yml")).progress.epoch == 2 and run.status == "completed")
+    again = nbflow.status("w.yml")["all"].output["results"]
+    assert {"stamp-pool-1"} == {one["thread"].rpartition("-")[0] for one in again}
+
+
 def test_a_definition_error_names_what_is_wrong(folder):
     """In Python it is raised with all problems."""
     (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: a, run: ls, timout: 3}\n")

@@ -16,10 +16,12 @@ from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..loading.workflow_file import read_workflow
 from ..model import NodeId, node_text
+from ..reporters.screen import Scene
 from ..source import read_notebook
 from ..store.home import find, remove
 from ..store.lock import RunLock
 from ..types import Changed
+from . import plugins
 from .answering import ask_who_is_there, record_answers
 from .flow import FlowDefinition
 from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resume_request
@@ -102,6 +104,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
     **unknown: object,
 ) -> Any:
     """Run one notebook over many parameter sets, several at a time, and give the run when it has ended.
@@ -155,6 +159,11 @@ def map(  # noqa: A001 - what it does is what the built-in map does
         Where to keep runs instead of beside the notebook; also ``NBFLOW_STATE_DIR``.
     on_event : callable or sequence of callables, optional
         Called with each event, one at a time and in order, in a thread of their own.
+    executor : str
+        What tasks run in: ``threads``, or the name that a plug-in has.
+    reporter : str, optional
+        What shows the run: ``widgets``, ``bars``, ``lines``, or the name that a plug-in has; by default the one for
+        where people watch.
 
     Returns
     -------
@@ -200,8 +209,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
         if dry_run:
             return explained(request)
         if detach:
-            return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=told)
+            return detached(request, executor)
+        return work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)
 
 
 def run(
@@ -214,6 +223,8 @@ def run(
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
     **unknown: object,
 ) -> Any:
     """Run a workflow, and give the run when it has ended.
@@ -226,7 +237,7 @@ def run(
         Values of its inputs.
     max_workers : int, optional
         Tasks in flight at most; by default what the workflow says, else four, or the usable cores if they are fewer.
-    detach, dry_run, quiet, state_dir, on_event
+    detach, dry_run, quiet, state_dir, on_event, executor, reporter
         As in :func:`map`. A dry run gives a list of :class:`PlannedNode`.
 
     Returns
@@ -252,8 +263,8 @@ def run(
         if dry_run:
             return explained_nodes(request)
         if detach:
-            return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=told)
+            return detached(request, executor)
+        return work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)
 
 
 def load(workflow: str | os.PathLike[str]) -> Workflow:
@@ -282,6 +293,8 @@ def answer(
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
 ) -> WorkflowRun:
     """Answer a gate of a run, and go on with it.
 
@@ -297,7 +310,7 @@ def answer(
         Answer all open gates of this step.
     resume : bool
         Whether to go on with the run; a process that works at it does so in any case.
-    quiet, state_dir, on_event
+    quiet, state_dir, on_event, executor, reporter
         As in :func:`map`.
 
     Raises
@@ -315,7 +328,7 @@ def answer(
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
         answered, request = answering(stored, gate, option, everything=all, go_on=resume, by="Python")
         if request is not None:
-            answered = work(request, interrupts, quiet=quiet, on_event=told)
+            answered = work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)
         assert isinstance(answered, WorkflowRun), "maps have no gates"
         return answered
 
@@ -367,6 +380,8 @@ def resume(
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
     **unknown: object,
 ) -> Any:
     """Finish what is missing of a run; nothing that completed runs again.
@@ -391,7 +406,7 @@ def resume(
         As in :func:`map`, for the rest of a map; by default as they were.
     fail_fast : bool, optional
         As in :func:`map`, for the rest of a map; ``False`` also takes ``max_failures`` away. By default as it was.
-    detach, max_concurrency, quiet, state_dir, on_event
+    detach, max_concurrency, quiet, state_dir, on_event, executor, reporter
         As in :func:`map`.
 
     Returns
@@ -432,8 +447,8 @@ def resume(
         if dry_run:
             return explained_nodes(request) if isinstance(request.definition, FlowDefinition) else explained(request)
         if detach:
-            return detached(request)
-        return work(request, interrupts, quiet=quiet, on_event=told)
+            return detached(request, executor)
+        return work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)
 
 
 def status(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> Run:
@@ -564,15 +579,22 @@ def cleaned(
     return gone, [(folder, at_work(folder)) for folder in old if folder not in gone]
 
 
-def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: Sequence[OnEvent] = ()) -> Run:
+def work(
+    request: Request,
+    interrupts: Interrupts,
+    *,
+    quiet: bool,
+    on_event: Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
+) -> Run:
     """Work at a run to its end, and show it."""
-    from ..reporters.screen import reporter
-
     if (done := request.nothing_to_do()) is not None:
         return done
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
-    shown = None if quiet else reporter(request.workers, asking=asking)
-    session = Session(request, on_event=on_event, reporter=shown, asker=asker)
+    shown = None if quiet else plugins.reporter(reporter, Scene(request.workers, asking=asking))
+    pool = plugins.executor(executor)
+    session = Session(request, on_event=on_event, reporter=shown, asker=asker, executor=pool)
     session.start()
     session.wait(interrupts)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -619,11 +641,11 @@ def in_notebook() -> bool:
     return "ipykernel.zmqshell" in sys.modules
 
 
-def detached(request: Request) -> Run:
+def detached(request: Request, executor: str) -> Run:
     """Let a process of its own work at a run."""
     from .detaching import detach
 
-    return detach(request)
+    return detach(request, executor)
 
 
 def state_folder(given: str | os.PathLike[str] | None) -> Path | None:

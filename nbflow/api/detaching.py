@@ -14,6 +14,7 @@ from ..events import RunStarted
 from ..store.files import write_atomically
 from ..store.journal import read_journal
 from ..store.lock import RunLock
+from . import plugins
 from .reading import Stored
 from .runs import Run
 from .session import Request, open_journal
@@ -25,8 +26,15 @@ PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from nbflow.cli imp
 """The command line, with no module out of the working directory: a click.py beside the notebook is not ours."""
 
 
-def detach(request: Request) -> Run:
+def detach(request: Request, executor: str = "threads") -> Run:
     """Start a process that works at a run, and give the run as soon as it has begun.
+
+    Parameters
+    ----------
+    request : Request
+        What to do.
+    executor : str
+        The name of what its tasks run in.
 
     Raises
     ------
@@ -35,11 +43,13 @@ def detach(request: Request) -> Run:
     StoreError
         If the process does not begin; its last words are in the message.
     """
+    plugins.executor(executor)  # there is one of this name
     folder = request.folder
     if not folder.is_dir():
         request.home.create(request.run_id)
     _write_definition(request)
     words = [sys.executable, "-c", PROGRAM, "resume", str(folder), "--quiet", "-j", str(request.workers)]
+    words += ["--executor", executor]
     changed = request.definition.changed
     words += ["--changed", changed] if changed != "ask" else []
     words += ["--take-over"] if request.take_over else []

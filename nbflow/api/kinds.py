@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +18,7 @@ from ..executors.calls import CallRunner
 from ..executors.shell import ShellRunner
 from ..loading.building import MAKERS, Maker
 from ..task import Runner
+from .plugins import REMEDY, brought
 
 __all__ = ["RunnerMaker", "StepKind", "all_kinds", "flows", "kinds", "makers", "planned", "runners"]
 
@@ -78,23 +78,15 @@ def all_kinds() -> tuple[StepKind, ...]:
     """
     taken = {key: "nbflow" for kind in BUILT_IN for key in kind.definition.keys}
     found = list(BUILT_IN)
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        package = entry.dist.name if entry.dist is not None else entry.value
-        try:
-            kind = entry.load()
-        except Exception as problem:
-            raise StoreError(f"the kind {entry.name!r} of {package} cannot be loaded: {problem}", _AWAY) from problem
+    for name, package, kind in brought(GROUP):
         if not isinstance(kind, StepKind) or not kind.definition.keys:
-            raise StoreError(f"the kind {entry.name!r} of {package} is no StepKind with keys", _AWAY)
+            raise StoreError(f"the kind {name!r} of {package} is no StepKind with keys", REMEDY)
         for key in kind.definition.keys:
             if key in taken:
-                raise StoreError(f"{package} brings the key {key!r}, which {taken[key]} has", _AWAY)
+                raise StoreError(f"{package} brings the key {key!r}, which {taken[key]} has", REMEDY)
             taken[key] = package
         found.append(kind)
     return tuple(found)
-
-
-_AWAY = "Upgrade the package, or take it away: pip uninstall PACKAGE"
 
 
 def kinds() -> dict[str, type[d.Step]]:

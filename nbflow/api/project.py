@@ -16,6 +16,7 @@ from ..store.home import writable
 from ..store.surroundings import usable_cores
 from ..version import __version__
 from .kinds import all_kinds
+from .plugins import executors, reporters
 
 __all__ = ["Check", "examined", "make_project"]
 
@@ -198,9 +199,11 @@ def _frames() -> Check:
 def _plugins() -> Check:
     try:
         kinds = [kind.definition for kind in all_kinds()]
+        others = [*executors().items(), *reporters().items()]
     except NbflowError as problem:
         return Check("plug-ins", fine=False, message=problem.message)
     names = [kind.__name__ for kind in kinds if not kind.__module__.startswith("nbflow.")]
+    names += [name for name, maker in others if not maker.__module__.startswith("nbflow.")]
     return Check("plug-ins", fine=True, message=", ".join(names) or "none")
 
 

@@ -41,6 +41,7 @@ from .flow import copy_of
 from .interrupts import Interrupts
 from .kinds import flows, planned, runners
 from .ledger import RunLedger
+from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
 from .runs import Run, run_of
 
@@ -182,6 +183,8 @@ class Session:
         Draws.
     asker : Asker, optional
         Asks a person who is there what gates want to know.
+    executor : callable, optional
+        Makes what tasks run in; by default a pool of threads.
     """
 
     def __init__(
@@ -191,8 +194,10 @@ class Session:
         on_event: Sequence[OnEvent] = (),
         reporter: Reporter | None = None,
         asker: Asker | None = None,
+        executor: ExecutorMaker = ThreadExecutor,
     ) -> None:
         self.request = request
+        self._executor = executor
         self._asker = asker
         self._reporter = reporter
         self._audiences = self._make_audiences(on_event)
@@ -244,7 +249,7 @@ class Session:
         )
         driver = Driver(
             machine=Machine(definition.workflow(), request.recorded, kinds=flows(), max_workers=request.workers),
-            executor=ThreadExecutor(request.workers),
+            executor=self._executor(request.workers),
             runners=self._runners(folder),
             places=Namer(folder).places,
             ledger=ledger,

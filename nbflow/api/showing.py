@@ -20,7 +20,7 @@ from ..model import node_text
 from ..reporters.audience import Reporter
 from ..reporters.ending import Ending, Failed, ending, open_gates
 from ..reporters.escape import for_file
-from ..reporters.screen import reporter
+from ..reporters.screen import Scene
 from ..reporters.table import table
 from ..reporters.text import Earlier, RunLine, Standing, Waiting, explain, head, status_list, status_one
 from ..reporters.text import Planned as PlannedLine
@@ -32,6 +32,7 @@ from ..types import RunStatus
 from ..values import File, Value, dumps, tagged
 from .flow import FlowDefinition
 from .flow_requests import PlannedNode
+from .plugins import reporter
 from .reading import Stored, locate
 from .requests import Planned, map_of
 from .runs import Item, MapRun, Run, WorkflowRun, log_file, step_of
@@ -54,7 +55,13 @@ def writable(text: str, file: TextIO) -> str:
     return for_file(text, file)
 
 
-def shown(request: Request, file: TextIO, earlier: Earlier | None = None, asking: Event | None = None) -> Reporter:
+def shown(
+    request: Request,
+    file: TextIO,
+    earlier: Earlier | None = None,
+    asking: Event | None = None,
+    name: str | None = None,
+) -> Reporter:
     """Give what shows a run at work: its head, then its progress.
 
     Parameters
@@ -67,6 +74,8 @@ def shown(request: Request, file: TextIO, earlier: Earlier | None = None, asking
         A run of the same notebook or workflow that is at work or unfinished.
     asking : threading.Event, optional
         Set while a question to a person has the terminal for itself.
+    name : str, optional
+        The reporter's; by default the one for where people watch.
     """
     definition, workers = request.definition, request.workers
     kept = len(request.plan().kept) if request.stored is not None else 0
@@ -78,7 +87,7 @@ def shown(request: Request, file: TextIO, earlier: Earlier | None = None, asking
             count, what = len(map_of(request).items), "item"
     kernels = ", ".join(definition.kernels)
     lines = head(request.home.name, count, workers, kernels, request.run_id, kept, earlier, columns, what)
-    return reporter(workers, file, [*lines, ""], asking)
+    return reporter(name, Scene(workers, file, [*lines, ""], asking))
 
 
 def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:

@@ -8,7 +8,7 @@ import click
 
 from . import options
 from .screen import echo, say
-from .work import SIGNALS, Show
+from .work import SIGNALS, Show, Using
 
 
 @click.command()
@@ -17,6 +17,7 @@ from .work import SIGNALS, Show
 @click.option("-j", "jobs", type=int, metavar="N", help="Tasks at a time, in the whole run.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and why.")
 @click.option("--detach", is_flag=True, help="Let a process of its own do it.")
+@options.plugged
 @options.state_dir
 @options.output
 def run(
@@ -25,6 +26,8 @@ def run(
     jobs: int | None,
     dry_run: bool,
     detach: bool,
+    executor: str,
+    reporter: str | None,
     state_dir: str | None,
     quiet: bool,
     as_json: bool,
@@ -41,7 +44,8 @@ def run(
     with Interrupts(SIGNALS) as interrupts:
         request = run_words(workflow, inputs=inputs, jobs=jobs, state_dir=state_folder(state_dir))
         earlier = requests.earlier(request.home)
-        show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier)
+        using = Using(executor, reporter)
+        show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -52,6 +56,7 @@ def run(
 @click.option("--all", "everything", is_flag=True, help="Answer all open gates of this step.")
 @click.option("--no-resume", is_flag=True, help="Only write the answer down.")
 @click.option("-j", "jobs", type=int, metavar="N", help="Tasks at a time, in the whole run.")
+@options.plugged
 @options.state_dir
 @options.output
 def answer(
@@ -61,6 +66,8 @@ def answer(
     everything: bool,
     no_resume: bool,
     jobs: int | None,
+    executor: str,
+    reporter: str | None,
     state_dir: str | None,
     quiet: bool,
     as_json: bool,
@@ -89,7 +96,7 @@ def answer(
             stored, gate, option, everything=everything, go_on=go_on, by="nbflow answer", max_workers=jobs
         )
         if request is not None:
-            show = Show(target, state_dir, quiet=quiet, as_json=as_json)
+            show = Show(target, state_dir, quiet=quiet, as_json=as_json, using=Using(executor, reporter))
             return show.go(request, interrupts, dry_run=False, detach=False)
         if as_json:
             echo(json.dumps(found.data()))

@@ -38,6 +38,13 @@ def working(command: F) -> F:
     )(command)
 
 
+def plugged(command: F) -> F:
+    """Add ``--executor`` and ``--reporter``."""
+    shows, runs = "What shows the run: bars, lines, or a plug-in's.", "What tasks run in: threads, or a plug-in's."
+    command = click.option("--reporter", metavar="NAME", help=shows)(command)
+    return click.option("--executor", default="threads", metavar="NAME", help=runs)(command)
+
+
 def target(command: F) -> F:
     """Add the target: a notebook, a run folder, or the beginning of a run id."""
     return click.argument("target")(command)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -43,6 +44,7 @@ CODES = {"completed": 0, "paused": 3}
 @click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures.")
 @click.option("--resume", "again", is_flag=True, help="Go on with the newest run: equal items are kept.")
 @click.option("--secret", multiple=True, metavar="NAME", help="A variable whose value is masked in what is written.")
+@options.plugged
 @options.state_dir
 @options.output
 def map_(
@@ -67,6 +69,8 @@ def map_(
     max_failures: int | None,
     again: bool,
     secret: tuple[str, ...],
+    executor: str,
+    reporter: str | None,
     state_dir: str | None,
     quiet: bool,
     as_json: bool,
@@ -106,7 +110,8 @@ def map_(
             ask_first=not dry_run,
         )
         earlier = None if again else requests.earlier(request.home)
-        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, earlier=earlier)
+        using = Using(executor, reporter)
+        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -124,6 +129,7 @@ def map_(
 )
 @click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures from now on.")
 @click.option("--take-over", is_flag=True, help="Take the run from a process of another host.")
+@options.plugged
 @options.state_dir
 @options.output
 def resume(
@@ -140,6 +146,8 @@ def resume(
     fail_fast: bool | None,
     max_failures: int | None,
     take_over: bool,
+    executor: str,
+    reporter: str | None,
     state_dir: str | None,
     quiet: bool,
     as_json: bool,
@@ -168,16 +176,33 @@ def resume(
             ask_first=not dry_run,
             state_dir=state_folder(state_dir),
         )
-        show = Show(target, state_dir, quiet=quiet, as_json=as_json)
+        using = Using(executor, reporter)
+        show = Show(target, state_dir, quiet=quiet, as_json=as_json, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
+
+
+@dataclass(frozen=True)
+class Using:
+    """Names of what a working uses."""
+
+    executor: str
+    reporter: str | None
 
 
 class Show:
     """How a working is shown: as pictures, as one JSON object, or not at all."""
 
     def __init__(
-        self, target: str, state_dir: str | None, *, quiet: bool, as_json: bool, earlier: Earlier | None = None
+        self,
+        target: str,
+        state_dir: str | None,
+        *,
+        quiet: bool,
+        as_json: bool,
+        using: Using,
+        earlier: Earlier | None = None,
     ) -> None:
+        self._using = using
         self._target = target
         self._state_dir = state_dir
         self._quiet = quiet
@@ -220,7 +245,7 @@ class Show:
     def _detach(self, request: Request) -> int:
         from ..api.detaching import detach
 
-        run = detach(request)
+        run = detach(request, self._using.executor)
         target = self._target
         self._tell(
             run, [f"run {run.id} is at work on its own", f"  nbflow status {target}", f"  nbflow cancel {target}"]
@@ -228,6 +253,7 @@ class Show:
         return 0
 
     def _work(self, request: Request, interrupts: Interrupts) -> int:
+        from ..api import plugins
         from ..api.answering import ask_who_is_there
         from ..api.session import Session
         from ..api.showing import end_lines, shown
@@ -239,8 +265,9 @@ class Show:
             return 0
         asks = not (self._quiet or self._as_json)
         asker, asking = ask_who_is_there(request.home.folder) if asks else (None, None)
-        reporter = None if self._quiet else shown(request, sys.stderr, self._earlier, asking)
-        session = Session(request, reporter=reporter, asker=asker)
+        name = self._using.reporter
+        reporter = None if self._quiet else shown(request, sys.stderr, self._earlier, asking, name)
+        session = Session(request, reporter=reporter, asker=asker, executor=plugins.executor(self._using.executor))
         with stdout_kept(self._as_json):
             session.start()
             session.wait(interrupts)

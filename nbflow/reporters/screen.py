@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from threading import Event
 from typing import Literal, TextIO
@@ -20,35 +21,40 @@ def screen(file: TextIO | None = None) -> Literal["notebook", "terminal", "log"]
     return "terminal" if file.isatty() and os.environ.get("TERM") != "dumb" else "log"
 
 
-def reporter(
-    workers: int, file: TextIO | None = None, head: Sequence[str] = (), asking: Event | None = None
-) -> Reporter:
-    """Give what shows a run where people watch it.
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where and how one working at a run is shown."""
 
-    Parameters
-    ----------
-    workers : int
-        Tasks in flight at most: rows of the picture.
-    file : TextIO, optional
-        Terminal or log; stderr by default. A notebook shows its bars in the cell.
-    head : sequence of str
-        Lines above all others, in a terminal or a log.
-    asking : threading.Event, optional
-        Set while a question to a person has the terminal for itself; without it nobody is asked there.
-    """
-    match screen(file):
-        case "notebook":
-            from .widgets import WidgetBars
+    workers: int
+    """Tasks in flight at most: rows of the picture."""
+    file: TextIO | None = None
+    """Terminal or log; stderr by default. A notebook shows its picture in the cell."""
+    head: Sequence[str] = ()
+    """Lines above all others, in a terminal or a log."""
+    asking: Event | None = None
+    """Set while a question to a person has the terminal for itself; without it nobody is asked there."""
 
-            return WidgetBars(workers)
-        case "terminal":
-            from .bars import Bars
 
-            return Bars(workers, file, head, asking=asking)
-        case "log":
-            from .lines import Lines
+def _widgets(scene: Scene) -> Reporter:
+    from .widgets import WidgetBars
 
-            return Lines(file, head)
+    return WidgetBars(scene.workers)
+
+
+def _bars(scene: Scene) -> Reporter:
+    from .bars import Bars
+
+    return Bars(scene.workers, scene.file, scene.head, asking=scene.asking)
+
+
+def _lines(scene: Scene) -> Reporter:
+    from .lines import Lines
+
+    return Lines(scene.file, scene.head)
+
+
+REPORTERS: Mapping[str, Callable[[Scene], Reporter]] = {"bars": _bars, "lines": _lines, "widgets": _widgets}
+"""The reporters that are always there; their libraries are loaded when one is made."""
 
 
 def _has_shell() -> bool:
