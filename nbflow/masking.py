@@ -20,7 +20,7 @@ class Masker:
     Parameters
     ----------
     secrets : iterable of str
-        Their values; those of fewer than 6 characters are left alone.
+        Their values, each line of them by itself, too; what has fewer than 6 characters is left alone.
 
     Examples
     --------
@@ -31,8 +31,9 @@ class Masker:
     __slots__ = ("_json", "secrets")
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # The longest first: a secret that contains another one disappears whole.
-        self.secrets = tuple(sorted({s for s in secrets if len(s) >= SHORTEST}, key=lambda s: (-len(s), s)))
+        # The longest first: a secret that contains another one disappears whole. A message may be cut after a line.
+        parts = {part for secret in secrets for part in (secret, *secret.splitlines()) if len(part) >= SHORTEST}
+        self.secrets = tuple(sorted(parts, key=lambda s: (-len(s), s)))
         forms = {form for s in self.secrets for form in (json.dumps(s)[1:-1], json.dumps(s, ensure_ascii=False)[1:-1])}
         self._json = tuple(sorted(forms, key=lambda s: (-len(s), s)))
 

@@ -20,6 +20,13 @@ def test_a_secret_inside_a_longer_one_disappears_with_it():
     assert f"<{MASK}>" == Masker(["secret", "secret-key"]).text("<secret-key>")
 
 
+def test_each_line_of_a_secret_is_masked_by_itself():
+    """An error is told by its first line, a log by one line after the other."""
+    key = Masker(["-----BEGIN KEY-----\nMIIEvQIBADAN\nend\n"])
+    assert f"bad key: {MASK}" == key.text("bad key: MIIEvQIBADAN")
+    assert f"<{MASK}>" == key.text("<-----BEGIN KEY-----\nMIIEvQIBADAN\nend\n>")
+
+
 def test_names_that_are_not_set_are_passed_over():
     """There is nothing to mask then."""
     assert not Masker.of_environment(["ABSENT"], {})
