@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -75,3 +77,27 @@ def test_a_notebook_is_stored_clean(path):
     assert "stderr" not in {output.get("name") for output in outputs}
     text = path.read_text("utf-8")
     assert [] == [word for word in ("/home/", "/tmp/", "/work/", "/root/") if word in text]
+
+
+@pytest.mark.long
+def test_the_workflow_of_the_notebooks_runs_to_its_report(notebooks):
+    """It loads, fans out, gathers, branches, asks, and reports; an answer repeats nothing."""
+    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+
+    def nbflow(*words: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-m", "nbflow", *words, "--json"]
+        done = subprocess.run(command, cwd=notebooks, env=environment, text=True, capture_output=True, check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    code, paused = nbflow("run", "wine.yml")
+    assert (3, "paused", ["review"]) == (code, paused["status"], [gate["gate"] for gate in paused["waits_for"]])
+    shares = [one["share"] for one in paused["nodes"]["one"]["output"]["results"]]
+    assert 11 == len(shares)
+    assert max(shares) == paused["nodes"]["gather"]["output"]["best"]
+    assert paused["nodes"]["more/together"]["output"]["share"] > max(shares), "several tell more than one"
+    code, done = nbflow("answer", "wine.yml", "review", "publish")
+    assert (0, "completed", []) == (code, done["status"], done["waits_for"])
+    before = {name: node for name, node in paused["nodes"].items() if node["notebook"]}
+    assert before == {name: done["nodes"][name] for name in before}, "what had finished is kept as it was"
+    assert "completed" == done["nodes"]["report"]["status"]
+    assert Path(done["nodes"]["report"]["notebook"]).exists()
