@@ -444,8 +444,15 @@ class Driver:
         if self.asker is not None and gate is not None:
             self._asked = node = gate.node
             self.asker.ask(gate, lambda choice: self._inbox.put(_Reply(node, choice, "terminal")))
-        elif self.machine.stuck and not self._commands and self._inbox.empty():
-            self._leave_gates()
+        elif self._idle:
+            self._tend()  # an answer may have come from outside
+            if self._idle:
+                self._leave_gates()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing but open gates is left, and nothing came in."""
+        return self.machine.stuck and not self._commands and self._inbox.empty()
 
     def _leave_gates(self) -> None:
         """Nobody answers: what the gates ask stays open."""

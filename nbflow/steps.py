@@ -194,8 +194,8 @@ class GateStep(Step):
     """Where the answer may stand already: the name of an option; empty or null: a person is asked."""
 
     def work(self) -> Value:
-        """Give the options: who approved of two did not choose among three."""
-        return {"options": [[option.name, option.outcome] for option in self.options]}
+        """Give the options, and what a rejection does: who chose of two did not choose among three."""
+        return {"options": [[option.name, option.outcome] for option in self.options], "on_reject": self.on_reject}
 
 
 @dataclass(frozen=True, kw_only=True)

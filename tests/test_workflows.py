@@ -20,6 +20,8 @@ import psutil
 import pytest
 
 import nbflow
+from nbflow.api.answering import record_answers
+from nbflow.api.reading import locate
 from nbflow.errors import DefinitionError, TargetError
 
 TASKS = """\
@@ -191,8 +193,10 @@ def test_a_process_at_work_hears_an_answer_from_outside(folder, ran, cli, until)
     assert (0, "completed") == (process.returncode, json.loads(out)["status"])
 
 
-def in_terminal(folder: Path, *words: str, answers: list[tuple[str, bytes]]) -> tuple[int, str]:
-    """Run a verb in a terminal, and type each answer when its question is there."""
+def in_terminal(
+    folder: Path, *words: str, answers: list[tuple[str, bytes]], typed: Callable[[], object] = bool
+) -> tuple[int, str]:
+    """Run a verb in a terminal, and type each answer when its question is there; ``typed`` is called after each."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(folder)
@@ -207,6 +211,7 @@ def in_terminal(folder: Path, *words: str, answers: list[tuple[str, bytes]]) -> 
                 break
         if left and left[0][0] in seen:
             os.write(terminal, left.pop(0)[1])
+            typed()
     else:
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -235,6 +240,77 @@ def test_what_is_no_answer_leaves_the_gate_open(typed, gated, folder, ran, cli):
     assert ["load"] == ran()
     assert "paused" == cli.json("status", "monthly.yml")["status"]
     assert "review" == cli.json("status", "monthly.yml")["waits_for"][0]["gate"]
+
+
+def test_each_gate_is_asked_in_its_turn(folder, ran):
+    """The answer to one question wakes nobody who asks the next one."""
+    (folder / "w.yml").write_text(
+        "nbflow: 1\nsteps:\n  - {id: one, gate: 'First?'}\n  - {id: two, gate: 'Second?'}\n"
+        "  - {id: end, call: 'tasks:note', arguments: {name: '{{ steps.one.output.choice }}'}}\n"
+    )
+    code, seen = in_terminal(folder, "run", "w.yml", answers=[("First?", b"approve\n"), ("Second?", b"2\n")])
+    assert (1, []) == (code, ran()), seen
+    assert "aborted" in seen
+
+
+def test_what_was_typed_before_a_question_is_no_answer_to_it(folder, ran):
+    """A gate is not approved by an answer to another question, nor by one that came too early."""
+    (folder / "w.yml").write_text(
+        "nbflow: 1\nsteps:\n  - {id: slow, run: 'until [ -e go ]; do sleep 0.05; done'}\n"
+        "  - {id: sure, gate: 'Delete everything?'}\n  - {id: end, call: 'tasks:note', arguments: {name: deleted}}\n"
+    )
+    answers = [("Ctrl-C stops", b"approve\n1\n"), ("Delete everything?", b"reject\n")]
+    code, seen = in_terminal(folder, "run", "w.yml", answers=answers, typed=(folder / "go").touch)
+    assert (1, []) == (code, ran()), seen
+
+
+def test_an_answer_that_its_process_did_not_live_to_hear_is_not_lost(folder, ran, cli, until):
+    """Who answers sees that it ended, takes the answer back, and goes on with the run."""
+    (folder / "w.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: slow, run: 'until [ -e go ]; do sleep 0.05; done'}\n"
+        "  - {id: sure, gate: 'Go on?', needs: []}\n"
+    )
+    process = cli.start("run", "w.yml", "-q")
+    until(lambda: "GateOpened" in "".join(p.read_text() for p in folder.rglob("journal.jsonl")))
+    process.send_signal(signal.SIGSTOP)
+    answering = cli.start("answer", "w.yml", "sure", "approve", "--json")
+    until(lambda: any(folder.rglob("commands/*.json")))
+    (folder / "go").touch()
+    process.kill()
+    process.communicate(timeout=20)
+    out, err = answering.communicate(timeout=60)
+    said = json.loads(out)
+    assert (0, "completed", []) == (answering.returncode, said["status"], said["waits_for"]), err
+    assert "approve" == said["nodes"]["sure"]["output"]["choice"]
+
+
+def test_of_two_answers_the_first_counts_and_the_second_is_refused(gated, cli):
+    """Both had seen the open gate."""
+    cli("run", "monthly.yml", code=3)
+    first, second = (locate("monthly.yml") for _ in range(2))
+    gates = first.run().waits_for
+    assert gates == second.run().waits_for
+    record_answers(first, gates, {gates[0].node: ("drop", "one")})
+    with pytest.raises(TargetError, match="review was answered in the meantime"):
+        record_answers(second, gates, {gates[0].node: ("publish", "other")})
+    assert "aborted" == cli.json("resume", "monthly.yml", code=1)["status"]
+
+
+def test_an_answer_says_by_what_means_it_came(folder, ran, cli, until):
+    """Also where a process at work writes it down."""
+    (folder / "w.yml").write_text(
+        "nbflow: 1\nsteps:\n  - {id: sure, gate: 'Go on?', needs: []}\n"
+        "  - {id: slow, run: 'until [ -e go ]; do sleep 0.05; done', needs: []}\n"
+    )
+    process = cli.start("run", "w.yml", "-q")
+    until(lambda: "GateOpened" in "".join(p.read_text() for p in folder.rglob("journal.jsonl")))
+    cli("answer", "w.yml", "sure", "approve")
+    (folder / "go").touch()
+    process.communicate(timeout=60)
+    (journal,) = folder.rglob("journal.jsonl")
+    (answer,) = (line for line in map(json.loads, journal.read_text().splitlines()) if line["event"] == "GateAnswered")
+    assert answer["by"].endswith(", nbflow answer")
 
 
 # -- resume ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ..store.home import find, remove
 from ..store.lock import RunLock
 from ..types import Changed
 from . import plugins
-from .answering import ask_who_is_there, record_answers
+from .answering import ask_who_is_there, record_answers, undelivered
 from .flow import FlowDefinition
 from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resume_request
 from .interrupts import Interrupts
@@ -350,9 +350,11 @@ def answering(
     same = [one for one in waiting if step_of(one.node) == gate] if everything else []
     gates = [find_gate([one], node_text(one.node), option) for one in same] or [find_gate(waiting, gate, option)]
     if stored.at_work:
-        for one in gates:
-            found.answer(node_text(one.node), option)
-        return found, None
+        gates = undelivered(found, gates, option, whoever(by))
+        if not gates:
+            return found, None
+        stored = stored.fresh()  # that process has ended, so it is for us to do
+        found = stored.run()
     answers: dict[NodeId, tuple[str, str]] = {one.node: (option, whoever(by)) for one in gates}
     if not go_on:
         record_answers(stored, gates, answers)

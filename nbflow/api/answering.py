@@ -11,19 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from ..errors import TargetError
 from ..events import GateAnswered, GateOpened
-from ..model import NodeId
+from ..model import NodeId, node_text
 from ..outcome import Record, completed
 from ..reporters.escape import for_terminal
 from ..store import checkpoint as checkpoints
+from ..store.commands import take_back
 from ..store.journal import Journal
-from ..store.lock import RunLock
+from ..store.lock import RunLock, read_owner
 from .reading import Stored
+from .runs import WorkflowRun
 
-__all__ = ["TerminalAsker", "ask_who_is_there", "record_answers"]
+__all__ = ["TerminalAsker", "ask_who_is_there", "record_answers", "undelivered"]
 
 SHOWN_LINES = 200
 """Lines of a file to be judged that are shown."""
+HEARD = 10.0
+"""Seconds that the process at work may take to take an answer in."""
 PATIENCE = 2.0
 """Seconds that the picture of the run may take to make room for a question."""
 
@@ -61,39 +66,84 @@ class TerminalAsker:
     def __init__(self, folder: Path, asking: threading.Event) -> None:
         self._folder = folder
         self._asking = asking
-        self._awake, self._wake = os.pipe()
+        self._question: _Question | None = None
 
     def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
         """Ask, and come back at once."""
-        threading.Thread(target=self._ask, args=(gate, answer), name="nbflow-question", daemon=True).start()
+        self._question = question = _Question(gate, answer)
+
+        def begin() -> None:
+            self._asking.wait(PATIENCE)
+            with question:
+                question.put(self._folder)
+
+        threading.Thread(target=begin, name="nbflow-question", daemon=True).start()
 
     def withdraw(self) -> None:
-        """The question needs no answer any more."""
-        os.write(self._wake, b"x")
+        """The question needs no answer any more, if it had none."""
+        if self._question is not None:
+            self._question.withdraw()
 
-    def _ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
-        self._asking.wait(PATIENCE)
-        self._say(*question(gate, self._folder), end="")
-        while True:
-            text = self._line()
-            if text is None:
-                return
+
+class _Question:
+    """One question to the person at the terminal, until it was answered or withdrawn.
+
+    Parameters
+    ----------
+    gate : GateOpened
+        What is asked.
+    answer : callable
+        Is told what was chosen; ``None``: nothing was.
+    """
+
+    def __init__(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+        self._gate = gate
+        self._answer = answer
+        self._awake, self._wake = os.pipe()
+        self._open = True
+        self._lock = threading.Lock()  # who withdraws must not write into what was closed, and is another's now
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._open = False
+            os.close(self._wake)
+            os.close(self._awake)
+
+    def withdraw(self) -> None:
+        """It needs no answer any more."""
+        with self._lock:
+            if self._open:
+                os.write(self._wake, b"x")
+
+    def put(self, folder: Path) -> None:
+        """Ask until there is an answer."""
+        self._forget_what_was_typed()
+        self._say(*question(self._gate, folder), end="")
+        while (text := self._line()) is not None:
             if text == "":  # end of input: that is no answer
                 self._say("")
-                answer(None)
+                self._answer(None)
                 return
-            choice = chosen(gate, text)
+            choice = chosen(self._gate, text)
             if choice is not None:
-                answer(choice)
+                self._answer(choice)
                 return
             self._say("  A number, or a name: ", end="")
 
+    @staticmethod
+    def _forget_what_was_typed() -> None:
+        """Pass over what was typed before the question stood there: it cannot be the answer to it."""
+        import termios
+
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
     def _line(self) -> str | None:
         """Give the line that was typed; empty at the end of input, ``None`` where none is wanted any more."""
-        source = sys.stdin.fileno()
-        ready, _, _ = select.select([source, self._awake], [], [])
+        ready, _, _ = select.select([sys.stdin.fileno(), self._awake], [], [])
         if self._awake in ready:
-            os.read(self._awake, 1)
             self._say("")
             return None
         return sys.stdin.readline()
@@ -102,6 +152,31 @@ class TerminalAsker:
     def _say(*lines: str, end: str = "\n") -> None:
         sys.stderr.write("\n".join(lines) + end)
         sys.stderr.flush()
+
+
+def undelivered(run: WorkflowRun, gates: Sequence[GateOpened], option: str, by: str) -> list[GateOpened]:
+    """Send an answer to the process that works at a run; gives the gates that it did not hear of before it ended.
+
+    Parameters
+    ----------
+    run : WorkflowRun
+        A run that was at work just now.
+    gates : sequence of GateOpened
+        What is answered.
+    option, by : str
+        The answer, and whose it is.
+    """
+    try:
+        sent = {run.pass_on(gate, option, by): gate for gate in gates}
+    except TargetError:  # it has ended since
+        return list(gates)
+    end = time.monotonic() + HEARD
+    while time.monotonic() < end and any(file.exists() for file in sent):
+        owner = read_owner(run.folder)
+        if owner is None or not owner.alive(time.time()):
+            return [gate for file, gate in sent.items() if take_back(file)]
+        time.sleep(0.05)
+    return []  # it was heard, or lies there for a process that is alive and busy
 
 
 def question(gate: GateOpened, folder: Path) -> list[str]:
@@ -142,6 +217,8 @@ def record_answers(stored: Stored, gates: Sequence[GateOpened], answers: Mapping
     ------
     LockedError
         If somebody began to work at it.
+    TargetError
+        If somebody answered before.
     StoreError
         If they cannot be written.
     """
@@ -149,6 +226,11 @@ def record_answers(stored: Stored, gates: Sequence[GateOpened], answers: Mapping
     lock.acquire()
     try:
         fresh = stored.fresh()
+        run = fresh.run()
+        assert isinstance(run, WorkflowRun), "maps have no gates"
+        still = {gate.node for gate in run.waits_for}
+        if late := [node_text(gate.node) for gate in gates if gate.node not in still]:
+            raise TargetError(f"{', '.join(late)} was answered in the meantime", "nbflow status shows how it stands.")
         journaled = fresh.journaled
         events = [GateAnswered(time.time(), g.node, g.key, g.fingerprint, *answers[g.node]) for g in gates]
         if journaled is not None:

@@ -211,11 +211,11 @@ class Run:
         else:
             self._tell(Instruction("cancel"), "There is nothing to cancel.")
 
-    def _tell(self, instruction: Instruction, otherwise: str) -> None:
+    def _tell(self, instruction: Instruction, otherwise: str) -> Path:
         owner = read_owner(self.folder)
         if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
             raise TargetError(f"run {self.id} is not at work: it is {self.status}", otherwise)
-        commands.send(self.folder, instruction)
+        return commands.send(self.folder, instruction)
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
@@ -604,8 +604,18 @@ class WorkflowRun(Run):
         if self._driver is not None:
             self._driver.answer(found.node, option, whoever("Python"))
         else:
-            answer = Instruction("answer", node_text(found.node), option, whoever("Python"))
-            self._tell(answer, "nbflow.answer(target, gate, option) answers, and goes on with the run.")
+            self.pass_on(found, option, whoever("Python"))
+
+    def pass_on(self, gate: GateOpened, option: str, by: str) -> Path:
+        """Send an answer to the process that works at the run; gives the file that carries it until it is taken.
+
+        Raises
+        ------
+        TargetError
+            If nobody works at it.
+        """
+        answer = Instruction("answer", node_text(gate.node), option, by)
+        return self._tell(answer, "nbflow.answer(target, gate, option) answers, and goes on with the run.")
 
     def _failed(self) -> list[tuple[str, Failure | None]]:
         return [(node.label, node.error) for node in self.failures]

@@ -16,7 +16,7 @@ _MORE = ("node", "choice", "by")
 _COMMAND = re.compile(r"[0-9]{19}-[0-9a-f]{4}\.json")
 
 
-def send(folder: Path, instruction: Instruction) -> None:
+def send(folder: Path, instruction: Instruction) -> Path:
     """Ask whoever works at a run to do something.
 
     Parameters
@@ -25,11 +25,26 @@ def send(folder: Path, instruction: Instruction) -> None:
         The run folder.
     instruction : Instruction
         What to do.
+
+    Returns
+    -------
+    Path
+        The file that carries it: it is there until it was taken.
     """
     box = folder / "commands"
     box.mkdir(exist_ok=True)
     name = f"{time.time_ns():019d}-{secrets.token_hex(2)}.json"
     write_atomically(box / name, json.dumps({"command": instruction.word, **_more(instruction)}).encode())
+    return box / name
+
+
+def take_back(sent: Path) -> bool:
+    """Take back what was sent; tells whether it was still there, and nobody has obeyed it."""
+    try:
+        sent.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _more(instruction: Instruction) -> dict[str, str]:
