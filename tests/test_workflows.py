@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -295,6 +296,15 @@ def test_of_two_answers_the_first_counts_and_the_second_is_refused(gated, cli):
     with pytest.raises(TargetError, match="review was answered in the meantime"):
         record_answers(second, gates, {gates[0].node: ("publish", "other")})
     assert "aborted" == cli.json("resume", "monthly.yml", code=1)["status"]
+
+
+def test_an_answer_for_later_stands_in_the_checkpoint_too(gated, folder, cli, ran):
+    """That file alone suffices to go on."""
+    cli("run", "monthly.yml", code=3)
+    cli("answer", "monthly.yml", "review", "publish", "--no-resume")
+    shutil.rmtree(folder / "nbflow-runs")
+    assert "publish" == cli.json("resume", "monthly.yml")["nodes"]["review"]["output"]["choice"]
+    assert ["load", "report"] == ran()
 
 
 def test_an_answer_says_by_what_means_it_came(folder, ran, cli, until):
