@@ -498,3 +498,9 @@ def test_the_checkpoint_says_what_others_need(notebook, folder):
     data = json.loads((folder / "work.ipynb.nbflow.json").read_text())
     assert {"run_id", "status", "owner", "workflow", "inputs", "nodes", "counts"} <= set(data)
     assert (run.id, "completed", 2) == (data["run_id"], data["status"], data["counts"]["completed"])
+
+
+def test_the_folder_of_an_item_that_nobody_wrote_into_goes_with_its_kernel(notebook):
+    """What is left in a run folder was made by a notebook, or says something."""
+    run = nbflow.map(notebook(), grid={"n": [1, 2]}, quiet=True)
+    assert [] == list((run.folder / "items").iterdir())

@@ -99,6 +99,21 @@ def test_map_and_resume_return_while_a_callback_hangs_and_all_callbacks_get_all(
     assert "completed" == run.status
 
 
+def test_a_callback_that_hangs_does_not_hold_up_the_picture(notebook, capsys):
+    """Who watches and who listens have a thread each."""
+    path, go, done = notebook(), threading.Event(), threading.Event()
+
+    def hangs(event):
+        go.wait(60)
+        if isinstance(event, RunFinished):
+            done.set()
+
+    nbflow.map(path, grid={"n": [7]}, on_event=hangs)
+    assert "completed  n=7" in capsys.readouterr().err
+    go.set()
+    assert done.wait(10)
+
+
 def test_a_callback_that_raises_is_dropped_with_a_warning_and_the_run_goes_on(tmp_path, capsys):
     """Others still get all."""
     got, ended = [], threading.Event()
