@@ -288,16 +288,52 @@ def test_changed_code_of_finished_steps_is_a_question(three, folder, cli, ran):
     cli("run", "three.yml")
     (folder / "tasks.py").write_text(TASKS + "\n# other code\n")
     refused = cli("resume", "three.yml", code=2)
-    assert (
-        "error: three.yml: code of tasks:note, code of tasks:fail_unless changed since 1 finished task ran"
-        == (refused.stderr.splitlines()[0])
-    )
+    assert "error: three.yml: code of tasks:note changed since 1 finished task ran" == (refused.stderr.splitlines()[0])
     assert ["--changed keep" in refused.stderr, "--changed rerun" in refused.stderr] == [True, True]
     cli("resume", "three.yml", "--changed", "keep")
     assert 3 == len(ran())
     (folder / "tasks.py").write_text(TASKS + "\n# and other code again\n")
     cli("resume", "three.yml", "--changed", "rerun")
     assert 6 == len(ran())
+
+
+EDITED = """\
+nbflow: 1
+inputs: {year: {type: integer, default: 2026}}
+steps:
+  - {id: load, call: "tasks:note", arguments: {name: load, value: 1}}
+  - {id: count, run: "echo count >> $RAN; echo $YEAR", env: {YEAR: "{{ inputs.year }}", MODE: fast}}
+  - {id: list, run: [python, -c, "import sys; open(sys.argv[1], 'a').write('list ')", "ran.txt", "{{ inputs.year }}"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "step", "again"),
+    [
+        ("echo $YEAR", "echo year $YEAR", "count", ["count"]),
+        ("MODE: fast", "MODE: slow", "count", ["count"]),
+        ("'list '", "'list again '", "list", []),
+        ("tasks:note", "tasks:also", "load", ["load", "count"]),
+        ("value: 1", "value: 2", "load", ["load", "count"]),
+    ],
+)
+def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, again, folder, ran, cli):
+    """The text of a command, the name of a function, and values that stand in the file are code; inputs are not."""
+    file = folder / "three.yml"
+    (folder / "tasks.py").write_text(TASKS + "\n\nalso = note\n")
+    file.write_text(EDITED)
+    cli("run", "three.yml")
+    before = len(ran())
+    file.write_text(EDITED.replace(old, new))
+    assert f"step {step} changed" == reasons(cli)[step]
+    told = cli("resume", "three.yml", code=2).stderr
+    assert f"error: three.yml: step {step} changed since 1 finished task ran" in told
+    cli("resume", "three.yml", "--changed", "keep")
+    assert before == len(ran())
+    cli("resume", "three.yml", "--changed", "rerun")
+    assert again == ran()[before:]
+    cli("resume", "three.yml", "-i", "year=2027")
+    assert "count" == ran()[-1], "an input that was given needs no question"
 
 
 def test_only_the_checkpoint_suffices_to_resume(three, folder, cli, ran):

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import definition as d
-from ..engine.plan import Plan
+from ..engine.plan import Plan, Planned
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
-from ..model import Block, NodeId, Step, node_text
-from ..steps import FanOut, If, Loop, StepList, SubWorkflow, Switch
+from ..model import Block, NodeId, node_text
+from ..steps import FanOut
 from ..store.home import Home
 from ..types import Changed
-from .flow import FlowDefinition, flow_definition, of_run
+from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, steps_below, tokens
 from .kinds import kinds, planned
 from .reading import Stored
 from .requests import (
@@ -101,7 +101,7 @@ def flow_request(
 def _asks_for_seconds(block: Block) -> bool:
     """Whether some fan-out starts first what took longest."""
     return any(
-        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, _blocks(step)))
+        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, blocks(step)))
         for step in block.steps
     )
 
@@ -238,7 +238,7 @@ def _now(
         max_workers=before.max_workers,
     )
     check_requirements(flow.built, source)
-    unchanged = flow.code == before.code
+    unchanged = (flow.code, flow.said) == (before.code, before.said)
     return replace(flow, changed=before.changed if changed == "ask" and unchanged else changed)
 
 
@@ -283,7 +283,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     ]
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
-        reason = "asked for" if asked else _reason(request, flow, found, one.reason, one.task.node)
+        reason = "asked for" if asked else _reason(request, flow, found, one)
         code = one.reason == "code" and not asked
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     gates = [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
@@ -316,13 +316,14 @@ def root_of(node: NodeId) -> str:
     return node[0].partition(":")[0]
 
 
-def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, node: NodeId) -> str:
+def _reason(request: Request, flow: FlowDefinition, found: Plan, one: Planned) -> str:
+    reason, node = one.reason, one.task.node
     if request.stored is None:
         return reason
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.changed_since(before, ())} changed"
+        return f"{flow.changed_since(before, [node], ())} changed"
     if reason == "parameters":
         names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
         return f"input {', '.join(names)} changed" if names else "parameters changed"
@@ -337,25 +338,6 @@ def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, no
 
 
 # -- from and only ------------------------------------------------------------------------------------------------
-
-Token = tuple[str, str | None]
-"""The id of a step on the way to a node, and the item or turn in which it stands."""
-
-
-def tokens(node: NodeId) -> list[Token]:
-    """Give the steps on the way to a node.
-
-    Examples
-    --------
-    >>> tokens(("train:fit:3", "score"))
-    [('train', None), ('fit', '3'), ('score', None)]
-    """
-    found: list[Token] = []
-    for part in node:
-        first, *rest = part.split(":")
-        found.append((first, None))
-        found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
-    return found
 
 
 @dataclass(frozen=True)
@@ -379,7 +361,7 @@ class Again:
         if exact is not None:
             spine = tuple(tokens(exact))
             return Again(spine, _dependents(block, [step for step, _ in spine]))
-        known = list(_spines(block, ()))
+        known = list(steps_below(block))
         found = [path for path in known if path[-1] == text or "/".join(path) == text]
         if len(found) == 1:
             return Again(tuple((step, None) for step in found[0]), _dependents(block, list(found[0])))
@@ -409,36 +391,14 @@ def _begins(given: list[Token], spine: tuple[Token, ...]) -> bool:
     )
 
 
-def _blocks(step: Step) -> list[Block]:
-    """Give the lists of steps in a step."""
-    match step:
-        case FanOut():
-            return [step.body]
-        case If():
-            return [step.then, step.otherwise]
-        case Switch():
-            return [*(block for _, block in step.cases), step.default]
-        case Loop() | StepList() | SubWorkflow():
-            return [step.block]
-        case _:
-            return []
-
-
-def _spines(block: Block, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for step in block.steps:
-        yield (*above, step.id)
-        for inner in _blocks(step):
-            yield from _spines(inner, (*above, step.id))
-
-
 def _dependents(block: Block, spine: list[str]) -> tuple[frozenset[str], ...]:
     found: list[frozenset[str]] = []
-    blocks = [block]
+    lists = [block]
     for step_id in spine:
-        here = next((one for one in blocks if step_id in one.at), None)
+        here = next((one for one in lists if step_id in one.at), None)
         if here is None:
             break
         place = here.at[step_id]
         found.append(frozenset(one.id for at, one in enumerate(here.steps) if here.before[at] >> place & 1))
-        blocks = _blocks(here.steps[place])
+        lists = blocks(here.steps[place])
     return (*found, *[frozenset[str]()] * (len(spine) - len(found)))

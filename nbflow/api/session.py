@@ -123,12 +123,14 @@ def ask(request: Request, found: Plan, before: Definition, command: str) -> None
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one.task.key for one in found.tasks if one.reason == "code"]
+    repeated = [one.task for one in found.tasks if one.reason == "code"]
     if not repeated or request.definition.changed != "ask":
         return
     what = "item" if request.definition.kind == "map" else "task"
     count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
-    place = request.definition.changed_since(before, {code_of(request.recorded.answers[key]) for key in repeated})
+    place = request.definition.changed_since(
+        before, [task.node for task in repeated], {code_of(request.recorded.answers[task.key]) for task in repeated}
+    )
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
         f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",

@@ -91,6 +91,8 @@ def why(task: Task, recorded: Recorded) -> Reason:
         return "failed" if record.outcome.status == "failed" else "interrupted"
     work, parameters, waits = record.fingerprint.split(".")
     now_work, now_parameters, now_waits = task.fingerprint.split(".")
+    if "-" in now_work and "-" not in work:  # recorded before what files say counted as code
+        return "waits" if waits != now_waits else "parameters" if now_work.startswith(work) else "code"
     if parameters != now_parameters:
         return "parameters"  # just asked for, so it needs no question, whatever else changed
     return "waits" if waits != now_waits else "code" if work != now_work else "never ran"
