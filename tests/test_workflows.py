@@ -288,7 +288,8 @@ def test_changed_code_of_finished_steps_is_a_question(three, folder, cli, ran):
     cli("run", "three.yml")
     (folder / "tasks.py").write_text(TASKS + "\n# other code\n")
     refused = cli("resume", "three.yml", code=2)
-    assert "error: three.yml: code of tasks:note changed since 1 finished task ran" == (refused.stderr.splitlines()[0])
+    told = "code of tasks:note, code of tasks:fail_unless changed since 3 finished tasks ran"
+    assert f"error: three.yml: {told}" == refused.stderr.splitlines()[0]
     assert ["--changed keep" in refused.stderr, "--changed rerun" in refused.stderr] == [True, True]
     cli("resume", "three.yml", "--changed", "keep")
     assert 3 == len(ran())
@@ -334,6 +335,32 @@ def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, agai
     assert again == ran()[before:]
     cli("resume", "three.yml", "-i", "year=2027")
     assert "count" == ran()[-1], "an input that was given needs no question"
+
+
+def test_the_question_counts_all_that_changed_and_what_waits_for_it(folder, ran, cli):
+    """Also what is reached only after others, in fan-outs; the gate and the command behind are told apart."""
+    file = folder / "w.yml"
+    file.write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: other, run: 'echo other >> $RAN'}\n"
+        "  - {id: load, needs: [], call: 'tasks:note', arguments: {name: load, value: [1, 2]}}\n"
+        "  - id: train\n"
+        "    items: '{{ steps.load.output.value }}'\n"
+        "    step: {id: fit, call: 'tasks:note', arguments: {name: fit}}\n"
+        "  - {id: review, gate: 'Go on?'}\n"
+        "  - {id: count, run: 'echo count >> $RAN'}\n"
+        "  - {id: report, call: 'tasks:note', arguments: {name: report}}\n"
+    )
+    cli("run", "w.yml", code=3)
+    cli("answer", "w.yml", "review", "approve")
+    (folder / "tasks.py").write_text(TASKS + "\n# other code\n")
+    told = cli("resume", "w.yml", code=2).stderr.splitlines()
+    assert [
+        "error: w.yml: code of tasks:note changed since 4 finished tasks ran",
+        "  2 more wait for these, and would be repeated too",
+    ] == told[:2]
+    cli("resume", "w.yml", "--changed", "rerun", code=3)
+    assert ["load", "fit", "fit"] == ran()[-3:], "what does not wait for it is kept"
 
 
 def test_only_the_checkpoint_suffices_to_resume(three, folder, cli, ran):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import definition as d
-from ..engine.plan import Plan, Planned
+from ..engine.plan import Plan, Planned, repeated
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
@@ -21,7 +21,7 @@ from ..steps import FanOut
 from ..store.home import Home
 from ..types import Changed
 from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, steps_below, tokens
-from .kinds import kinds, planned
+from .kinds import flows, kinds, planned
 from .reading import Stored
 from .requests import (
     Limits,
@@ -206,7 +206,9 @@ def flow_resume_request(
     )
     refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
+        now = request.definition.workflow()
+        found = repeated(request.plan(), now, now, recorded, flows())
+        ask(request, found, before, f"nbflow resume {target or stored.home.name}")
     return request
 
 

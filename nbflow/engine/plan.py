@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from ..events import Event, FanOutOpened, GateOpened, NodeFinished, StepsOpened
-from ..model import Step, Workflow
+from ..model import NodeId, Step, Workflow
 from ..outcome import Outcome
 from ..task import Task
 from .kinds import KINDS, Kind
 from .machine import Machine
 from .protocol import Answered, Begin, Breath, Finish, Start, Stimulus, TaskEnded
-from .recorded import Recorded
+from .recorded import Compared, Recorded, difference, equal_but_code
 
 Reason: TypeAlias = Literal["never ran", "interrupted", "failed", "code", "parameters", "waits"]
 """Why a task would run; the last three: it finished, but what it does, its parameters, or what it waits for changed."""
@@ -89,10 +89,40 @@ def why(task: Task, recorded: Recorded) -> Reason:
         return "interrupted" if recorded.attempts.get(task.key) or task.key in recorded.begun else "never ran"
     if record.outcome.status != "completed":
         return "failed" if record.outcome.status == "failed" else "interrupted"
-    work, parameters, waits = record.fingerprint.split(".")
-    now_work, now_parameters, now_waits = task.fingerprint.split(".")
-    if "-" in now_work and "-" not in work:  # recorded before what files say counted as code
-        return "waits" if waits != now_waits else "parameters" if now_work.startswith(work) else "code"
-    if parameters != now_parameters:
-        return "parameters"  # just asked for, so it needs no question, whatever else changed
-    return "waits" if waits != now_waits else "code" if work != now_work else "never ran"
+    return difference(record.fingerprint, task.fingerprint) or "never ran"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Finished work that an edit would repeat."""
+
+    changed: Mapping[str, NodeId]
+    """The tasks that do something else now, by their keys."""
+    behind: int = 0
+    """How many tasks and answers besides wait for these."""
+
+
+def repeated(
+    found: Plan, now: Workflow, kept: Workflow, recorded: Recorded, kinds: Mapping[type[Step], Kind] = KINDS
+) -> Repeated:
+    """Give what would be repeated although a person may want it kept.
+
+    Parameters
+    ----------
+    found : Plan
+        What would be done.
+    now : Workflow
+        What to do.
+    kept : Workflow
+        The same with the values that hold if what finished is kept.
+    recorded : Recorded
+        What earlier epochs did.
+    """
+    if not found.gates and all(one.reason not in ("code", "parameters") for one in found.tasks):
+        return Repeated({})
+    stays = {event.key for event in found.kept}
+    lost = [e for e in plan(kept, replace(recorded, same=equal_but_code), kinds).kept if e.key not in stays]
+    compared = Compared(recorded.answers, statuses=recorded.statuses)
+    plan(now, compared, kinds)
+    changed = {event.key: event.node for event in lost if event.key in compared.differing}
+    return Repeated(changed, len(lost) - len(changed))
