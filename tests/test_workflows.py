@@ -282,6 +282,77 @@ def test_what_is_asked_for_runs_again(words, again, three, folder, cli, ran):
     assert again == ran()[before:], "and nothing is left to do"
 
 
+DEEP = """\
+nbflow: 1
+inputs: {year: {type: integer, default: 2026}}
+steps:
+  - {id: a, call: "tasks:note", arguments: {name: a, value: "{{ inputs.year }}"}}
+  - id: decide
+    needs: []
+    if: "true"
+    then:
+      - {id: x, call: "tasks:note", arguments: {name: x}}
+      - {id: y, call: "tasks:note", arguments: {name: y}}
+  - id: each
+    needs: []
+    items: [1, 2]
+    steps:
+      - {id: fit, call: "tasks:note", arguments: {name: fit}}
+      - {id: plot, call: "tasks:note", arguments: {name: plot}}
+      - {id: save, call: "tasks:note", arguments: {name: save}}
+  - {id: s, needs: [], workflow: inner.yml}
+  - {id: b, needs: [], call: "tasks:note", arguments: {name: b}}
+  - {id: c, needs: [b], call: "tasks:note", arguments: {name: c}}
+  - {id: gather, wait_for: [each], needs: []}
+"""
+INNER = """\
+nbflow: 1
+steps:
+  - {id: w, call: "tasks:note", arguments: {name: w}}
+  - {id: v, call: "tasks:note", arguments: {name: v}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "again"),
+    [
+        (["--from", "x"], {"decide/x": "asked for", "decide/y": "waits for x"}, ["x", "y"]),
+        (
+            ["--from", "each:fit:1"],
+            {"each:fit:1": "asked for", "each:plot:1": "waits for fit", "each:save:1": "waits for plot"},
+            ["fit", "plot", "save"],
+        ),
+        (["--from", "s/w"], {"s/w": "asked for", "s/v": "waits for w"}, ["w", "v"]),
+        (["-i", "year=2027"], {"a": "input year changed"}, ["a"]),
+    ],
+)
+def test_a_dry_run_names_what_a_resume_starts_at_any_depth(words, named, again, folder, ran, cli):
+    """What waits for it in its own list, in branches, items and workflows; what does not wait for it is kept."""
+    (folder / "three.yml").write_text(DEEP)
+    (folder / "inner.yml").write_text(INNER)
+    cli("run", "three.yml")
+    before = len(ran())
+    assert list(named.items()) == list(reasons(cli, *words).items())
+    cli("resume", "three.yml", *words)
+    assert again == ran()[before:]
+
+
+def test_a_dry_run_goes_on_behind_an_open_gate_with_what_does_not_wait_for_it(folder, ran, cli):
+    """The gate waits for a person, and what stands behind it for the gate."""
+    (folder / "three.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: review, gate: 'Go on?'}\n"
+        "  - {id: report, call: 'tasks:note', arguments: {name: report}}\n"
+        "  - {id: other, needs: [], call: 'tasks:note', arguments: {name: other}}\n"
+    )
+    cli("run", "three.yml", code=3)
+    assert ["other"] == ran()
+    rows = cli.json("resume", "three.yml", "--dry-run")["nodes"]
+    assert {"review": "waits for a person", "report": "waits for review", "other": "kept"} == {
+        row["node"]: row["reason"] for row in rows
+    }
+
+
 def test_changed_code_of_finished_steps_is_a_question(three, folder, cli, ran):
     """As with maps: exit code 2, the two answers, and each does what it says."""
     (folder / "ok").touch()

@@ -95,7 +95,7 @@ class FlowDefinition(Definition):
         assert isinstance(before, FlowDefinition)
         steps, then = steps_below(self.built.block), before.said
         words: dict[str, None] = {}
-        for path in dict.fromkeys(tuple(step_id for step_id, _ in tokens(node)) for node in nodes):
+        for path in dict.fromkeys(map(path_of, nodes)):
             step = steps[path]
             assert isinstance(step, TaskStep)
             old, now = before.code.get(step.origin), self.code.get(step.origin)
@@ -250,6 +250,11 @@ def tokens(node: NodeId) -> list[Token]:
         found.append((first, None))
         found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
     return found
+
+
+def path_of(node: NodeId) -> tuple[str, ...]:
+    """Give the ids of the steps on the way to a node."""
+    return tuple(step_id for step_id, _ in tokens(node))
 
 
 def blocks(step: Step) -> list[Block]:

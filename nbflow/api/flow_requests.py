@@ -20,7 +20,7 @@ from ..model import Block, NodeId, node_text
 from ..steps import FanOut
 from ..store.home import Home
 from ..types import Changed
-from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, steps_below, tokens
+from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, path_of, steps_below, tokens
 from .kinds import flows, kinds, planned
 from .reading import Stored
 from .requests import (
@@ -49,7 +49,7 @@ class PlannedNode:
     """Whether it would run."""
     reason: str
     """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
-    ``cell 5 of fit.ipynb changed``, ``load runs again``, ``waits for load``, ``waits for a person``."""
+    ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
     code: bool = False
     """Whether it runs again only because its code changed: a question for a person."""
 
@@ -285,40 +285,37 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     ]
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
-        reason = "asked for" if asked else _reason(request, flow, found, one)
+        reason = "asked for" if asked else _reason(request, flow, one)
         code = one.reason == "code" and not asked
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
-    gates = [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
-    behind = _behind(flow.built.block, found) if request.recorded.only is None else ()
-    places = flow.built.block.at
-    return sorted([*rows, *gates, *behind], key=lambda row: _place(tuple(row.node.split("/")), places))
+    rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
+    rows += _waiting(request, flow, found)
+    places = [*steps_below(flow.built.block)]
+    at = {path: place for place, path in enumerate(places)}
+    return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
 
 
-def _place(node: NodeId, places: Mapping[str, int]) -> tuple[int, ...]:
-    """Give where a node stands in the order of one worker, as far as its id tells: its step, then items and turns."""
-    turns = (int(turn) for _, turn in tokens(node) if turn is not None and turn.isdecimal())
-    return (places[root_of(node)], *turns)
+def _waiting(request: Request, flow: FlowDefinition, found: Plan) -> Iterator[PlannedNode]:
+    """Give the steps that are not reached before others have ended, without those that only gather."""
+    steps, runs = steps_below(flow.built.block), request.recorded.only is None
+    for event in found.waiting:
+        assert event.outcome.error is not None
+        if event.leaf or blocks(steps[path_of(event.node)]):
+            reason = event.outcome.error.message if runs else "left out"
+            yield PlannedNode(node_text(event.node), event.label, runs=runs, reason=reason)
 
 
-def _behind(block: Block, found: Plan) -> Iterator[PlannedNode]:
-    """Give the steps that are not reached before others have ended."""
-    ended = {e.node[0] for e in found.events if isinstance(e, NodeFinished) and e.outcome.status != "pending"}
-    begun = {root_of(event.node) for event in found.events if isinstance(event, NodeFinished)}
-    begun |= {root_of(one.task.node) for one in found.tasks} | {root_of(gate.node) for gate in found.gates}
-    for place, step in enumerate(block.steps):
-        if step.id in begun:
-            continue
-        above = [block.steps[other].id for other in block.waits[place]] + [one.id for one in block.steps[:place]]
-        first = next((one for one in above if one not in ended), "the others")
-        yield PlannedNode(step.id, step.name or step.id, runs=True, reason=f"waits for {first}")
+def _place(node: NodeId, at: Mapping[tuple[str, ...], int]) -> tuple[int, ...]:
+    """Give where a node stands in the order of one worker: its step in each list on the way, each with item or turn."""
+    path: tuple[str, ...] = ()
+    place: list[int] = []
+    for step_id, turn in tokens(node):
+        path = (*path, step_id)
+        place += [int(turn or 0), at[path]]  # the items of a list come one after the other, each with all its steps
+    return tuple(place)
 
 
-def root_of(node: NodeId) -> str:
-    """Give the id of the step of the outermost list in which a node stands."""
-    return node[0].partition(":")[0]
-
-
-def _reason(request: Request, flow: FlowDefinition, found: Plan, one: Planned) -> str:
+def _reason(request: Request, flow: FlowDefinition, one: Planned) -> str:
     reason, node = one.reason, one.task.node
     if request.stored is None:
         return reason
@@ -330,12 +327,7 @@ def _reason(request: Request, flow: FlowDefinition, found: Plan, one: Planned) -
         names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
         return f"input {', '.join(names)} changed" if names else "parameters changed"
     if reason == "waits":
-        block = flow.built.block
-        place = block.at.get(root_of(node))
-        running = {root_of(one.task.node) for one in found.tasks}
-        waits = [] if place is None else [block.steps[other].id for other in block.waits[place]]
-        first = next((one for one in waits if one in running), "")
-        return f"{first} runs again" if first else "what it waits for changed"
+        return "what it waits for changed"
     return reason
 
 

@@ -279,9 +279,8 @@ class Machine:
 
     def _begin(self, node: Node) -> None:
         self._adopt(node)
-        if node.spared:
-            reason = Failure("skipped", node.spared)
-            self._ended(node, replace(SKIPPED, error=reason))
+        if node.spared is not None:
+            self._ended(node, node.spared, kept=node.spared.status == "pending")
             return
         kind = self._kinds[type(node.step)]
         node.flow = kind(node.step, node.names) if node.step.when is None else guarded(node.step, node.names, kind)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from ..events import Event, FanOutOpened, GateOpened, NodeFinished, StepsOpened
-from ..model import NodeId, Step, Workflow
+from ..model import Names, NodeId, Step, Workflow
 from ..outcome import Outcome
+from ..steps import GateStep
 from ..task import Task
-from .kinds import KINDS, Kind
+from .kinds import KINDS, Kind, gate
 from .machine import Machine
-from .protocol import Answered, Begin, Breath, Finish, Start, Stimulus, TaskEnded
+from .protocol import Answered, Begin, Breath, Finish, Flow, Start, Stimulus, TaskEnded
 from .recorded import Compared, Recorded, difference, equal_but_code
 
 Reason: TypeAlias = Literal["never ran", "interrupted", "failed", "code", "parameters", "waits"]
@@ -41,8 +42,15 @@ class Plan:
 
     @property
     def kept(self) -> tuple[NodeFinished, ...]:
-        """The tasks that are answered from the record."""
-        return tuple(event for event in self.events if isinstance(event, NodeFinished) and event.kept)
+        """The tasks that are answered from the record, or left out."""
+        return tuple(
+            event for event in self.events if isinstance(event, NodeFinished) and event.kept and not _waits(event)
+        )
+
+    @property
+    def waiting(self) -> tuple[NodeFinished, ...]:
+        """The steps, at any depth, of which nothing is known before what they wait for has run; it is their error."""
+        return tuple(event for event in self.events if isinstance(event, NodeFinished) and _waits(event))
 
     @property
     def gates(self) -> tuple[GateOpened, ...]:
@@ -55,12 +63,18 @@ class Plan:
         return sum(event.total for event in self.events if isinstance(event, FanOutOpened))
 
 
+def _waits(event: NodeFinished) -> bool:
+    error = event.outcome.error
+    return event.outcome.status == "pending" and error is not None and error.node is None
+
+
 def plan(workflow: Workflow, recorded: Recorded, kinds: Mapping[type[Step], Kind] = KINDS) -> Plan:
     """Give what a run of this workflow with these records would do."""
-    machine = Machine(workflow, recorded, kinds=kinds, max_workers=1)
+    machine = Machine(workflow, recorded, kinds={**kinds, GateStep: _asked}, max_workers=1)
     stimuli: deque[Stimulus] = deque([Begin()])
     tasks: list[Planned] = []
     events: list[Event] = []
+    asked: set[NodeId] = set()
     outcome = WOULD_RUN
     while stimuli:
         for command in machine.handle(stimuli.popleft(), 0.0):
@@ -73,13 +87,22 @@ def plan(workflow: Workflow, recorded: Recorded, kinds: Mapping[type[Step], Kind
                 case Finish(outcome):
                     pass
                 case GateOpened():
+                    asked.add(command.node)
                     events.append(command)
                     stimuli.append(Answered(command.node, None))
+                case NodeFinished(leaf=True) if command.node in asked and command.outcome.status == "pending":
+                    events.append(replace(command, outcome=replace(command.outcome, status="paused")))
                 case NodeFinished() | FanOutOpened() | StepsOpened():
                     events.append(command)
                 case _:
                     pass  # nothing was started, so there is nothing to time or to stop
     return Plan(tuple(tasks), tuple(events), outcome)
+
+
+def _asked(step: GateStep, names: Names) -> Flow:
+    """Leave open what a person would say, and go on with what does not wait for it."""
+    outcome = yield from gate(step, names)
+    return replace(outcome, status="pending") if outcome.status == "paused" else outcome
 
 
 def why(task: Task, recorded: Recorded) -> Reason:
