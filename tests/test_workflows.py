@@ -443,6 +443,49 @@ def test_only_the_checkpoint_suffices_to_resume(three, folder, cli, ran):
     assert ["load", "fit", "fit", "report"] == ran()
 
 
+COUNTED = """\
+nbflow: 1
+on_failure: continue
+steps:
+  - {id: load, call: "tasks:note", arguments: {name: load}}
+  - {id: never, when: "false", call: "tasks:note", arguments: {name: never}}
+  - id: decide
+    if: "true"
+    then: [{id: x, call: "tasks:note", arguments: {name: x}}]
+    else: [{id: y, call: "tasks:note", arguments: {name: y}}, {id: z, call: "tasks:note", arguments: {name: z}}]
+  - {id: bad, call: "tasks:fail_unless", arguments: {name: bad, path: ok}}
+  - {id: after, call: "tasks:note", arguments: {name: after}}
+  - {id: last, call: "tasks:note", arguments: {name: last}}
+  - id: each
+    needs: []
+    items: [1, 2]
+    on_error: continue
+    steps:
+      - {id: fit, call: "tasks:note", arguments: {name: fit}}
+      - {id: save, when: "item == 1", call: "tasks:note", arguments: {name: save}}
+"""
+
+
+def test_all_views_of_a_run_count_the_same_tasks(folder, ran, cli):
+    """Of eight tasks one fails, two wait for it, and five are done; what a condition leaves out is none of them."""
+    (folder / "w.yml").write_text(COUNTED)
+    end = cli("run", "w.yml", code=1).stdout
+    verdict = "1 of 8 failed, 5 are done and kept, 2 have not run:"
+    assert verdict in end.splitlines()
+    assert verdict in cli("status", "w.yml").stdout.splitlines()
+    assert "5/8" in cli("status").stdout
+    assert "5 of 8 tasks done>" in repr(nbflow.status("w.yml"))
+    assert "3 nodes would run, 5 are kept" in cli("resume", "w.yml", "--dry-run").stdout.splitlines()
+    counts = json.loads((folder / "w.yml.nbflow.json").read_text())["counts"]
+    assert {"total": 8, "completed": 5, "failed": 1, "skipped": 2, "waiting": 0} == {
+        name: counts[name] for name in ("total", "completed", "failed", "skipped", "waiting")
+    }
+    (folder / "ok").touch()
+    assert "8 of 8 completed" in cli("resume", "w.yml").stdout
+    assert "8/8" in cli("status").stdout
+    assert "nothing to do: all 8 tasks" in cli("resume", "w.yml").stdout
+
+
 # -- definitions ----------------------------------------------------------------------------------------------------
 
 
