@@ -408,6 +408,29 @@ def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, agai
     assert "count" == ran()[-1], "an input that was given needs no question"
 
 
+def test_another_default_in_the_file_is_a_question_and_an_input_that_was_given_stays(three, folder, cli, ran):
+    """Kept, the run keeps its value; rerun, it takes the new one; what ``-i`` gave does not follow the file."""
+    (folder / "ok").touch()
+    cli("run", "three.yml")
+    three.write_text(THREE.replace("2026", "2028"))
+    assert "default of year changed" == reasons(cli)["load"]
+    assert "It would ask first" in cli("resume", "three.yml", "--dry-run").stdout
+    for words, more in (([], "2 more wait"), (["--only", "report"], "1 more waits")):
+        told = cli("resume", "three.yml", *words, code=2).stderr.splitlines()
+        assert "error: three.yml: default of year changed since 1 finished task ran" == told[0]
+        assert f"  {more} for these, and would be repeated too" == told[1]
+    cli("resume", "three.yml", "--changed", "keep")
+    assert "nothing to do" in cli("resume", "three.yml").stdout, "the answer stands"
+    assert (3, 2026) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+    three.write_text(THREE.replace("2026", "2029"))
+    cli("resume", "three.yml", "--changed", "rerun")
+    assert (6, 2029) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+    cli("resume", "three.yml", "-i", "year=2030")
+    three.write_text(THREE.replace("2026", "2031"))
+    assert "nothing to do" in cli("resume", "three.yml", "--dry-run").stdout
+    assert (9, 2030) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+
+
 def test_the_question_counts_all_that_changed_and_what_waits_for_it(folder, ran, cli):
     """Also what is reached only after others, in fan-outs; the gate and the command behind are told apart."""
     file = folder / "w.yml"

@@ -38,6 +38,8 @@ class FlowDefinition(Definition):
     definition: d.Workflow
     given: dict[str, Value]
     """Values of its inputs."""
+    chosen: frozenset[str] = frozenset()
+    """Names of the inputs that somebody gave; the others follow the defaults of the file."""
     max_workers: int
     changed: Changed = "ask"
     """What was said about finished tasks with other code."""
@@ -86,13 +88,31 @@ class FlowDefinition(Definition):
         return self.definition, self.given, self.code
 
     @property
+    def defaults(self) -> dict[str, Value]:
+        """The defaults of its inputs."""
+        return {name: one.default for name, one in self.definition.inputs.items()}
+
+    @property
     def said(self) -> dict[tuple[str, ...], Value]:
         """What it says of the work of each task, by the ids on the way to its step."""
         return {path: step.fixed for path, step in steps_below(self.built.block).items() if isinstance(step, TaskStep)}
 
+    def followed(self, before: FlowDefinition) -> list[str]:
+        """Give the names of the inputs whose values differ because the file has other defaults now."""
+        return [n for n, value in self.given.items() if n not in self.chosen and before.given.get(n, value) != value]
+
+    def keeping(self, before: FlowDefinition) -> FlowDefinition:
+        """Give it with the values that inputs had, where only the file has others now."""
+        return replace(self, given={**self.given, **{name: before.given[name] for name in self.followed(before)}})
+
     def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:  # noqa: ARG002 - by what was run then
-        """Tell which code of some tasks differs from that of an earlier definition."""
+        """Tell which code of some tasks, and which default, differs from that of an earlier definition."""
         assert isinstance(before, FlowDefinition)
+        words = [self.code_since(before, nodes), *(f"default of {name}" for name in self.followed(before))]
+        return ", ".join(filter(None, words)) or "its code"
+
+    def code_since(self, before: FlowDefinition, nodes: Iterable[NodeId]) -> str:
+        """Tell which code of some tasks differs from that of an earlier definition."""
         steps, then = steps_below(self.built.block), before.said
         words: dict[str, None] = {}
         for path in dict.fromkeys(map(path_of, nodes)):
@@ -104,7 +124,7 @@ class FlowDefinition(Definition):
                 words[f"{places} of {step.origin}"] = None
             if step.fixed != then.get(path):
                 words[f"step {'/'.join(path)}"] = None
-        return ", ".join(words) or "its code"
+        return ", ".join(words)
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
         """Give what JSON can hold of it."""
@@ -115,6 +135,7 @@ class FlowDefinition(Definition):
             "in_file": self.in_file,
             "definition": tagged(self.definition.data()),
             "inputs": tagged(self.given),
+            "chosen": sorted(self.chosen),
             "max_workers": self.max_workers,
             "changed": self.changed,
             "code": {path: list(digests) for path, digests in self.code.items()},
@@ -155,7 +176,8 @@ class FlowDefinition(Definition):
                 file=data["file"],
                 in_file=bool(data["in_file"]),
                 definition=definition,
-                given=untagged(data["inputs"]),
+                given=(given := untagged(data["inputs"])),
+                chosen=frozenset(data["chosen"] if "chosen" in data else _not_defaults(definition, given)),
                 max_workers=int(data["max_workers"]),
                 changed=data["changed"],
                 built=built,
@@ -192,12 +214,18 @@ def flow_definition(
         in_file=in_file,
         definition=definition,
         given=fit_all(definition.inputs, given, text=text),
+        chosen=frozenset(given),
         max_workers=max_workers,
         changed=changed,
         built=built,
         code=code,
         context={"workflow_dir": str(files.folder.absolute())},
     )
+
+
+def _not_defaults(definition: d.Workflow, given: Mapping[str, Value]) -> set[str]:
+    """Give the inputs of a run that did not write down yet which were given: those that are not their defaults."""
+    return {name for name, value in given.items() if definition.inputs[name].default != value}
 
 
 def of_run(definition: FlowDefinition, run_id: str) -> FlowDefinition:

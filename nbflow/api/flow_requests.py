@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import definition as d
-from ..engine.plan import Plan, Planned, repeated
+from ..engine.plan import Plan, Planned, Repeated, repeated
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
@@ -206,10 +206,18 @@ def flow_resume_request(
     )
     refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        now = request.definition.workflow()
-        found = repeated(request.plan(), now, now, recorded, flows())
-        ask(request, found, before, f"nbflow resume {target or stored.home.name}")
+        ask(request, _repeated(request, before), before, f"nbflow resume {target or stored.home.name}")
     return request
+
+
+def _repeated(request: Request, before: FlowDefinition) -> Repeated:
+    """Give what finished and would be repeated for what files say now; defaults count also for what is left out."""
+    flow, recorded, found = request.definition, request.recorded, request.plan()
+    assert isinstance(flow, FlowDefinition)
+    if recorded.only is not None and flow.followed(before):
+        recorded = replace(recorded, only=None)
+        found = planned(flow.workflow(), recorded)
+    return repeated(found, flow.workflow(), flow.keeping(before).workflow(), recorded, flows())
 
 
 def _aborted(stored: Stored) -> bool:
@@ -228,7 +236,8 @@ def _now(
     if before.in_file:
         definition, source = read_workflow(stored.home.file, known=kinds())
     declared = definition.inputs
-    kept = {name: value for name, value in before.given.items() if name in declared}
+    settled = before.chosen | {name for name, one in declared.items() if "default" not in one.model_fields_set}
+    kept = {name: value for name, value in before.given.items() if name in declared and name in settled}
     new = {n: fit(n, declared[n], value, text=text) if n in declared else value for n, value in given.items()}
     flow = flow_definition(
         definition,
@@ -240,8 +249,9 @@ def _now(
         max_workers=before.max_workers,
     )
     check_requirements(flow.built, source)
-    unchanged = (flow.code, flow.said) == (before.code, before.said)
-    return replace(flow, changed=before.changed if changed == "ask" and unchanged else changed)
+    unchanged = (flow.code, flow.said, flow.defaults) == (before.code, before.said, before.defaults)
+    flow = replace(flow, changed=before.changed if changed == "ask" and unchanged else changed)
+    return flow.keeping(before) if flow.changed == "keep" else flow
 
 
 def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
@@ -277,6 +287,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     """Give what would be done with each task and gate, and why."""
     found, flow = request.plan(), request.definition
     assert isinstance(flow, FlowDefinition)
+    questions = _questions(request)
     rows = [
         PlannedNode(
             node_text(e.node), e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept"
@@ -286,13 +297,22 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         reason = "asked for" if asked else _reason(request, flow, one)
-        code = one.reason == "code" and not asked
+        code = one.task.key in questions
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
     rows += _waiting(request, flow, found)
     places = [*steps_below(flow.built.block)]
     at = {path: place for place, path in enumerate(places)}
     return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
+
+
+def _questions(request: Request) -> Mapping[str, NodeId]:
+    """Give the tasks about which a resume would ask first."""
+    if request.stored is None or request.forgets == ("*",):
+        return {}
+    before = request.stored.definition
+    assert isinstance(before, FlowDefinition)
+    return _repeated(request, before).changed
 
 
 def _waiting(request: Request, flow: FlowDefinition, found: Plan) -> Iterator[PlannedNode]:
@@ -322,10 +342,13 @@ def _reason(request: Request, flow: FlowDefinition, one: Planned) -> str:
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.changed_since(before, [node], ())} changed"
+        return f"{flow.code_since(before, [node]) or 'its code'} changed"
     if reason == "parameters":
-        names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
-        return f"input {', '.join(names)} changed" if names else "parameters changed"
+        defaults = flow.followed(before)
+        names = [n for n, value in flow.given.items() if n not in defaults and before.given.get(n, ...) != value]
+        words = [f"input {', '.join(names)}"] if names else []
+        words += [f"default of {', '.join(defaults)}"] if defaults else []
+        return f"{' and '.join(words) or 'parameters'} changed"
     if reason == "waits":
         return "what it waits for changed"
     return reason
