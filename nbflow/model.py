@@ -177,6 +177,11 @@ class Step:
         """Digest of the source that a task runs; what an edit changes."""
         return ""
 
+    @property
+    def origin(self) -> str:
+        """Where that source stands, as people call it."""
+        return ""
+
     @cached_property
     def code_digest(self) -> str:
         """Digest of kind and content: the first part of the fingerprint of its nodes, what an edit changes."""
@@ -184,8 +189,12 @@ class Step:
 
     @cached_property
     def work_digest(self) -> str:
-        """Digest of what decides its work besides: goes with the parameters into the second part."""
+        """Digest of what decides its work besides."""
         return digest(self.work(), 6)
+
+    def given_digest(self, parameters: Value, environment: Value = None) -> str:
+        """Give the digest of what a node of it is given: the second part of its fingerprint."""
+        return digest([self.work_digest, [parameters, environment] if environment else parameters], 6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +205,77 @@ class TaskStep(Step):
     """Resolves to a mapping of names to values."""
     environment: Binding = NOTHING
     """Resolves to a mapping of names to values: variables for its process; null takes one away."""
+    written: Value = None
+    """Parameters and environment as they stand in a workflow, which an edit changes like code; null: in none."""
     retry: Retry = START_PROBLEMS
+
+    @property
+    def fixed(self) -> Value:
+        """What its workflow says of its work; what expressions give is left open."""
+        return [self.work(), fixed(self.written)]
+
+    @cached_property
+    def code_digest(self) -> str:
+        """Digests of kind and content, and of what its workflow says."""
+        code = digest([self.kind, self.content], 6)
+        return code if self.written is None else f"{code}-{digest(self.fixed, 6)}"
+
+    def given_digest(self, parameters: Value, environment: Value = None) -> str:
+        """Give the digest of what a node of it is given: where a file says the rest, the values of its expressions."""
+        if self.written is None:
+            return super().given_digest(parameters, environment)
+        return digest(left_open(self.written, [parameters, environment]), 6)
+
+    def earlier_fingerprint(self, parameters: Value, environment: Value) -> str:
+        """Give the first parts of what was recorded before files counted as code; it may go when 0.1 is out."""
+        return f"{digest([self.kind, self.content], 6)}.{super().given_digest(parameters, environment)}"
+
+
+def has_expression(written: Value) -> bool:
+    """Whether what stands in a definition says it by an expression.
+
+    Examples
+    --------
+    >>> has_expression(["fit.py", "{{ city }}"])
+    True
+    """
+    if isinstance(written, str):
+        return "{{" in written
+    if isinstance(written, dict):
+        return any(map(has_expression, written.values()))
+    return isinstance(written, (list, tuple)) and any(map(has_expression, written))
+
+
+def fixed(written: Value) -> Value:
+    """Give what a definition says without its expressions.
+
+    Examples
+    --------
+    >>> fixed({"run": ["python", "fit.py", "{{ city }}"]})
+    {'run': ['python', 'fit.py', None]}
+    """
+    if isinstance(written, str):
+        return None if has_expression(written) else written
+    if isinstance(written, dict):
+        return {name: fixed(value) for name, value in written.items()}
+    return [fixed(value) for value in written] if isinstance(written, list) else written
+
+
+def left_open(written: Value, given: Value) -> Value:
+    """Give the values that the expressions of a definition gave, each where it stands.
+
+    Examples
+    --------
+    >>> left_open({"run": ["python", "fit.py", "{{ city }}"]}, {"run": ["python", "fit.py", "Oslo"]})
+    {'run': [None, None, 'Oslo']}
+    """
+    if not has_expression(written):
+        return None
+    if isinstance(written, dict) and isinstance(given, dict):
+        return {name: left_open(one, given.get(name)) for name, one in written.items() if has_expression(one)}
+    if isinstance(written, list) and isinstance(given, list):
+        return [left_open(one, said) for one, said in zip(written, given, strict=False)]
+    return given
 
 
 @dataclass(frozen=True)

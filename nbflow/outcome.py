@@ -59,6 +59,11 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     """What a person should know although it did not fail; not kept in the journal."""
 
+    @property
+    def passed_over(self) -> bool:
+        """Whether nobody wants it: its condition does not hold, or another branch was taken."""
+        return self.status == "skipped" and self.error is None
+
 
 def completed(output: Value = None) -> Outcome:
     """Give the outcome of work that ended well."""

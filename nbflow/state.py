@@ -64,9 +64,9 @@ class Progress:
     """Why it was interrupted."""
     error: Failure | None = None
     total: int = 0
-    """Tasks that are known of."""
+    """Tasks that are known of, without those that nobody wants: in branches not taken, and where ``when`` says no."""
     counts: Counter[Status] = field(default_factory=Counter)
-    """Ended tasks by status."""
+    """Ended tasks by status; ``skipped`` are those that wait for one that did not complete."""
     kept: int = 0
     """Completed tasks answered from an earlier epoch."""
     worked: float = 0.0
@@ -157,6 +157,9 @@ class Progress:
             self.gates.pop(event.node, None)
         if event.outcome.status == "pending":
             return  # it was left out, and waits on
+        if event.outcome.passed_over:
+            self.total -= 1
+            return
         self.counts[event.outcome.status] += 1
         if event.kept:
             self.kept += 1
@@ -164,6 +167,15 @@ class Progress:
             self.worked += event.outcome.seconds
         if event.outcome.status == "failed":
             self.failures.append(event)
+
+    def take_back(self, event: NodeFinished) -> None:
+        """Forget that a task ended so: a newer start of the run says otherwise."""
+        if event.outcome.passed_over:
+            self.total += 1
+            return
+        self.counts[event.outcome.status] -= 1
+        self.kept -= event.kept
+        self.failures = [other for other in self.failures if other.node != event.node]
 
 
 @dataclass(slots=True)

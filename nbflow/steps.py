@@ -46,6 +46,11 @@ class NotebookStep(TaskStep):
         """Digest of the notebook's code."""
         return self.source
 
+    @property
+    def origin(self) -> str:
+        """The notebook."""
+        return self.path
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellsStep(NotebookStep):
@@ -91,6 +96,11 @@ class CallStep(TaskStep):
     def content(self) -> str:
         """Digest of the module."""
         return self.source
+
+    @property
+    def origin(self) -> str:
+        """The function."""
+        return self.function
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,18 @@ from nbflow.model import Literal, Merged, Name, Retry, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
 from nbflow.steps import CallStep
 from nbflow.task import Task
-from nbflow.testing import FakeStep, ItemParameters, PausingStep, Simulated, fan_out, records, simulate, workflow
+from nbflow.testing import (
+    FakeStep,
+    ItemParameters,
+    PausingStep,
+    Simulated,
+    fan_out,
+    records,
+    simulate,
+    testing_kinds,
+    workflow,
+)
+from nbflow.values import Value
 
 
 def fine(task: Task) -> Outcome:
@@ -284,6 +295,20 @@ def test_other_code_runs_again_and_all_behind_it() -> None:
     assert ["load", "clean", "report"] == nodes(simulate(flow("2"), fine, recorded=known))
     assert [] == nodes(simulate(flow("2"), fine, recorded=replace(known, same=equal_but_code)))
     assert [] == nodes(simulate(flow("1"), fine, recorded=known))
+
+
+def test_records_from_before_files_counted_as_code_still_answer() -> None:
+    """A step with what its file says is answered by a record without; other code is seen all the same."""
+
+    def flow(code: str, written: Value) -> Workflow:
+        fit = FakeStep(id="fit", code=code, parameters=Literal({"rate": 1}), written=written)
+        return workflow(fit, FakeStep(id="b"))
+
+    known = records(simulate(flow("1", None), fine))
+    assert [] == nodes(simulate(flow("1", [{"rate": 1}, {}]), fine, recorded=known))
+    keep = replace(known, same=equal_but_code)
+    assert [] == nodes(simulate(flow("2", [{"rate": 1}, {}]), fine, recorded=keep))
+    assert "code" == plan(flow("2", [{"rate": 1}, {}]), known, testing_kinds).tasks[0].reason
 
 
 def test_other_parameters_run_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from nbflow.api.kinds import flows, makers
 from nbflow.definition import Workflow as Definition
+from nbflow.engine.plan import plan
+from nbflow.engine.recorded import Recorded
 from nbflow.events import Event, GateAnswered, GateOpened, NodeFinished, NodeStarted
 from nbflow.loading.building import Kept, build
 from nbflow.loading.inputs import fit_all
@@ -77,8 +80,7 @@ class Case:
             answer,
             person=gate,
             kinds=flows(),
-            recorded=records(*earlier) if earlier else None,
-            **options,
+            **{"recorded": records(*earlier) if earlier else None, **options},
         )
 
     def check(self, run: Simulated) -> None:
@@ -148,6 +150,45 @@ def a_resume_from_any_prefix_equals_the_whole_run(random: Random, **limits: Any)
     return sum(len(run.started) for run in runs)
 
 
+def a_plan_names_what_a_resume_starts(random: Random, **limits: Any) -> int:
+    """What is named kept starts not, what starts is named or stands in a step that is; and what is named does start."""
+    case = Case(random, gates=False, retries=False, **limits)
+    first = case.run(max_workers=1, choose=lambda count: 0)
+    known = records(first)
+    forgotten = frozenset(key for key in known.answers if not random.randint(0, 3))
+    known = Recorded({key: record for key, record in known.answers.items() if key not in forgotten})
+    found = plan(case.workflow, known, flows())
+    again = case.run(recorded=known, max_workers=1, choose=lambda count: 0)
+    started = {node_text(task.node) for task in again.started}
+    would = {node_text(one.task.node) for one in found.tasks}
+    waiting = {node_text(event.node) for event in found.waiting}
+    kept = {node_text(event.node) for event in found.kept}
+    assert set() == kept & started
+    named = {turn for node in would | waiting for turn in turns(node)}
+    unnamed = {node for node in started - would if not any(below(node, step) for step in waiting)}
+    later = {node for node in unnamed if any((loop, one) in named for loop, turn in turns(node) for one in range(turn))}
+    assert set() == unnamed - later, "all but the turns behind one that would run"
+    assert set() == {node for node in waiting if any(below(node, other) for other in would | kept)}
+    if all(status != "failed" for status, _ in ends(again.events).values()):
+        assert would <= started, "nothing has halted"
+    return len(would | kept)
+
+
+def turns(node: str) -> Iterator[tuple[str, int]]:
+    """Give the loops in which a node stands, each with its turn."""
+    parts = node.split("/")
+    for place, part in enumerate(parts):
+        pieces = part.split(":")
+        for at in range(1, len(pieces), 2):
+            if pieces[max(0, at - 2)].startswith("l"):
+                yield "/".join([*parts[:place], ":".join(pieces[:at])]), int(pieces[at + 1])
+
+
+def below(node: str, step: str) -> bool:
+    """Whether a node is a step, or stands in it at any depth."""
+    return node == step or node.startswith((f"{step}/", f"{step}:"))
+
+
 def a_failure_is_told_where_it_happened(random: Random, **limits: Any) -> int:
     """What people are shown of a failed run is never nothing, and never the same failure twice."""
     case = Case(random, **limits)
@@ -176,6 +217,7 @@ def text_and_back_is_the_same(random: Random, **limits: Any) -> int:
 
 
 RULES = [
+    a_plan_names_what_a_resume_starts,
     any_interleaving_equals_one_worker,
     one_worker_starts_in_the_order_of_the_text,
     a_resume_from_any_prefix_equals_the_whole_run,

@@ -8,7 +8,7 @@ import pytest
 
 from nbflow.errors import DefinitionError
 from nbflow.model import Block, Literal, Merged, Name, Retry, label, retries
-from nbflow.steps import CallStep, FanOut, NotebookStep
+from nbflow.steps import CallStep, FanOut, NotebookStep, ShellStep
 from nbflow.testing import FakeStep, fan_out
 
 
@@ -108,3 +108,19 @@ def test_what_decides_the_work_of_a_notebook() -> None:
 def test_people_call_items_by_what_varies(item: Any, varying: tuple[str, ...], text: str) -> None:
     """Long values are cut."""
     assert text == label(item, varying)
+
+
+def test_what_a_workflow_says_of_a_task_is_code_and_what_its_expressions_give_is_not() -> None:
+    """An edit of a literal moves the first part of the fingerprint, another value of an expression the second."""
+
+    def parts(parameters: Any, resolved: Any, env: Any = None) -> tuple[str, str]:
+        step = ShellStep(id="x", written=[parameters, env or {}])
+        return step.code_digest, step.given_digest(resolved, env)
+
+    one = parts({"run": ["fit.py", "{{ city }}"], "cwd": "."}, {"run": ["fit.py", "Oslo"], "cwd": "."})
+    other_city = parts({"run": ["fit.py", "{{ city }}"], "cwd": "."}, {"run": ["fit.py", "Lima"], "cwd": "."})
+    other_text = parts({"run": ["gap.py", "{{ city }}"], "cwd": "."}, {"run": ["gap.py", "Oslo"], "cwd": "."})
+    other_order = parts({"cwd": ".", "run": ["fit.py", "{{ city }}"]}, {"run": ["fit.py", "Oslo"], "cwd": "."})
+    assert (True, False) == (one[0] == other_city[0], one[1] == other_city[1])
+    assert (False, True) == (one[0] == other_text[0], one[1] == other_text[1])
+    assert one == other_order

@@ -382,22 +382,179 @@ def test_what_is_asked_for_runs_again(words, again, three, folder, cli, ran):
     assert again == ran()[before:], "and nothing is left to do"
 
 
+DEEP = """\
+nbflow: 1
+inputs: {year: {type: integer, default: 2026}}
+steps:
+  - {id: a, call: "tasks:note", arguments: {name: a, value: "{{ inputs.year }}"}}
+  - id: decide
+    needs: []
+    if: "true"
+    then:
+      - {id: x, call: "tasks:note", arguments: {name: x}}
+      - {id: y, call: "tasks:note", arguments: {name: y}}
+  - id: each
+    needs: []
+    items: [1, 2]
+    steps:
+      - {id: fit, call: "tasks:note", arguments: {name: fit}}
+      - {id: plot, call: "tasks:note", arguments: {name: plot}}
+      - {id: save, call: "tasks:note", arguments: {name: save}}
+  - {id: s, needs: [], workflow: inner.yml}
+  - {id: b, needs: [], call: "tasks:note", arguments: {name: b}}
+  - {id: c, needs: [b], call: "tasks:note", arguments: {name: c}}
+  - {id: gather, wait_for: [each], needs: []}
+"""
+INNER = """\
+nbflow: 1
+steps:
+  - {id: w, call: "tasks:note", arguments: {name: w}}
+  - {id: v, call: "tasks:note", arguments: {name: v}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "again"),
+    [
+        (["--from", "x"], {"decide/x": "asked for", "decide/y": "waits for x"}, ["x", "y"]),
+        (
+            ["--from", "each:fit:1"],
+            {"each:fit:1": "asked for", "each:plot:1": "waits for fit", "each:save:1": "waits for plot"},
+            ["fit", "plot", "save"],
+        ),
+        (["--from", "s/w"], {"s/w": "asked for", "s/v": "waits for w"}, ["w", "v"]),
+        (["-i", "year=2027"], {"a": "input year changed"}, ["a"]),
+    ],
+)
+def test_a_dry_run_names_what_a_resume_starts_at_any_depth(words, named, again, folder, ran, cli):
+    """What waits for it in its own list, in branches, items and workflows; what does not wait for it is kept."""
+    (folder / "three.yml").write_text(DEEP)
+    (folder / "inner.yml").write_text(INNER)
+    cli("run", "three.yml")
+    before = len(ran())
+    assert list(named.items()) == list(reasons(cli, *words).items())
+    cli("resume", "three.yml", *words)
+    assert again == ran()[before:]
+
+
+def test_a_dry_run_goes_on_behind_an_open_gate_with_what_does_not_wait_for_it(folder, ran, cli):
+    """The gate waits for a person, and what stands behind it for the gate."""
+    (folder / "three.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: review, gate: 'Go on?'}\n"
+        "  - {id: report, call: 'tasks:note', arguments: {name: report}}\n"
+        "  - {id: other, needs: [], call: 'tasks:note', arguments: {name: other}}\n"
+    )
+    cli("run", "three.yml", code=3)
+    assert ["other"] == ran()
+    rows = cli.json("resume", "three.yml", "--dry-run")["nodes"]
+    assert {"review": "waits for a person", "report": "waits for review", "other": "kept"} == {
+        row["node"]: row["reason"] for row in rows
+    }
+
+
 def test_changed_code_of_finished_steps_is_a_question(three, folder, cli, ran):
     """As with maps: exit code 2, the two answers, and each does what it says."""
     (folder / "ok").touch()
     cli("run", "three.yml")
     (folder / "tasks.py").write_text(TASKS + "\n# other code\n")
     refused = cli("resume", "three.yml", code=2)
-    assert (
-        "error: three.yml: code of tasks:note, code of tasks:fail_unless changed since 1 finished task ran"
-        == (refused.stderr.splitlines()[0])
-    )
+    told = "code of tasks:note, code of tasks:fail_unless changed since 3 finished tasks ran"
+    assert f"error: three.yml: {told}" == refused.stderr.splitlines()[0]
     assert ["--changed keep" in refused.stderr, "--changed rerun" in refused.stderr] == [True, True]
     cli("resume", "three.yml", "--changed", "keep")
     assert 3 == len(ran())
     (folder / "tasks.py").write_text(TASKS + "\n# and other code again\n")
     cli("resume", "three.yml", "--changed", "rerun")
     assert 6 == len(ran())
+
+
+EDITED = """\
+nbflow: 1
+inputs: {year: {type: integer, default: 2026}}
+steps:
+  - {id: load, call: "tasks:note", arguments: {name: load, value: 1}}
+  - {id: count, run: "echo count >> $RAN; echo $YEAR", env: {YEAR: "{{ inputs.year }}", MODE: fast}}
+  - {id: list, run: [python, -c, "import sys; open(sys.argv[1], 'a').write('list ')", "ran.txt", "{{ inputs.year }}"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "step", "again"),
+    [
+        ("echo $YEAR", "echo year $YEAR", "count", ["count"]),
+        ("MODE: fast", "MODE: slow", "count", ["count"]),
+        ("'list '", "'list again '", "list", []),
+        ("tasks:note", "tasks:also", "load", ["load", "count"]),
+        ("value: 1", "value: 2", "load", ["load", "count"]),
+    ],
+)
+def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, again, folder, ran, cli):
+    """The text of a command, the name of a function, and values that stand in the file are code; inputs are not."""
+    file = folder / "three.yml"
+    (folder / "tasks.py").write_text(TASKS + "\n\nalso = note\n")
+    file.write_text(EDITED)
+    cli("run", "three.yml")
+    before = len(ran())
+    file.write_text(EDITED.replace(old, new))
+    assert f"step {step} changed" == reasons(cli)[step]
+    told = cli("resume", "three.yml", code=2).stderr
+    assert f"error: three.yml: step {step} changed since 1 finished task ran" in told
+    cli("resume", "three.yml", "--changed", "keep")
+    assert before == len(ran())
+    cli("resume", "three.yml", "--changed", "rerun")
+    assert again == ran()[before:]
+    cli("resume", "three.yml", "-i", "year=2027")
+    assert "count" == ran()[-1], "an input that was given needs no question"
+
+
+def test_another_default_in_the_file_is_a_question_and_an_input_that_was_given_stays(three, folder, cli, ran):
+    """Kept, the run keeps its value; rerun, it takes the new one; what ``-i`` gave does not follow the file."""
+    (folder / "ok").touch()
+    cli("run", "three.yml")
+    three.write_text(THREE.replace("2026", "2028"))
+    assert "default of year changed" == reasons(cli)["load"]
+    assert "It would ask first" in cli("resume", "three.yml", "--dry-run").stdout
+    for words, more in (([], "2 more wait"), (["--only", "report"], "1 more waits")):
+        told = cli("resume", "three.yml", *words, code=2).stderr.splitlines()
+        assert "error: three.yml: default of year changed since 1 finished task ran" == told[0]
+        assert f"  {more} for these, and would be repeated too" == told[1]
+    cli("resume", "three.yml", "--changed", "keep")
+    assert "nothing to do" in cli("resume", "three.yml").stdout, "the answer stands"
+    assert (3, 2026) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+    three.write_text(THREE.replace("2026", "2029"))
+    cli("resume", "three.yml", "--changed", "rerun")
+    assert (6, 2029) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+    cli("resume", "three.yml", "-i", "year=2030")
+    three.write_text(THREE.replace("2026", "2031"))
+    assert "nothing to do" in cli("resume", "three.yml", "--dry-run").stdout
+    assert (9, 2030) == (len(ran()), nbflow.status("three.yml").inputs["year"])
+
+
+def test_the_question_counts_all_that_changed_and_what_waits_for_it(folder, ran, cli):
+    """Also what is reached only after others, in fan-outs; the gate and the command behind are told apart."""
+    file = folder / "w.yml"
+    file.write_text(
+        "nbflow: 1\nsteps:\n"
+        "  - {id: other, run: 'echo other >> $RAN'}\n"
+        "  - {id: load, needs: [], call: 'tasks:note', arguments: {name: load, value: [1, 2]}}\n"
+        "  - id: train\n"
+        "    items: '{{ steps.load.output.value }}'\n"
+        "    step: {id: fit, call: 'tasks:note', arguments: {name: fit}}\n"
+        "  - {id: review, gate: 'Go on?'}\n"
+        "  - {id: count, run: 'echo count >> $RAN'}\n"
+        "  - {id: report, call: 'tasks:note', arguments: {name: report}}\n"
+    )
+    cli("run", "w.yml", code=3)
+    cli("answer", "w.yml", "review", "approve")
+    (folder / "tasks.py").write_text(TASKS + "\n# other code\n")
+    told = cli("resume", "w.yml", code=2).stderr.splitlines()
+    assert [
+        "error: w.yml: code of tasks:note changed since 4 finished tasks ran",
+        "  2 more wait for these, and would be repeated too",
+    ] == told[:2]
+    cli("resume", "w.yml", "--changed", "rerun", code=3)
+    assert ["load", "fit", "fit"] == ran()[-3:], "what does not wait for it is kept"
 
 
 def test_only_the_checkpoint_suffices_to_resume(three, folder, cli, ran):
@@ -407,6 +564,49 @@ def test_only_the_checkpoint_suffices_to_resume(three, folder, cli, ran):
     (folder / "ok").touch()
     cli("resume", "three.yml")
     assert ["load", "fit", "fit", "report"] == ran()
+
+
+COUNTED = """\
+nbflow: 1
+on_failure: continue
+steps:
+  - {id: load, call: "tasks:note", arguments: {name: load}}
+  - {id: never, when: "false", call: "tasks:note", arguments: {name: never}}
+  - id: decide
+    if: "true"
+    then: [{id: x, call: "tasks:note", arguments: {name: x}}]
+    else: [{id: y, call: "tasks:note", arguments: {name: y}}, {id: z, call: "tasks:note", arguments: {name: z}}]
+  - {id: bad, call: "tasks:fail_unless", arguments: {name: bad, path: ok}}
+  - {id: after, call: "tasks:note", arguments: {name: after}}
+  - {id: last, call: "tasks:note", arguments: {name: last}}
+  - id: each
+    needs: []
+    items: [1, 2]
+    on_error: continue
+    steps:
+      - {id: fit, call: "tasks:note", arguments: {name: fit}}
+      - {id: save, when: "item == 1", call: "tasks:note", arguments: {name: save}}
+"""
+
+
+def test_all_views_of_a_run_count_the_same_tasks(folder, ran, cli):
+    """Of eight tasks one fails, two wait for it, and five are done; what a condition leaves out is none of them."""
+    (folder / "w.yml").write_text(COUNTED)
+    end = cli("run", "w.yml", code=1).stdout
+    verdict = "1 of 8 failed, 5 are done and kept, 2 have not run:"
+    assert verdict in end.splitlines()
+    assert verdict in cli("status", "w.yml").stdout.splitlines()
+    assert "5/8" in cli("status").stdout
+    assert "5 of 8 tasks done>" in repr(nbflow.status("w.yml"))
+    assert "3 nodes would run, 5 are kept" in cli("resume", "w.yml", "--dry-run").stdout.splitlines()
+    counts = json.loads((folder / "w.yml.nbflow.json").read_text())["counts"]
+    assert {"total": 8, "completed": 5, "failed": 1, "skipped": 2, "waiting": 0} == {
+        name: counts[name] for name in ("total", "completed", "failed", "skipped", "waiting")
+    }
+    (folder / "ok").touch()
+    assert "8 of 8 completed" in cli("resume", "w.yml").stdout
+    assert "8/8" in cli("status").stdout
+    assert "nothing to do: all 8 tasks" in cli("resume", "w.yml").stdout
 
 
 # -- definitions ----------------------------------------------------------------------------------------------------

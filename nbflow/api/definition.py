@@ -15,7 +15,20 @@ from ..errors import ParameterError, StoreError, TargetError, did_you_mean
 from ..events import NodeFinished
 from ..loading.scalars import core
 from ..masking import Masker
-from ..model import NOTHING, START_PROBLEMS, Binding, Block, Literal, Merged, Name, Workflow, label, node_text, retries
+from ..model import (
+    NOTHING,
+    START_PROBLEMS,
+    Binding,
+    Block,
+    Literal,
+    Merged,
+    Name,
+    NodeId,
+    Workflow,
+    label,
+    node_text,
+    retries,
+)
 from ..outcome import Record
 from ..source import Notebook, changed_cells
 from ..steps import FanOut, NotebookStep
@@ -61,8 +74,8 @@ class Definition(ABC):
         """Give what is kept of it, or leads to something, also where no task runs."""
 
     @abstractmethod
-    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:
-        """Tell what differs from an earlier definition of the same kind, for tasks whose fingerprints begin so."""
+    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:
+        """Tell what differs from an earlier definition of the same kind, for tasks whose fingerprints began so."""
 
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give the notebooks as they are run."""
@@ -166,7 +179,7 @@ class MapDefinition(Definition):
         """Give its items, what they share, its code, and where copies go."""
         return self.items, self.shared, self.source, self.kernel, self.output_dir, self.name
 
-    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:  # noqa: ARG002 - it knows the codes itself
+    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:  # noqa: ARG002 - it knows the codes itself
         """Tell which cells differ, and whether the kernel does."""
         return changes(codes, self)
 

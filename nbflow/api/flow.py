@@ -14,8 +14,9 @@ from ..errors import NbflowError, StoreError
 from ..loading.building import Built, Files, Kept, build
 from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
-from ..model import Workflow
+from ..model import Block, NodeId, Step, TaskStep, Workflow
 from ..source import Notebook, changed_cells, read_notebook
+from ..steps import FanOut, If, Loop, StepList, SubWorkflow, Switch
 from ..types import Changed
 from ..values import Value, tagged, untagged
 from .definition import FORMAT, Definition
@@ -37,6 +38,8 @@ class FlowDefinition(Definition):
     definition: d.Workflow
     given: dict[str, Value]
     """Values of its inputs."""
+    chosen: frozenset[str] = frozenset()
+    """Names of the inputs that somebody gave; the others follow the defaults of the file."""
     max_workers: int
     changed: Changed = "ask"
     """What was said about finished tasks with other code."""
@@ -84,15 +87,44 @@ class FlowDefinition(Definition):
         """Give what is kept of it also where no task runs."""
         return self.definition, self.given, self.code
 
-    def changed_since(self, before: Definition, codes: Iterable[str]) -> str:  # noqa: ARG002 - by what was run then
-        """Tell which code differs from that of an earlier definition."""
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """The defaults of its inputs."""
+        return {name: one.default for name, one in self.definition.inputs.items()}
+
+    @property
+    def said(self) -> dict[tuple[str, ...], Value]:
+        """What it says of the work of each task, by the ids on the way to its step."""
+        return {path: step.fixed for path, step in steps_below(self.built.block).items() if isinstance(step, TaskStep)}
+
+    def followed(self, before: FlowDefinition) -> list[str]:
+        """Give the names of the inputs whose values differ because the file has other defaults now."""
+        return [n for n, value in self.given.items() if n not in self.chosen and before.given.get(n, value) != value]
+
+    def keeping(self, before: FlowDefinition) -> FlowDefinition:
+        """Give it with the values that inputs had, where only the file has others now."""
+        return replace(self, given={**self.given, **{name: before.given[name] for name in self.followed(before)}})
+
+    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:  # noqa: ARG002 - by what was run then
+        """Tell which code of some tasks, and which default, differs from that of an earlier definition."""
         assert isinstance(before, FlowDefinition)
-        words = []
-        for path, now in self.code.items():
-            then = before.code.get(path)
-            if then is not None and then != now:
-                words.append(f"{_places(then, now)} of {path}" if path in self.notebooks else f"code of {path}")
-        return ", ".join(words) or "its code"
+        words = [self.code_since(before, nodes), *(f"default of {name}" for name in self.followed(before))]
+        return ", ".join(filter(None, words)) or "its code"
+
+    def code_since(self, before: FlowDefinition, nodes: Iterable[NodeId]) -> str:
+        """Tell which code of some tasks differs from that of an earlier definition."""
+        steps, then = steps_below(self.built.block), before.said
+        words: dict[str, None] = {}
+        for path in dict.fromkeys(map(path_of, nodes)):
+            step = steps[path]
+            assert isinstance(step, TaskStep)
+            old, now = before.code.get(step.origin), self.code.get(step.origin)
+            if old is not None and now is not None and old != now:
+                places = _places(old, now) if step.origin in self.notebooks else "code"
+                words[f"{places} of {step.origin}"] = None
+            if step.fixed != then.get(path):
+                words[f"step {'/'.join(path)}"] = None
+        return ", ".join(words)
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
         """Give what JSON can hold of it."""
@@ -103,6 +135,7 @@ class FlowDefinition(Definition):
             "in_file": self.in_file,
             "definition": tagged(self.definition.data()),
             "inputs": tagged(self.given),
+            "chosen": sorted(self.chosen),
             "max_workers": self.max_workers,
             "changed": self.changed,
             "code": {path: list(digests) for path, digests in self.code.items()},
@@ -143,7 +176,8 @@ class FlowDefinition(Definition):
                 file=data["file"],
                 in_file=bool(data["in_file"]),
                 definition=definition,
-                given=untagged(data["inputs"]),
+                given=(given := untagged(data["inputs"])),
+                chosen=frozenset(data["chosen"] if "chosen" in data else _not_defaults(definition, given)),
                 max_workers=int(data["max_workers"]),
                 changed=data["changed"],
                 built=built,
@@ -180,12 +214,18 @@ def flow_definition(
         in_file=in_file,
         definition=definition,
         given=fit_all(definition.inputs, given, text=text),
+        chosen=frozenset(given),
         max_workers=max_workers,
         changed=changed,
         built=built,
         code=code,
         context={"workflow_dir": str(files.folder.absolute())},
     )
+
+
+def _not_defaults(definition: d.Workflow, given: Mapping[str, Value]) -> set[str]:
+    """Give the inputs of a run that did not write down yet which were given: those that are not their defaults."""
+    return {name for name, value in given.items() if definition.inputs[name].default != value}
 
 
 def of_run(definition: FlowDefinition, run_id: str) -> FlowDefinition:
@@ -216,3 +256,55 @@ def _places(before: Sequence[str], now: Sequence[str]) -> str:
     """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``."""
     cells = changed_cells(before, now)
     return f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}" if cells else "code"
+
+
+# -- where a node stands ------------------------------------------------------------------------------------------
+
+Token = tuple[str, str | None]
+"""The id of a step on the way to a node, and the item or turn in which it stands."""
+
+
+def tokens(node: NodeId) -> list[Token]:
+    """Give the steps on the way to a node.
+
+    Examples
+    --------
+    >>> tokens(("train:fit:3", "score"))
+    [('train', None), ('fit', '3'), ('score', None)]
+    """
+    found: list[Token] = []
+    for part in node:
+        first, *rest = part.split(":")
+        found.append((first, None))
+        found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
+    return found
+
+
+def path_of(node: NodeId) -> tuple[str, ...]:
+    """Give the ids of the steps on the way to a node."""
+    return tuple(step_id for step_id, _ in tokens(node))
+
+
+def blocks(step: Step) -> list[Block]:
+    """Give the lists of steps in a step."""
+    match step:
+        case FanOut():
+            return [step.body]
+        case If():
+            return [step.then, step.otherwise]
+        case Switch():
+            return [*(block for _, block in step.cases), step.default]
+        case Loop() | StepList() | SubWorkflow():
+            return [step.block]
+        case _:
+            return []
+
+
+def steps_below(block: Block) -> dict[tuple[str, ...], Step]:
+    """Give all steps of a list, at any depth, by the ids on the way to each."""
+    found: dict[tuple[str, ...], Step] = {}
+    for step in block.steps:
+        found[(step.id,)] = step
+        for inner in blocks(step):
+            found.update({(step.id, *path): one for path, one in steps_below(inner).items()})
+    return found

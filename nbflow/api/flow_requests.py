@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from .. import definition as d
-from ..engine.plan import Plan
+from ..engine.plan import Plan, Planned, Repeated, repeated
 from ..engine.recorded import Recorded, anything
 from ..errors import ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
-from ..model import Block, NodeId, Step, node_text
-from ..steps import FanOut, If, Loop, StepList, SubWorkflow, Switch
+from ..model import Block, NodeId, node_text
+from ..steps import FanOut
 from ..store.home import Home
 from ..types import Changed
-from .flow import FlowDefinition, flow_definition, of_run
-from .kinds import kinds, planned
+from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, path_of, steps_below, tokens
+from .kinds import flows, kinds, planned
 from .reading import Stored
 from .requests import (
     Limits,
@@ -49,7 +49,7 @@ class PlannedNode:
     """Whether it would run."""
     reason: str
     """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
-    ``cell 5 of fit.ipynb changed``, ``load runs again``, ``waits for load``, ``waits for a person``."""
+    ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
     code: bool = False
     """Whether it runs again only because its code changed: a question for a person."""
 
@@ -101,7 +101,7 @@ def flow_request(
 def _asks_for_seconds(block: Block) -> bool:
     """Whether some fan-out starts first what took longest."""
     return any(
-        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, _blocks(step)))
+        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, blocks(step)))
         for step in block.steps
     )
 
@@ -206,8 +206,18 @@ def flow_resume_request(
     )
     refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
+        ask(request, _repeated(request, before), before, f"nbflow resume {target or stored.home.name}")
     return request
+
+
+def _repeated(request: Request, before: FlowDefinition) -> Repeated:
+    """Give what finished and would be repeated for what files say now; defaults count also for what is left out."""
+    flow, recorded, found = request.definition, request.recorded, request.plan()
+    assert isinstance(flow, FlowDefinition)
+    if recorded.only is not None and flow.followed(before):
+        recorded = replace(recorded, only=None)
+        found = planned(flow.workflow(), recorded)
+    return repeated(found, flow.workflow(), flow.keeping(before).workflow(), recorded, flows())
 
 
 def _aborted(stored: Stored) -> bool:
@@ -226,7 +236,8 @@ def _now(
     if before.in_file:
         definition, source = read_workflow(stored.home.file, known=kinds())
     declared = definition.inputs
-    kept = {name: value for name, value in before.given.items() if name in declared}
+    settled = before.chosen | {name for name, one in declared.items() if "default" not in one.model_fields_set}
+    kept = {name: value for name, value in before.given.items() if name in declared and name in settled}
     new = {n: fit(n, declared[n], value, text=text) if n in declared else value for n, value in given.items()}
     flow = flow_definition(
         definition,
@@ -238,8 +249,9 @@ def _now(
         max_workers=before.max_workers,
     )
     check_requirements(flow.built, source)
-    unchanged = flow.code == before.code
-    return replace(flow, changed=before.changed if changed == "ask" and unchanged else changed)
+    unchanged = (flow.code, flow.said, flow.defaults) == (before.code, before.said, before.defaults)
+    flow = replace(flow, changed=before.changed if changed == "ask" and unchanged else changed)
+    return flow.keeping(before) if flow.changed == "keep" else flow
 
 
 def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
@@ -275,6 +287,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     """Give what would be done with each task and gate, and why."""
     found, flow = request.plan(), request.definition
     assert isinstance(flow, FlowDefinition)
+    questions = _questions(request)
     rows = [
         PlannedNode(
             node_text(e.node), e.label, runs=False, reason="left out" if e.outcome.status == "pending" else "kept"
@@ -283,79 +296,65 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     ]
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
-        reason = "asked for" if asked else _reason(request, flow, found, one.reason, one.task.node)
-        code = one.reason == "code" and not asked
+        reason = "asked for" if asked else _reason(request, flow, one)
+        code = one.task.key in questions
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
-    gates = [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
-    behind = _behind(flow.built.block, found) if request.recorded.only is None else ()
-    places = flow.built.block.at
-    return sorted([*rows, *gates, *behind], key=lambda row: _place(tuple(row.node.split("/")), places))
+    rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
+    rows += _waiting(request, flow, found)
+    places = [*steps_below(flow.built.block)]
+    at = {path: place for place, path in enumerate(places)}
+    return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
 
 
-def _place(node: NodeId, places: Mapping[str, int]) -> tuple[int, ...]:
-    """Give where a node stands in the order of one worker, as far as its id tells: its step, then items and turns."""
-    turns = (int(turn) for _, turn in tokens(node) if turn is not None and turn.isdecimal())
-    return (places[root_of(node)], *turns)
+def _questions(request: Request) -> Mapping[str, NodeId]:
+    """Give the tasks about which a resume would ask first."""
+    if request.stored is None or request.forgets == ("*",):
+        return {}
+    before = request.stored.definition
+    assert isinstance(before, FlowDefinition)
+    return _repeated(request, before).changed
 
 
-def _behind(block: Block, found: Plan) -> Iterator[PlannedNode]:
-    """Give the steps that are not reached before others have ended."""
-    ended = {e.node[0] for e in found.events if isinstance(e, NodeFinished) and e.outcome.status != "pending"}
-    begun = {root_of(event.node) for event in found.events if isinstance(event, NodeFinished)}
-    begun |= {root_of(one.task.node) for one in found.tasks} | {root_of(gate.node) for gate in found.gates}
-    for place, step in enumerate(block.steps):
-        if step.id in begun:
-            continue
-        above = [block.steps[other].id for other in block.waits[place]] + [one.id for one in block.steps[:place]]
-        first = next((one for one in above if one not in ended), "the others")
-        yield PlannedNode(step.id, step.name or step.id, runs=True, reason=f"waits for {first}")
+def _waiting(request: Request, flow: FlowDefinition, found: Plan) -> Iterator[PlannedNode]:
+    """Give the steps that are not reached before others have ended, without those that only gather."""
+    steps, runs = steps_below(flow.built.block), request.recorded.only is None
+    for event in found.waiting:
+        assert event.outcome.error is not None
+        if event.leaf or blocks(steps[path_of(event.node)]):
+            reason = event.outcome.error.message if runs else "left out"
+            yield PlannedNode(node_text(event.node), event.label, runs=runs, reason=reason)
 
 
-def root_of(node: NodeId) -> str:
-    """Give the id of the step of the outermost list in which a node stands."""
-    return node[0].partition(":")[0]
+def _place(node: NodeId, at: Mapping[tuple[str, ...], int]) -> tuple[int, ...]:
+    """Give where a node stands in the order of one worker: its step in each list on the way, each with item or turn."""
+    path: tuple[str, ...] = ()
+    place: list[int] = []
+    for step_id, turn in tokens(node):
+        path = (*path, step_id)
+        place += [int(turn or 0), at[path]]  # the items of a list come one after the other, each with all its steps
+    return tuple(place)
 
 
-def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, node: NodeId) -> str:
+def _reason(request: Request, flow: FlowDefinition, one: Planned) -> str:
+    reason, node = one.reason, one.task.node
     if request.stored is None:
         return reason
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.changed_since(before, ())} changed"
+        return f"{flow.code_since(before, [node]) or 'its code'} changed"
     if reason == "parameters":
-        names = [name for name, value in flow.given.items() if before.given.get(name, ...) != value]
-        return f"input {', '.join(names)} changed" if names else "parameters changed"
+        defaults = flow.followed(before)
+        names = [n for n, value in flow.given.items() if n not in defaults and before.given.get(n, ...) != value]
+        words = [f"input {', '.join(names)}"] if names else []
+        words += [f"default of {', '.join(defaults)}"] if defaults else []
+        return f"{' and '.join(words) or 'parameters'} changed"
     if reason == "waits":
-        block = flow.built.block
-        place = block.at.get(root_of(node))
-        running = {root_of(one.task.node) for one in found.tasks}
-        waits = [] if place is None else [block.steps[other].id for other in block.waits[place]]
-        first = next((one for one in waits if one in running), "")
-        return f"{first} runs again" if first else "what it waits for changed"
+        return "what it waits for changed"
     return reason
 
 
 # -- from and only ------------------------------------------------------------------------------------------------
-
-Token = tuple[str, str | None]
-"""The id of a step on the way to a node, and the item or turn in which it stands."""
-
-
-def tokens(node: NodeId) -> list[Token]:
-    """Give the steps on the way to a node.
-
-    Examples
-    --------
-    >>> tokens(("train:fit:3", "score"))
-    [('train', None), ('fit', '3'), ('score', None)]
-    """
-    found: list[Token] = []
-    for part in node:
-        first, *rest = part.split(":")
-        found.append((first, None))
-        found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
-    return found
 
 
 @dataclass(frozen=True)
@@ -379,7 +378,7 @@ class Again:
         if exact is not None:
             spine = tuple(tokens(exact))
             return Again(spine, _dependents(block, [step for step, _ in spine]))
-        known = list(_spines(block, ()))
+        known = list(steps_below(block))
         found = [path for path in known if path[-1] == text or "/".join(path) == text]
         if len(found) == 1:
             return Again(tuple((step, None) for step in found[0]), _dependents(block, list(found[0])))
@@ -409,36 +408,14 @@ def _begins(given: list[Token], spine: tuple[Token, ...]) -> bool:
     )
 
 
-def _blocks(step: Step) -> list[Block]:
-    """Give the lists of steps in a step."""
-    match step:
-        case FanOut():
-            return [step.body]
-        case If():
-            return [step.then, step.otherwise]
-        case Switch():
-            return [*(block for _, block in step.cases), step.default]
-        case Loop() | StepList() | SubWorkflow():
-            return [step.block]
-        case _:
-            return []
-
-
-def _spines(block: Block, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    for step in block.steps:
-        yield (*above, step.id)
-        for inner in _blocks(step):
-            yield from _spines(inner, (*above, step.id))
-
-
 def _dependents(block: Block, spine: list[str]) -> tuple[frozenset[str], ...]:
     found: list[frozenset[str]] = []
-    blocks = [block]
+    lists = [block]
     for step_id in spine:
-        here = next((one for one in blocks if step_id in one.at), None)
+        here = next((one for one in lists if step_id in one.at), None)
         if here is None:
             break
         place = here.at[step_id]
         found.append(frozenset(one.id for at, one in enumerate(here.steps) if here.before[at] >> place & 1))
-        blocks = _blocks(here.steps[place])
+        lists = blocks(here.steps[place])
     return (*found, *[frozenset[str]()] * (len(spine) - len(found)))

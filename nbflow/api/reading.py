@@ -297,9 +297,7 @@ def _opens(event: Event) -> bool:
 def _take_back(state: RunState, node: NodeId) -> None:
     """Take out how a node ended earlier: the newest epoch says otherwise."""
     if (known := state.nodes.pop(node, None)) is not None:
-        state.progress.counts[known.outcome.status] -= 1
-        state.progress.kept -= known.kept
-        state.progress.failures = [event for event in state.progress.failures if event.node != node]
+        state.progress.take_back(known)
 
 
 def _mark_done(state: RunState, event: NodeFinished) -> None:

@@ -10,7 +10,7 @@ from keyword import iskeyword
 from pathlib import Path
 from typing import Any, get_args
 
-from ..engine.plan import plan
+from ..engine.plan import Repeated, plan
 from ..engine.recorded import Recorded
 from ..errors import LockedError, ParameterError, RefusedError, TargetError, did_you_mean
 from ..loading.items import Items
@@ -150,7 +150,7 @@ def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_
     request = replace(request, run_id=stored.id, stored=stored, recorded=recorded, adopted=adopted)
     refuse_at_work(stored)
     if ask_first:
-        ask(request, request.plan(), before, f"nbflow map {home.name} ... --resume")
+        ask(request, _repeated(request), before, f"nbflow map {home.name} ... --resume")
     return request
 
 
@@ -259,8 +259,13 @@ def resume_request(
     )
     refuse_at_work(stored, take_over=take_over)
     if ask_first and not force:
-        ask(request, request.plan(), before, f"nbflow resume {target or stored.home.name}")
+        ask(request, _repeated(request), before, f"nbflow resume {target or stored.home.name}")
     return request
+
+
+def _repeated(request: Request) -> Repeated:
+    """Give the finished items that run again for their code; nothing waits for an item."""
+    return Repeated({one.task.key: one.task.node for one in request.plan().tasks if one.reason == "code"})
 
 
 def check_changed(given: str) -> None:

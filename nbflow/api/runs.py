@@ -16,6 +16,7 @@ from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
 from ..model import NodeId, node_text
 from ..outcome import Failure
+from ..reporters.picture import total as tasks
 from ..state import Progress
 from ..store import commands
 from ..store.checkpoint import read as read_checkpoint
@@ -636,8 +637,9 @@ class WorkflowRun(Run):
 
     def __repr__(self) -> str:
         """One line for people."""
-        counts = self.progress.counts
-        return f"<Run {self.id} of {self._definition.file}: {self.status}, {counts['completed']} tasks done>"
+        progress = self.progress
+        done = f"{progress.counts['completed']} of {tasks(progress)} tasks done"
+        return f"<Run {self.id} of {self._definition.file}: {self.status}, {done}>"
 
 
 def whoever(by: str) -> str:

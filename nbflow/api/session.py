@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
-from ..engine.plan import Plan
+from ..engine.plan import Plan, Repeated
 from ..engine.recorded import Recorded, equal, equal_but_code
 from ..errors import ChangedError, StoreError
 from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
@@ -116,23 +116,25 @@ def answers(records: Records, changed: Changed) -> Recorded:
     return Recorded(records.answers, records.attempts, records.begun, same)
 
 
-def ask(request: Request, found: Plan, before: Definition, command: str) -> None:
-    """Stop when finished items have other code now and nobody said what to do with them.
+def ask(request: Request, found: Repeated, before: Definition, command: str) -> None:
+    """Stop when finished work would be repeated for other code and nobody said what to do with it.
 
     Raises
     ------
     ChangedError
         With the changed cells, how many items it is about, and the two answers.
     """
-    repeated = [one.task.key for one in found.tasks if one.reason == "code"]
-    if not repeated or request.definition.changed != "ask":
+    if not found.changed or request.definition.changed != "ask":
         return
     what = "item" if request.definition.kind == "map" else "task"
-    count = f"{len(repeated)} finished {what}{'s' if len(repeated) > 1 else ''}"
-    place = request.definition.changed_since(before, {code_of(request.recorded.answers[key]) for key in repeated})
+    count = f"{len(found.changed):,} finished {what}{'s' if len(found.changed) > 1 else ''}"
+    codes = {code_of(request.recorded.answers[key]) for key in found.changed}
+    place = request.definition.changed_since(before, found.changed.values(), codes)
+    waits = f"{found.behind:,} more wait{'s' if found.behind == 1 else ''} for these, and would be repeated too\n"
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
-        f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
+        (waits if found.behind else "")
+        + f"{command} --changed keep     keeps them, runs only the rest\n{command} --changed rerun    runs them again",
     )
 
 

@@ -20,6 +20,7 @@ from ..model import node_text
 from ..reporters.audience import Reporter
 from ..reporters.ending import Ending, Failed, ending, open_gates
 from ..reporters.escape import for_file
+from ..reporters.picture import total as tasks
 from ..reporters.screen import Scene
 from ..reporters.table import table
 from ..reporters.text import Earlier, RunLine, Standing, Waiting, explain, head, status_list, status_one
@@ -100,15 +101,14 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
     match run:
         case MapRun():
             items = run.outcomes
-            total, statuses, waits = len(items), [item.status for item in items], []
+            total, counts, waits = len(items), Counter(item.status for item in items), []
             rows, names = _table(run, items)
             lost = [item for item in items if item.status == "failed"]
             limit = run.limit
             failed = [Failed.of(item.label, item.error, _near(item.notebook), item.index) for item in lost]
         case WorkflowRun():
             bad = run.failures
-            statuses = [node.status for node in [*run.outcomes, *(node for node in bad if not node.leaf)]]
-            total = max(progress.total, len(statuses))
+            total, counts = tasks(progress), progress.counts
             failed = [Failed.of(one.label, one.error, _near(one.notebook), one.id if one.leaf else None) for one in bad]
             waits = [_waiting(run, gate) for gate in run.waits_for]
             rows, names = _steps(run)
@@ -117,7 +117,7 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
     return Ending(
         status=run.status,
         total=total,
-        counts=Counter(statuses),
+        counts=counts,
         target=target,
         reason=run.reason,
         cut_off=progress.cut_off,
@@ -154,7 +154,8 @@ def _steps(run: WorkflowRun) -> tuple[list[dict[str, Value]], list[str]]:
     rows: list[dict[str, Value]] = []
     for name in run.steps:
         node = nodes.get(name)
-        below = [one for one in nodes.values() if one.leaf and one.id.startswith((f"{name}:", f"{name}/"))]
+        inside = (one for one in nodes.values() if one.leaf and one.id.startswith((f"{name}:", f"{name}/")))
+        below = [one for one in inside if one.status != "skipped" or one.error is not None]
         done = sum(one.status == "completed" for one in below)
         tasks: Value = f"{done}/{len(below)}" if below else None
         status: Value = node.status if node is not None else "pending"
@@ -216,8 +217,12 @@ def _counted(stored: Stored) -> tuple[RunStatus, int, int, int, float]:
         return stored.status, done, total, failed, float(told["started"])
     run = stored.run()
     counts = run.progress.counts
-    total = max(len(run), run.progress.total)
-    return run.status, counts["completed"], total, counts["failed"], run.progress.started
+    return run.status, counts["completed"], count(run), counts["failed"], run.progress.started
+
+
+def count(run: Run) -> int:
+    """Give how many items or tasks there are to be done in a run, as far as that is known."""
+    return len(run) if isinstance(run, MapRun) else tasks(run.progress)
 
 
 def list_lines(lines: list[RunLine], broken: list[str], columns: int) -> list[str]:

@@ -256,12 +256,13 @@ class Show:
         from ..api import plugins
         from ..api.answering import ask_who_is_there
         from ..api.session import Session
-        from ..api.showing import end_lines, shown
+        from ..api.showing import count, end_lines, shown
 
         if (done := request.nothing_to_do()) is not None:
             what = "item" if request.definition.kind == "map" else "task"
-            all_of_it = f"the only {what} of run {done.id} is" if len(done) == 1 else None
-            self._tell(done, [f"nothing to do: {all_of_it or f'all {len(done):,} {what}s of run {done.id} are'} done"])
+            number = count(done)
+            all_of_it = f"the only {what} of run {done.id} is" if number == 1 else None
+            self._tell(done, [f"nothing to do: {all_of_it or f'all {number:,} {what}s of run {done.id} are'} done"])
             return 0
         asks = not (self._quiet or self._as_json)
         asker, asking = ask_who_is_there(request.home.folder) if asks else (None, None)

@@ -20,7 +20,7 @@ from ..outcome import CANCELLED, Failure, Outcome, failed
 from ..steps import FanOut, StepList
 from ..task import Task
 from ..types import StopReason
-from ..values import Value, digest
+from ..values import Value
 from .kinds import KINDS, SKIPPED, Kind, guarded
 from .nodes import Group, ItemGroup, Node, StepGroup, token
 from .protocol import (
@@ -279,9 +279,8 @@ class Machine:
 
     def _begin(self, node: Node) -> None:
         self._adopt(node)
-        if node.spared:
-            reason = Failure("skipped", node.spared)
-            self._ended(node, replace(SKIPPED, error=reason))
+        if node.spared is not None:
+            self._ended(node, node.spared, kept=node.spared.status == "pending")
             return
         kind = self._kinds[type(node.step)]
         node.flow = kind(node.step, node.names) if node.step.when is None else guarded(node.step, node.names, kind)
@@ -303,8 +302,12 @@ class Machine:
 
     def _answer(self, node: Node, parameters: Value, environment: Value) -> Outcome | None:
         """Give the recorded answer of a task; what it did then is what steps behind it wait for."""
-        wanted = _fingerprint(node, [parameters, environment] if environment else parameters)
+        assert isinstance(node.step, TaskStep)
+        wanted = _fingerprint(node, parameters, environment)
         answer = self._recorded.answer(node.key, wanted)
+        if answer is None and node.step.written is not None and node.key in self._recorded.answers:
+            earlier = f"{node.step.earlier_fingerprint(parameters, environment)}.{_waits(node)}"
+            answer = self._recorded.answer(node.key, earlier)
         node.fingerprint = self._recorded.answers[node.key].fingerprint if answer is not None else wanted
         return answer
 
@@ -347,7 +350,7 @@ class Machine:
     def _ask(self, node: Node, ask: Ask) -> None:
         """Answer a gate from the record, or let it wait for a person; that holds no worker."""
         if not node.fingerprint:
-            node.fingerprint = _fingerprint(node, {"message": ask.message, "show": ask.show})
+            node.fingerprint = _fingerprint(node, {"message": ask.message, "show": ask.show}, {})
             choice = self._recorded.choice(node.key, node.fingerprint)
             if choice is not None:
                 node.recalled = True
@@ -460,7 +463,11 @@ def _unresolved(problem: Exception) -> Outcome:
     return failed("expression", told, name)
 
 
-def _fingerprint(node: Node, parameters: Value) -> str:
+def _fingerprint(node: Node, parameters: Value, environment: Value) -> str:
     """Give what a task does, with what, after what; each part tells a person why it differs."""
     step = node.step
-    return f"{step.code_digest}.{digest([step.work_digest, parameters], 6)}.{node.entry[:12] or '-'}"
+    return f"{step.code_digest}.{step.given_digest(parameters, environment)}.{_waits(node)}"
+
+
+def _waits(node: Node) -> str:
+    return node.entry[:12] or "-"

@@ -8,18 +8,19 @@ from array import array
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Literal
 
 from ..model import Block, Names, NodeId, Step
 from ..model import label as label_of
-from ..outcome import CANCELLED, Outcome
+from ..outcome import CANCELLED, Failure, Outcome
 from ..steps import FanOut, StepList
 from ..types import Status, StopReason
 from ..values import Value, canonical
 from .protocol import Ended, Flow
 from .scope import Scope, StepNames
 
-HALTING: frozenset[Status] = frozenset({"failed", "paused", "cancelled", "aborted", "pending"})
-"""What stops the steps behind it in a list. (``pending`` stands for work that a dry run does not do.)"""
+HALTING: frozenset[Status] = frozenset({"failed", "paused", "cancelled", "aborted"})
+"""What stops the steps behind it in a list."""
 
 
 class Node:
@@ -74,7 +75,7 @@ class Node:
         self.began = 0.0
         self.expired: StopReason | None = None  # its time is up, or somebody cancelled
         self.recalled = False  # a person answered it in an earlier epoch
-        self.spared = ""  # why it is skipped although nobody said so: something that it waits for failed
+        self.spared: Outcome | None = None  # how it ends without having begun, for what it waits for did not complete
 
     @property
     def dead(self) -> bool:
@@ -145,6 +146,9 @@ class Group(ABC):
                 self.halt = place  # cut off from outside: the first that was not reached decides
                 break
         seen = [outcome or CANCELLED for outcome in self.outcomes[: self.halt + 1]]
+        unknown = next((place for place, outcome in enumerate(seen) if outcome.status == "pending"), None)
+        if unknown is not None:
+            return Ended("pending", seen, unknown)  # it stands before the halt, and might decide
         if self.halt < self.size:
             return Ended(seen[self.halt].status, seen, self.halt)
         return Ended(self._status(seen), seen, self.first_lost(seen))
@@ -194,6 +198,7 @@ class StepGroup(Group):
         self._earlier = earlier.outcomes if earlier is not None else ()
         self._entry = owner.entry if earlier is None else _hash(owner.entry, str(earlier.token("completed"))).hex()
         self._lost = 0  # places that failed or wait for one that did, where others go on
+        self._unknown = 0  # places that are not done, and those that wait for one
         self._open = [len(waits) for waits in block.waits]
         self._ready = [place for place, count in enumerate(self._open) if not count]  # a heap: it is sorted
 
@@ -226,9 +231,11 @@ class StepGroup(Group):
         turn = "" if self._turn is None else f"turn {self._turn}"
         item = self.owner.label if self.owner.index is not None else ""
         node.label = " ".join(filter(None, [item, step.name or step.id, turn]))
-        lost = [other for other in self.block.waits[place] if self._lost >> other & 1]
-        if lost:
-            node.spared = f"waits for {self.block.steps[lost[0]].id}, which did not complete"
+        waits = self.block.waits[place]
+        if lost := [other for other in waits if self._lost >> other & 1]:
+            node.spared = _left(f"waits for {self.block.steps[lost[0]].id}, which did not complete", "skipped")
+        elif unknown := [other for other in waits if self._unknown >> other & 1]:
+            node.spared = _left(f"waits for {self.block.steps[unknown[0]].id}", "pending")
         return node
 
     def entry(self, place: int) -> str:
@@ -243,6 +250,8 @@ class StepGroup(Group):
                 self.halt = min(self.halt, place)
                 return
             self._lost |= 1 << place
+        elif outcome.status == "pending":
+            self._unknown |= 1 << place
         elif any(self._lost >> other & 1 for other in self.block.waits[place]):
             self._lost |= 1 << place
         for other in self.block.dependents[place]:
@@ -341,7 +350,7 @@ class ItemGroup(Group):
     def _status(self, seen: list[Outcome]) -> Status:
         """A fan-out is paused if an item is, and has failed if one did whose failure is not tolerated."""
         for outcome in seen:
-            if outcome.status in ("pending", "paused"):
+            if outcome.status == "paused":
                 return outcome.status
         return "failed" if any(not tolerated(seen[place], self.body) for place in self._failed) else "completed"
 
@@ -370,6 +379,11 @@ class _Seen:
 def tolerated(outcome: Outcome, step: Step) -> bool:
     """Whether this is a failure that its step tolerates."""
     return outcome.status == "failed" and step.continue_on_error
+
+
+def _left(reason: str, status: Literal["skipped", "pending"]) -> Outcome:
+    """Give how a step ends that does not begin."""
+    return Outcome(status, error=Failure(status, reason), attempts=0)
 
 
 def token(fingerprint: str, status: Status) -> int:

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from ..outcome import Outcome, Record
 
 Same = Callable[[str, str], bool]
+
+Difference: TypeAlias = Literal["", "code", "parameters", "waits"]
+"""What tells two fingerprints apart, first of all; nothing does."""
+
+
+def difference(recorded: str, wanted: str) -> Difference:
+    """Give what tells a recorded fingerprint from a wanted one."""
+    work, parameters, waits = recorded.split(".")
+    now_work, now_parameters, now_waits = wanted.split(".")
+    if "-" in now_work and "-" not in work:  # recorded before what files say counted as code
+        return "waits" if waits != now_waits else "parameters" if now_work.startswith(work) else "code"
+    if parameters != now_parameters:
+        return "parameters"  # just asked for, so it needs no question, whatever else changed
+    return "waits" if waits != now_waits else "code" if work != now_work else ""
 
 
 def equal(recorded: str, wanted: str) -> bool:
@@ -72,3 +87,21 @@ class Recorded:
         """Give how many attempts ended, and how many began after that and did not."""
         record = self.answers.get(key)
         return (record.outcome.attempts if record is not None else 0), self.attempts.get(key, 0)
+
+
+@dataclass(frozen=True)
+class Compared(Recorded):
+    """A table that answers for all that finished, and notes which of it would do something else now."""
+
+    differing: set[str] = field(default_factory=set)
+    """Keys of tasks whose own code or parameters differ, whatever they wait for."""
+
+    def answer(self, key: str, fingerprint: str) -> Outcome | None:
+        """Give the recorded outcome of a task that finished."""
+        record = self.answers.get(key)
+        if record is None or record.outcome.status not in self.statuses:
+            return None
+        work, parameters, _ = record.fingerprint.split(".")
+        if difference(f"{work}.{parameters}.", f"{fingerprint.rpartition('.')[0]}."):
+            self.differing.add(key)
+        return record.outcome

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .. import definition as d
@@ -15,7 +16,7 @@ from .. import model, steps
 from ..durations import seconds
 from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
-from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry
+from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_expression
 from ..source import Notebook, read_notebook, selected
 from ..values import NotAValueError, Value, argument
 from .functions import function_source
@@ -335,6 +336,14 @@ class Here:
             return NULL
         return self._checked(lambda: bind(plain), keys, sight) or NULL
 
+    @staticmethod
+    def written(parameters: Mapping[str, Any], environment: Mapping[str, Any] = MappingProxyType({})) -> Value:
+        """Give parameters and environment as they stand there, for what an edit changes."""
+        try:
+            return [argument(dict(parameters)), argument(dict(environment))]
+        except NotAValueError:
+            return None  # it is told where it is bound
+
     def text(self, text: str, *keys: str | int) -> Binding:
         """Give a text that may hold expressions."""
         return self._checked(lambda: template(text), keys, None) or NULL
@@ -450,6 +459,7 @@ def _notebook_step(
         if not here.building.files.has_folder(cwd):
             here.problem(f"is {cwd!r}: no such folder", "It is notebook, item, or a folder that is there.", "cwd")
     _check_secrets(one.secrets, here)
+    env = {**(defaults.env or {}), **one.env}
     return kind(
         **here.task,
         path=path,
@@ -459,7 +469,8 @@ def _notebook_step(
         cwd=cwd,
         secrets=tuple(one.secrets),
         parameters=_typed(here.binding(one.parameters, "parameters"), found),
-        environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
+        environment=here.binding(env, "env"),
+        written=here.written(one.parameters, env),
     )
 
 
@@ -471,19 +482,11 @@ def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) ->
         here.problem(problem.message, remedy, "parameters")
         return
     for name, value in one.parameters.items():
-        if not _has_expression(value):
+        if not has_expression(value):
             try:
                 shared_values(found, {name: value}, text=False)
             except ParameterError as problem:
                 here.problem(problem.message, problem.remedy, "parameters", name)
-
-
-def _has_expression(value: Any) -> bool:
-    if isinstance(value, str):
-        return "{{" in value
-    if isinstance(value, dict):
-        return any(map(_has_expression, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(_has_expression, value))
 
 
 @dataclass(frozen=True)
@@ -527,7 +530,11 @@ def _call(one: d.Call, here: Here) -> model.Step:
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
-        **here.task, function=text, source=source, parameters=here.binding(one.arguments, "arguments")
+        **here.task,
+        function=text,
+        source=source,
+        parameters=here.binding(one.arguments, "arguments"),
+        written=here.written(one.arguments),
     )
 
 
@@ -543,14 +550,16 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         run = Literal(one.run) if isinstance(one.run, str) else here.binding(one.run, "run")
     defaults = here.building.definition.defaults
     _check_secrets(one.secrets, here)
-    given = {"run": run, "cwd": here.text(_directory(one.cwd, here), "cwd")}
+    cwd, env = _directory(one.cwd, here), {**(defaults.env or {}), **one.env}
+    given = {"run": run, "cwd": here.text(cwd, "cwd")}
     return steps.ShellStep(
         **here.task,
         shell=isinstance(one.run, str),
         format=one.format,
         secrets=tuple(one.secrets),
         parameters=Record(tuple(given.items())),
-        environment=here.binding({**(defaults.env or {}), **one.env}, "env"),
+        environment=here.binding(env, "env"),
+        written=here.written({"run": one.run, "cwd": cwd}, env),
     )
 
 

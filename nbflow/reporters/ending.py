@@ -109,7 +109,7 @@ class Ending:
     @property
     def done(self) -> int:
         """How many items completed."""
-        return self.counts.get("completed", 0) + self.counts.get("skipped", 0)
+        return self.counts.get("completed", 0)
 
     @property
     def missing(self) -> int:

@@ -17,9 +17,9 @@ WIDEST = 120
 
 
 def done(progress: Progress) -> int:
-    """Give how many tasks are through: cancelled ones are not."""
+    """Give how many tasks are through: cancelled ones are not, nor those that wait for one that failed."""
     counts = progress.counts
-    return counts["completed"] + counts["failed"] + counts["skipped"] + counts["aborted"]
+    return counts["completed"] + counts["failed"] + counts["aborted"]
 
 
 def total(progress: Progress) -> int:
