@@ -36,7 +36,7 @@ from nbflow.values import File
 
 DAY = dt.date(2026, 11, 23)
 NOON = dt.datetime(2026, 11, 23, 12, tzinfo=dt.timezone.utc)
-FILE = File("runs/1/scores.parquet", 10, "ab")
+FILE = File("/runs/1/scores.parquet", 10, "ab")
 
 NAMES = {
     "item": {"city": "Oslo", "n": 3, "days": [1, 2], "deep": {"x": [[1, 2], [3, 4]]}, "items": 7, "a-b": 1},
@@ -137,8 +137,8 @@ def test_a_block_alone_keeps_its_type(text, expected):
         ("{{ inputs.yes }} {{ item.days }} {{ {'a': none} }}", 'true [1, 2] {"a": null}'),
         ("{{ 0.5 }} {{ 1e300 }} {{ 'inf' | float }} {{ 'nan' | float }}", "0.5 1e+300 inf nan"),
         ("{{ inputs.day }} {{ inputs.noon }}", "2026-11-23 2026-11-23T12:00:00+00:00"),
-        ("{{ [inputs.day] }}{{ [steps.load.output.file] }}", '["2026-11-23"]["runs/1/scores.parquet"]'),
-        ("{{ steps.load.output.file }}!", "runs/1/scores.parquet!"),
+        ("{{ [inputs.day] }}{{ [steps.load.output.file] }}", '["2026-11-23"]["/runs/1/scores.parquet"]'),
+        ("{{ steps.load.output.file }}!", "/runs/1/scores.parquet!"),
         ("é{{ ['é'] }}", 'é["é"]'),
         ("{# no comment #} {{ item.n }}", "{# no comment #} 3"),
         ("}} {{ item.n }} } { %}", "}} 3 } { %}"),
@@ -201,7 +201,7 @@ def test_what_is_no_block_is_refused(text, expected):
         ('{"a": "é"}', {"a": "é"}),
         ("2026-11-23", DAY),
         ("P1DT3S", dt.timedelta(days=1, seconds=3)),
-        ("runs/1/scores.parquet", FILE),
+        ("/runs/1/scores.parquet", File("/runs/1/scores.parquet", 10, "ab")),
         ('{"a": [1]}', View({"a": Row(1)})),
     ],
 )

@@ -558,3 +558,95 @@ def test_what_a_function_prints_does_not_break_json(folder, ran, cli):
     """Stdout is the one object."""
     (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: loud, call: 'builtins:print', arguments: {sep: ''}}\n")
     assert "completed" == cli.json("run", "w.yml")["status"]
+
+
+# -- files that go from step to step ---------------------------------------------------------------------------------
+
+PASSED = """\
+nbflow: 1
+inputs: {least: {type: integer, default: 0}}
+steps:
+  - {id: load, notebook: load.ipynb}
+  - {id: train, notebook: sub/train.ipynb, parameters: {table: "{{ steps.load.output.table }}", least: "{{ inputs.least }}"}}
+  - {id: count, call: "frames:rows", arguments: {table: "{{ steps.load.output.table }}", array: "{{ steps.load.output.array }}"}}
+  - {id: shown, run: [cat, "{{ steps.count.output.written }}"]}
+  - id: each
+    items: ["{{ steps.load.output.table }}", "{{ steps.train.output.long }}"]
+    step: {id: one, call: "frames:rows", arguments: {table: "{{ item }}"}}
+  - {id: all, notebook: all.ipynb, parameters: {written: "{{ steps.each.output.results }}"}}
+"""  # noqa: E501 - as a page shows it
+FRAMES = """\
+import numpy as np
+import pandas as pd
+from pathlib import Path
+
+
+def rows(table, array=None):
+    written = Path("rows.txt")
+    written.write_text(str(len(pd.read_parquet(table))))
+    with open(table, "rb") as file:
+        assert file.read(4) == b"PAR1"
+    size = None if array is None else np.load(array).size
+    return {"rows": int(written.read_text()), "size": size, "written": written, "table": table}
+"""
+
+
+@pytest.fixture
+def passed(folder, notebook):
+    """A workflow in which a frame, an array and files go from step to step."""
+    (folder / "frames.py").write_text(FRAMES)
+    notebook(
+        parameters=None,
+        results="import pandas as pd, numpy as np\ntable = pd.DataFrame({'n': [1, 2, 3]})\narray = np.arange(4)",
+        name="load.ipynb",
+    )
+    notebook(
+        parameters="table: str = ''\nleast = 0",
+        results="import pandas as pd\nframe = pd.read_parquet(table)\n"
+        "long = pd.concat([frame, frame])\ntotal = int(frame.n.sum())\ndel frame",
+        name="sub/train.ipynb",
+    )
+    notebook(
+        parameters="written = []",
+        results="from pathlib import Path\nthere = [Path(one['written']).is_file() for one in written]",
+        name="all.ipynb",
+    )
+    (folder / "w.yml").write_text(PASSED)
+    return folder / "w.yml"
+
+
+def test_a_frame_goes_from_step_to_step_as_the_path_of_its_file(folder, passed):
+    """Notebooks and commands get a whole path, calls what opens it; results have whole paths at every depth."""
+    run = nbflow.run("w.yml", quiet=True)
+    assert "completed" == run.check().status
+    assert 6 == run.results["train"]["total"]
+    assert (3, 4) == (run.results["count"]["rows"], run.results["count"]["size"])
+    assert [3, 6] == [one["rows"] for one in run.results["each"]["results"]]
+    assert {"there": [True, True]} == run.results["all"]
+    files = [run.results["load"]["table"], *(one[name] for one in run.results["each"]["results"] for name in one)]
+    assert all(Path(file).is_absolute() and Path(file).is_file() for file in files if isinstance(file, nbflow.File))
+    assert 5 == sum(isinstance(file, nbflow.File) for file in files)
+    assert [1, 2, 3] == list(run.load("load", "table").n)
+    assert [1, 2, 3] == list(run.load("each:one:0", "table").n)
+    with pytest.raises(TargetError, match=r"load has no result 'tabel'\n  It has: table, array."):
+        run.load("load", "tabel")
+    assert '"artifacts/' in (run.folder / "journal.jsonl").read_text()
+
+
+def test_a_project_that_moved_repeats_nothing_for_its_frames(folder, passed):
+    """Whole paths are made when a task starts, and are in no fingerprint."""
+    assert "completed" == nbflow.run("w.yml", quiet=True).check().status
+    there = folder.parent / "elsewhere"
+    folder.rename(there)
+    folder.mkdir()
+    assert {"kept"} == {node.reason for node in nbflow.resume(there / "w.yml", dry_run=True)}
+    again = nbflow.resume(there / "w.yml", parameters={"least": 1}, quiet=True)
+    assert 6 == again.check().results["train"]["total"]
+    assert str(there) == os.path.commonpath([there, again.results["load"]["table"]])
+
+
+def test_a_file_is_no_part_of_a_text(folder, passed):
+    """Where a run is kept is known to tasks alone: half a path would lead nowhere."""
+    passed.write_text(PASSED.replace('[cat, "{{ steps.count.output.written', '[cat, "--in={{ steps.load.output.table'))
+    failed = nbflow.run("w.yml", quiet=True).failures
+    assert "has no path inside of a text" in failed[0].error.message

@@ -30,7 +30,7 @@ class CallRunner:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
 
-    def __call__(self, task: Task, context: Context) -> Outcome:  # noqa: ARG002 - a call leaves no files
+    def __call__(self, task: Task, context: Context) -> Outcome:
         """Call the function with the task's parameters; its return value is the output."""
         step = task.step
         assert isinstance(step, CallStep), "the driver sends each kind of task to its own runner"
@@ -40,7 +40,7 @@ class CallRunner:
         function: Any = reduce(getattr, name.split("."), _module(module, step.source))
         value = function(**task.parameters)
         try:
-            return completed(result(value))
+            return completed(result(value, str(context.places.folder)))
         except NotAValueError as problem:
             return failed("output", f"{step.function} returned {problem}, which cannot be kept")
 

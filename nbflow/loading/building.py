@@ -17,7 +17,7 @@ from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry
 from ..source import Notebook, read_notebook, selected
-from ..values import NotAValueError, Value, argument
+from ..values import NotAValueError, Value, passed
 from .functions import function_source
 from .inputs import Given
 from .parameters import check, shared_values
@@ -329,7 +329,7 @@ class Here:
     def binding(self, value: Any, *keys: str | int, sight: Sight | None = None) -> Binding:
         """Give a value, in which any text may hold expressions."""
         try:
-            plain = argument(value)
+            plain = passed(value)
         except NotAValueError as problem:
             self.problem(f"is or holds {problem}, which no step can be given", "", *keys)
             return NULL
