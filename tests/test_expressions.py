@@ -922,6 +922,28 @@ def test_what_is_no_condition_is_refused(text, expected):
         condition(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("'{{ item.city }}' == 'Oslo'", "item.city == 'Oslo'"),
+        ('"{{item.city}}" == "Oslo"', 'item.city == "Oslo"'),
+        ("{{ '{{ item.city }}' == 'Oslo' }}", "{{ item.city == 'Oslo' }}"),
+        ("item.city == 'a {{ item.city }}'", "item.city == 'a ' ~ item.city"),
+    ],
+)
+def test_braces_in_quotes_are_no_condition(text, meant):
+    """A text that holds them would equal nothing, and the condition be false for ever."""
+    with pytest.raises(ExpressionError, match=r"\{\{ \}\} in quotes is text, and no value.") as refused:
+        condition(text)
+    assert refused.value.remedy.endswith(f": {meant}")
+    condition(meant)
+
+
+def test_one_brace_in_quotes_is_a_text_of_a_condition():
+    """Only what looks like an expression is meant as one."""
+    assert condition("'{{' != '}}'").holds({}) is True
+
+
 def test_a_missing_name_is_no_false_condition():
     """A typo skips no step in silence."""
     with pytest.raises(ExpressionError, match="nope is not there"):
