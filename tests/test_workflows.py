@@ -19,6 +19,7 @@ import jsonschema
 import pytest
 
 import nbflow
+from nbflow.api.checking import checked
 from nbflow.errors import DefinitionError, TargetError
 
 TASKS = """\
@@ -650,3 +651,106 @@ def test_a_file_is_no_part_of_a_text(folder, passed):
     passed.write_text(PASSED.replace('[cat, "{{ steps.count.output.written', '[cat, "--in={{ steps.load.output.table'))
     failed = nbflow.run("w.yml", quiet=True).failures
     assert "has no path inside of a text" in failed[0].error.message
+
+
+# -- what is wrong, and where ----------------------------------------------------------------------------------------
+
+
+def problems(folder: Path, steps: str, name: str = "w.yml") -> list[tuple[str, str]]:
+    """Give what is wrong with these steps, each with its remedy."""
+    (folder / name).write_text(f"nbflow: 1\nsteps:\n{steps}")
+    return [(one.message, one.remedy) for one in checked(name).problems]
+
+
+GIVE = 'call: "builtins:dict"'
+
+
+def test_every_problem_stands_at_its_own_key_and_line(folder, notebook):
+    """Several in one mapping too: who mends one of them must not meet the next."""
+    notebook(parameters="depth: int = 3")
+    found = problems(
+        folder,
+        f"""\
+- id: a
+  {GIVE}
+  arguments:
+    x: "{{{{ inputs.x }}}}"
+    y: [1, "{{{{ inputs.y }}}}"]
+- id: b
+  items: [1]
+  step:
+    id: c
+    notebook: work.ipynb
+    parameters:
+      depht: 1
+      dpeth: 2
+      depth: deep
+- id: a
+  {GIVE}
+- id: e
+  needs:
+  - b
+  - plot
+  {GIVE}
+""",
+    )
+    assert [
+        "w.yml:6: steps[0].arguments.x: there is no input 'x'. (in {{ inputs.x }})",
+        "w.yml:7: steps[0].arguments.y[1]: there is no input 'y'. (in {{ inputs.y }})",
+        "w.yml:14: steps[1].step.parameters.depht: work.ipynb has no parameter 'depht'. Did you mean 'depth'?",
+        "w.yml:15: steps[1].step.parameters.dpeth: work.ipynb has no parameter 'dpeth'. Did you mean 'depth'?",
+        "w.yml:16: steps[1].step.parameters.depth: depth is 'deep', but work.ipynb wants an int.",
+        "w.yml:17: steps[2].id: step id 'a' stands twice in one list",
+        "w.yml:20: steps[3].needs: step 'e' needs 'plot', which is no step of its list.",
+    ] == [message for message, _ in found]
+
+
+def test_what_is_read_from_below_is_mended_by_its_remedy(folder):
+    """`needs` of a step below would be a circle: it waits for the one above it."""
+    a, b = f'- {{id: a, {GIVE}, arguments: {{x: "{{{{ steps.b.output }}}}"}}}}\n', f"- {{id: b, {GIVE}}}\n"
+    assert [("Put a below it.",)] == [remedy[1:] for remedy in problems(folder, a + b)]
+    assert [] == problems(folder, b + a)
+    alone = b.replace("b,", "b, needs: [],")
+    assert ["Put a below it, or say needs: [b]"] == [remedy for _, remedy in problems(folder, a + alone)]
+    assert [] == problems(folder, a.replace("a,", "a, needs: [b],") + alone)
+
+
+def test_a_circle_is_told_once_with_what_ends_it(folder):
+    """Who stands below waits for who stands above, unless it says something else."""
+    a = f'- {{id: a, needs: [b], {GIVE}, arguments: {{x: "{{{{ steps.b.output }}}}"}}}}\n'
+    message, remedy = problems(folder, f"{a}- {{id: b, {GIVE}}}\n- {{id: c, {GIVE}}}\n")[0]
+    assert "w.yml:3: steps[0].needs: steps 'a', 'b' wait for each other" == message
+    assert remedy.startswith("'b' waits for 'a' because it stands below it: put it above")
+    assert [] == problems(folder, f"- {{id: b, {GIVE}}}\n{a}")
+    assert [] == problems(folder, f"{a}- {{id: b, needs: [], {GIVE}}}\n")
+
+
+def test_one_wrong_need_is_one_problem(folder):
+    """What is read behind it may be right: it is told when the need is there; the others are told now."""
+    found = problems(
+        folder,
+        f"""\
+- {{id: load, {GIVE}}}
+- {{id: plot, {GIVE}}}
+- {{id: fit, needs: [plto], {GIVE}, arguments: {{x: "{{{{ steps.load.output }}}}"}}}}
+- {{id: last, {GIVE}, arguments: {{x: "{{{{ steps.plot.output }}}}"}}}}
+- {{id: apart, needs: [], {GIVE}, arguments: {{x: "{{{{ steps.plot.output }}}}"}}}}
+""",
+    )
+    assert [
+        "w.yml:5: steps[2].needs: step 'fit' needs 'plto', which is no step of its list. Did you mean 'plot'?",
+        "w.yml:7: steps[4].arguments.x: 'plot' has perhaps not ended: apart does not wait for it",
+    ] == [message.partition(" (in")[0] for message, _ in found]
+
+
+def test_before_the_first_turn_there_is_no_output(folder):
+    """A loop's condition, and its body, say what holds then."""
+    body = f'steps: [{{id: x, {GIVE}, arguments: {{a: "{{{{ steps.x.output.a + 1 }}}}"}}}}]'
+    found = problems(folder, f"- id: w\n  while: steps.x.output.a < 3\n  {body}\n")
+    assert ["w.yml:4: steps[0].while", "w.yml:5: steps[0].steps[0].arguments.a"] == [
+        message.partition(": '")[0] for message, _ in found
+    ]
+    assert {"Say what holds then: steps.x.output.a | default(...)"} == {remedy for _, remedy in found}
+    assert all("'x' has not run before the first turn" in message for message, _ in found)
+    mended = f"- id: w\n  while: (steps.x.output.a | default(0)) < 3\n  {body}\n".replace("a + 1", "a | default(0)")
+    assert [] == problems(folder, mended)
