@@ -289,9 +289,7 @@ def _raw(path: Path) -> bytes:
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
         where = "This folder" if path.parent == Path() else path.parent
-        shown = (
-            f"{where} has: {', '.join(near[:8])}." if near else "nbflow map NOTEBOOK wants a file that ends in .ipynb."
-        )
+        shown = f"{where} has: {', '.join(near[:8])}." if near else "A notebook is a file that ends in .ipynb."
         raise TargetError(f"There is no notebook {path}.{did_you_mean(path.name, near)}", shown) from None
     except IsADirectoryError:
         raise TargetError(f"{path} is a folder, not a notebook.", "Name a file that ends in .ipynb.") from None

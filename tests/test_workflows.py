@@ -754,3 +754,52 @@ def test_before_the_first_turn_there_is_no_output(folder):
     assert all("'x' has not run before the first turn" in message for message, _ in found)
     mended = f"- id: w\n  while: (steps.x.output.a | default(0)) < 3\n  {body}\n".replace("a + 1", "a | default(0)")
     assert [] == problems(folder, mended)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told", "remedy"),
+    [
+        (
+            "- {id: a, call: 'builtins:dict', arguments: {x: {{ inputs.y }}}}\n",
+            "w.yml:3: {{ }} without quotes is a mapping.",
+            'Put quotes around it: "{{ inputs.y }}"',
+        ),
+        (
+            "- id: a\n  gate: {{ inputs['y'] }}.csv\n",
+            "w.yml:4: {{ }} without quotes is a mapping.",
+            "Put quotes around it: \"{{ inputs['y'] }}.csv\"",
+        ),
+        ("- id: a\n\tgate: x\n", "w.yml:4: a tab stands before the text.", "Put blanks in its place."),
+        (
+            "- {id: a, workflow: subb.yml}\n",
+            "w.yml:3: steps[0].workflow: subb.yml: No such file or directory. Did you mean 'sub.yml'?",
+            "There are: sub.yml, w.yml.",
+        ),
+        (
+            "- {id: a, gate: 'Go?', options: [yes, no]}\n",
+            "w.yml:3: steps[0].options[0]: is 'yes', but it is a mapping",
+            "Write it so: {name: yes, outcome: approve} (or reject)",
+        ),
+        ("- {id: a, notebook: a.ipynb}\n", "w.yml:3: steps[0].notebook: There is no notebook", "A notebook is a file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_comes_with_what_mends_it(steps, told, remedy, folder):
+    """In the words of who wrote it, and about the file that is read."""
+    (folder / "sub.yml").write_text(f"nbflow: 1\nsteps: [{{id: a, {GIVE}}}]\n")
+    found = problems(folder, steps)[0]
+    assert found[0].startswith(told), found
+    assert found[1].startswith(remedy), found
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("lst=1,2", "input lst is '1,2', but the workflow wants an array.\n  Write it in brackets: -i 'lst=[1,2]'"),
+        ("lst", "-i 'lst' is not NAME=VALUE.\n  Write it like this: -i city=Oslo\n"),
+    ],
+)
+def test_a_wrong_input_is_told_how_it_is_typed(given, told, folder, cli):
+    """As the shell takes it."""
+    (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{lst: {{type: array}}}}\nsteps: [{{id: a, {GIVE}}}]\n")
+    assert f"error: {told}" in cli("run", "w.yml", "-i", given, code=2).stderr
+    cli("run", "w.yml", "-i", "lst=[1,2]", "--quiet")

@@ -131,9 +131,10 @@ def read_workflow(path: Path, name: str = "", known: Mapping[str, type[Step]] | 
     except IsADirectoryError as problem:
         raise TargetError(f"{name}: is a folder, not a workflow file") from problem
     except OSError as problem:
-        raise TargetError(
-            f"{name}: {problem.strerror or problem}", "nbflow init makes a small workflow to begin with."
-        ) from problem
+        near = sorted(one.name for one in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        has = f"There are: {', '.join(near[:8])}." if near else "nbflow init makes a small workflow to begin with."
+        hint = did_you_mean(path.name, near)
+        raise TargetError(f"{name}: {problem.strerror or problem}.{hint}", has) from problem
     if len(raw) > _MOST:
         raise DefinitionError(f"{name}: is larger than {_MOST:,} bytes", "Values of that size belong into files.", name)
     try:
@@ -224,6 +225,10 @@ def _words(error: Any, data: Any, known: Mapping[str, type[Step]]) -> tuple[str,
         return str(error["msg"]), ""
     if kind == "missing":
         return "is missing", ""
+    if kind == "model_type" and place[-2:-1] == ("options",):
+        shown = value if isinstance(value, str) else "NAME"
+        remedy = f"Write it so: {{name: {shown}, outcome: approve}} (or reject)"
+        return f"is {_shown(value)}, but it is a mapping", remedy
     if kind == "extra_forbidden":
         names = _keys(_at(data, place[:-1]), place[:-1], known)
         near = did_you_mean(str(place[-1]), names)
