@@ -803,3 +803,17 @@ def test_a_wrong_input_is_told_how_it_is_typed(given, told, folder, cli):
     (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{lst: {{type: array}}}}\nsteps: [{{id: a, {GIVE}}}]\n")
     assert f"error: {told}" in cli("run", "w.yml", "-i", given, code=2).stderr
     cli("run", "w.yml", "-i", "lst=[1,2]", "--quiet")
+
+
+def test_what_a_call_cannot_return_is_told_with_the_way_out(folder):
+    """A frame goes into a file, of which the path is kept."""
+    (folder / "shop.py").write_text(
+        "import pandas as pd\nfrom pathlib import Path\n\n\ndef frame():\n    return pd.DataFrame({'n': [1]})\n\n\n"
+        "def file():\n    frame().to_parquet('n.parquet')\n    return {'deep': [Path('n.parquet')]}\n"
+    )
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, call: 'shop:frame'}]\n")
+    told = "shop:frame returned pandas.DataFrame, which cannot be kept: write it to a file and return its Path"
+    assert nbflow.run("w.yml", quiet=True)["a"].error.message.startswith(told)
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, call: 'shop:file'}]\n")
+    kept = nbflow.run("w.yml", quiet=True).check().results["a"]["deep"][0]
+    assert (str(folder / "n.parquet"), (folder / "n.parquet").stat().st_size) == (kept.path, kept.size)
