@@ -817,3 +817,43 @@ def test_what_a_call_cannot_return_is_told_with_the_way_out(folder):
     (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, call: 'shop:file'}]\n")
     kept = nbflow.run("w.yml", quiet=True).check().results["a"]["deep"][0]
     assert (str(folder / "n.parquet"), (folder / "n.parquet").stat().st_size) == (kept.path, kept.size)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda: nbflow.Call(id="load", call="m:f", argments={}),
+            "Call load: argments: is no key here. Did you mean 'arguments'?",
+        ),
+        (
+            lambda: nbflow.Notebook(id="a b", notebok="a.ipynb"),
+            """\
+Notebook a b: id: is 'a b': an id is a letter or _, then letters, digits, _ and -
+  error: Notebook a b: notebook: is missing
+  error: Notebook a b: notebok: is no key here. Did you mean 'notebook'?""",
+        ),
+        (lambda: nbflow.Input(type="int"), "Input: type: is 'int', but it is string, number, integer"),
+        (
+            lambda: nbflow.Workflow(steps=[{"id": "a", "gate": "Go?", "on_rejct": "skip"}]),
+            "Workflow: steps[0].on_rejct: is no key here.",
+        ),
+        (lambda: nbflow.FanOut(id="f", items=[1]), "FanOut f: has neither step nor steps"),
+    ],
+)
+def test_a_constructor_says_what_a_file_would_be_told(make, told):
+    """An error of ours, with a place and a suggestion, and no word of the library that found it."""
+    with pytest.raises(DefinitionError) as refused:
+        make()
+    assert str(refused.value).startswith(told)
+    assert "pydantic" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["../evil", "{top}/evil", "a/b", "..", "a\\b"])
+def test_the_name_of_a_workflow_leads_nowhere(name, folder):
+    """Its runs are kept in the working directory, and nowhere else."""
+    flow = nbflow.Workflow(name=name.format(top=folder.parent), steps=[nbflow.Call(id="a", call="builtins:dict")])
+    with pytest.raises(DefinitionError, match="Give it a name without"):
+        nbflow.run(flow, quiet=True)
+    assert [] == list(folder.iterdir())
+    assert ["work"] == [one.name for one in folder.parent.iterdir()]
