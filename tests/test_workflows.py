@@ -349,11 +349,14 @@ def test_the_schema_takes_what_is_valid_and_refuses_what_is_not(cli, three, gate
 
 def test_what_init_makes_runs(folder, cli):
     """Two notebooks, a function and a workflow over them."""
-    cli("init", "p")
+    hints = cli("init", "p").stdout
     os.chdir(folder / "p")
     assert "prices.yml: fine, 4 steps" in cli("validate", "p/prices.yml").stdout.replace("p/prices", "prices")
     data = cli.json("run", "p/prices.yml", "-j", "2")
     assert ("completed", 11.93) == (data["status"], round(data["nodes"]["report"]["output"]["total"], 2))
+    words = next(line for line in hints.splitlines() if "what another rate would repeat" in line).split("   ")[0]
+    again = cli(*words.replace("prices.yml", "p/prices.yml").split()[1:]).stdout
+    assert 3 == again.count("input rate changed")
     refused = cli("init", "p", code=2)
     assert "is there already" in refused.stderr
 
