@@ -860,3 +860,91 @@ def test_the_name_of_a_workflow_leads_nowhere(name, folder):
         nbflow.run(flow, quiet=True)
     assert [] == list(folder.iterdir())
     assert ["work"] == [one.name for one in folder.parent.iterdir()]
+
+
+# -- what can be known before a run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("rows = 1", ["w.yml: steps[0].outputs[1]: no cell of work.ipynb assigns 'rowz'. Did you mean 'rows'?"]),
+        ("%matplotlib inline\nrows: int = 1", [""]),
+        ("from os.path import *", []),
+        ("%run other.py", []),
+        ("%%sql\nselect rowz", []),
+        ("exec('rowz = 1')", []),
+        ("if (rowz := 1): pass", []),
+        ("import scrapbook as sb\nsb.glue('rowz', 1)", []),
+        ("def rowz(): pass", []),
+        ("not python at all", []),
+    ],
+)
+def test_a_result_that_no_cell_gives_is_told_where_that_can_be_known(cell, told, folder, notebook):
+    """As a warning, for there are other ways to a name; one that may lead there is believed."""
+    notebook(cell)
+    step = "- {id: a, notebook: work.ipynb, outputs: [n, rowz]}\n"
+    (folder / "w.yml").write_text(f"nbflow: 1\nsteps:\n{step}")
+    warnings = [line for line in checked("w.yml").lines() if line.startswith("warning")]
+    assert len(told) == len(warnings), warnings
+    assert all(text in line for text, line in zip(told, warnings, strict=True))
+
+
+def test_a_run_warns_of_a_result_that_no_cell_gives(folder, notebook):
+    """Before its cells have run for an hour."""
+    notebook()
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, notebook: work.ipynb, outputs: [rowz]}]\n")
+    run = nbflow.run("w.yml", quiet=True)
+    assert "steps[0].outputs[0]: no cell of work.ipynb assigns 'rowz'." == run.warnings[0].message
+
+
+def test_arguments_of_a_function_are_checked_where_its_source_tells_them(folder):
+    """Nothing is imported for it; what a decorator or ** may take is believed."""
+    (folder / "shop.py").write_text(
+        "raise SystemExit\nimport functools\n\n\ndef load(path, *, rows=2, most): pass\ndef more(**kw): pass\n"
+        "@functools.cache\ndef cached(a): pass\nif load:\n    def perhaps(a): pass\n"
+        "class Loader:\n    def __init__(self): pass\n"
+    )
+    found = problems(
+        folder,
+        """\
+- {id: a, call: "shop:load", arguments: {pth: 1}}
+- {id: b, call: "shop:load", arguments: {path: 1, most: 2}}
+- {id: c, call: "shop:more", arguments: {x: 1}}
+- {id: d, call: "shop:cached", arguments: {x: 1}}
+- {id: e, call: "shop:perhaps", arguments: {x: 1}}
+- {id: f, call: "shop:Loader", arguments: {x: 1}}
+- {id: g, call: "builtins:dict", arguments: {x: 1}}
+""",
+    )
+    assert [
+        (
+            "w.yml:3: steps[0].arguments.pth: shop:load has no argument 'pth'. Did you mean 'path'?",
+            "It takes: path, rows, most.",
+        ),
+        ("w.yml:3: steps[0].arguments: shop:load needs path, and it has no default", "arguments: {path: VALUE}"),
+        ("w.yml:3: steps[0].arguments: shop:load needs most, and it has no default", "arguments: {most: VALUE}"),
+    ] == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "told"),
+    [
+        ("integer", "x: str = 'a'", "inputs.m is of the type integer, but work.ipynb wants a str"),
+        ("integer", "x: float = 1.0", ""),
+        ("number", "x: int = 1", ""),
+        ("integer", "x: str | int = 1", ""),
+        ("integer", "x = None", ""),
+        ("string", "x: int = 1", "inputs.m is of the type string, but work.ipynb wants an int"),
+        ("array", "x: list[int] = [1]", ""),
+        ("array", "x: dict = {}", "inputs.m is of the type array, but work.ipynb wants a dict"),
+        ("string", "from typing import Literal\nx: Literal['a'] = 'a'", ""),
+    ],
+)
+def test_an_input_of_another_type_than_the_parameter_is_refused(kind, parameter, told, folder, notebook):
+    """Both are known before the run; what some value of the type would fit is left to the run."""
+    notebook(parameters=parameter, results=None)
+    step = '- {id: a, notebook: work.ipynb, parameters: {x: "{{ inputs.m }}"}}\n'
+    (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{m: {{type: {kind}}}}}\nsteps:\n{step}")
+    found = [one.message for one in checked("w.yml").problems]
+    assert ([f"w.yml:4: steps[0].parameters.x: {told}"] if told else []) == found

@@ -16,10 +16,11 @@ from .. import model, steps
 from ..durations import seconds
 from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
+from ..mistakes import path_text
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry
-from ..source import Notebook, read_notebook, selected
+from ..source import Notebook, Parameter, assigned, read_notebook, selected
 from ..values import DEEPEST, NotAValueError, Value, passed
-from .functions import function_source
+from .functions import Arguments, function_arguments, function_source
 from .inputs import Given
 from .order import Order
 from .parameters import check, shared_values
@@ -73,6 +74,10 @@ class Files(Protocol):
         """Give the digest of a function's module."""
         ...
 
+    def arguments(self, text: str, below: str) -> Arguments | None:
+        """Give the arguments of a function that was found, where they can be told."""
+        ...
+
     def has_folder(self, path: str) -> bool:
         """Tell whether there is such a folder."""
         ...
@@ -102,6 +107,10 @@ class OnDisk:
         """Give the digest of a function's module."""
         return function_source(text, self.folder / below)
 
+    def arguments(self, text: str, below: str) -> Arguments | None:
+        """Give the arguments of a function."""
+        return function_arguments(text, self.folder / below)
+
     def has_folder(self, path: str) -> bool:
         """Tell whether there is such a folder."""
         return (self.folder / path).is_dir()
@@ -128,6 +137,10 @@ class Kept:
     def function(self, text: str, below: str) -> str:  # noqa: ARG002 - as above
         """Give nothing."""
         return ""
+
+    def arguments(self, text: str, below: str) -> Arguments | None:  # noqa: ARG002 - as above
+        """Give nothing."""
+        return None
 
     def has_folder(self, path: str) -> bool:  # noqa: ARG002 - as above
         """It had."""
@@ -446,6 +459,7 @@ def _notebook_step(
     if found is not None:
         built.notebooks[path] = found
         _check_parameters(one, here, found)
+        _check_outputs(one, here, found)
     cwd = one.cwd or defaults.cwd or "notebook"
     if cwd not in ("notebook", "item"):
         cwd = here.building.path(here.literal(cwd, "cwd"))
@@ -478,6 +492,47 @@ def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) ->
                 shared_values(found, {name: value}, text=False)
             except ParameterError as problem:
                 here.problem(problem.message, problem.remedy, "parameters", name)
+
+        elif name in known:
+            _check_input(here, found, found.parameters[known.index(name)], value)
+
+
+_FOR_EXAMPLE: Mapping[str, Value] = {
+    **dict.fromkeys(("string", "path", "date"), "2026-01-31"),
+    "number": 1.0,
+    "integer": 1,
+    "boolean": True,
+    "array": [],
+    "object": {},
+}
+"""A value of each type of input; one that fits whatever some other value of the type would."""
+
+
+def _check_input(here: Here, found: Notebook, parameter: Parameter, value: Any) -> None:
+    """Check a parameter that is given an input as it is: its type is known."""
+    name = re.fullmatch(r"\{\{\s*inputs\.(\w+)\s*\}\}", value.strip()) if isinstance(value, str) else None
+    declared = here.sight.inputs.get(name[1]) if name is not None else None
+    if name is None or declared is None or parameter.type.choices:
+        return
+    try:
+        shared_values(found, {parameter.name: _FOR_EXAMPLE[declared.type]}, text=False)
+    except ParameterError:
+        told = f"inputs.{name[1]} is of the type {declared.type}, but {found.name} wants {parameter.type}"
+        filters = {"str": "string", "int": "int", "float": "float"}
+        fitting = next((filters[kind] for kind in parameter.type.kinds if kind in filters), "")
+        can = fitting and declared.type in ("string", "integer", "number")
+        remedy = f'Convert it: "{{{{ inputs.{name[1]} | {fitting} }}}}"' if can else ""
+        here.problem(told, remedy, "parameters", parameter.name)
+
+
+def _check_outputs(one: d.Notebook | d.Cells, here: Here, found: Notebook) -> None:
+    """Warn of results that no cell gives: by other ways than an assignment there may be one all the same."""
+    names = assigned(found) if one.outputs else None
+    for i, name in enumerate(one.outputs):
+        if names is not None and name not in names:
+            hint = did_you_mean(name, sorted(names))
+            place = path_text((*here.place, "outputs", i))
+            here.building.built.warnings.append(f"{place}: no cell of {found.name} assigns {name!r}.{hint}")
 
 
 def _check_names(here: Here, found: Notebook, names: list[str], *keys: str) -> None:
@@ -534,11 +589,27 @@ def _call(one: d.Call, here: Here) -> model.Step:
     source = ""
     try:
         source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
+        _check_arguments(one, here)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
         **here.task, function=text, source=source, parameters=here.binding(one.arguments, "arguments")
     )
+
+
+def _check_arguments(one: d.Call, here: Here) -> None:
+    known = here.building.files.arguments(one.call, here.building.below)
+    if known is None:
+        return
+    takes = f"It takes: {', '.join(known.taken)}." if known.taken else "It takes none."
+    for name in one.arguments:
+        if name not in known.taken:
+            hint = did_you_mean(name, list(known.taken))
+            here.problem(f"{one.call} has no argument {name!r}.{hint}", takes, "arguments", name)
+    for name in known.needed:
+        if name not in one.arguments:
+            told = f"{one.call} needs {name}, and it has no default"
+            here.problem(told, f"arguments: {{{name}: VALUE}}", "arguments")
 
 
 def _shell(one: d.Shell, here: Here) -> model.Step:
