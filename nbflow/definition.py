@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
@@ -25,7 +26,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from .durations import seconds
-from .errors import ParameterError, did_you_mean
+from .errors import DefinitionError, ManyProblemsError, ParameterError, did_you_mean
+from .mistakes import path_text, place_of, words
 from .types import OnError, OnExhausted, OnFailure, OnReject, Order, Verdict
 
 __all__ = [
@@ -160,6 +162,33 @@ class Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, validate_by_name=True, validate_by_alias=True, use_enum_values=True
     )
+
+    def __init__(self, **data: Any) -> None:
+        """Make one; what is wrong is told as of a file.
+
+        Raises
+        ------
+        DefinitionError
+            With all that is wrong.
+        """
+        try:
+            super().__init__(**data)
+        except ValidationError as problem:
+            errors = problem.errors(include_url=False)
+        else:
+            return
+        called = f"{type(self).__name__} {data['id']}" if "id" in data else type(self).__name__
+        names = list(type(self).model_fields)
+        found = []
+        for error in errors:
+            place = place_of(error)
+            message, remedy = words(error, names if len(place) == 1 else [])
+            path = path_text(place)
+            found.append(DefinitionError(f"{called}: {path}{': ' if path else ''}{message}", remedy, called))
+        raise found[0] if len(found) == 1 else ManyProblemsError(found)
+
+    # Who reads a file comes by another way, and gathers the problems of all its parts: RootModel has this mark too.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="before")
     @classmethod

@@ -641,7 +641,7 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
     """
     began = time.monotonic()
     try:
-        outcome = runner(task, context)
+        outcome = runner(task.at(context.places.folder), context)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

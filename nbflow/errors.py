@@ -5,6 +5,7 @@
     NbflowError
     ├── RefusedError              what was asked cannot begin; nothing was changed      exit code 2
     │   ├── DefinitionError       the notebook or workflow is not what nbflow can run
+    │   │   └── ManyProblemsError     all that is wrong with it
     │   ├── ParameterError        parameters or items do not fit the notebook
     │   ├── TargetError           no such run, notebook, item or folder
     │   ├── LockedError           another process works at this run
@@ -15,12 +16,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
     "ChangedError",
     "DefinitionError",
     "LockedError",
+    "ManyProblemsError",
     "NbflowError",
     "ParameterError",
     "RefusedError",
@@ -69,6 +72,27 @@ class RefusedError(NbflowError):
 
 class DefinitionError(RefusedError):
     """The notebook or workflow is not what nbflow can run."""
+
+
+class ManyProblemsError(DefinitionError):
+    """All that is wrong with a definition.
+
+    Parameters
+    ----------
+    problems : iterable of DefinitionError
+        In the order in which they stand in the file.
+    """
+
+    def __init__(self, problems: Iterable[DefinitionError]) -> None:
+        self.problems = tuple(problems)
+        first, *others = self.problems
+        more: list[str] = []
+        for other in others:
+            more += [f"error: {other.message}", *(f"  {line}" for line in other.remedy.splitlines())]
+        super().__init__(first.message, "\n".join([*first.remedy.splitlines(), *more]), first.place)
+
+    def __reduce__(self) -> tuple[type[ManyProblemsError], tuple[tuple[DefinitionError, ...]]]:
+        return ManyProblemsError, (self.problems,)
 
 
 class ParameterError(RefusedError):

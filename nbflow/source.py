@@ -26,6 +26,7 @@ __all__ = [
     "Notebook",
     "Parameter",
     "Type",
+    "assigned",
     "changed_cells",
     "read_cells",
     "read_notebook",
@@ -289,9 +290,7 @@ def _raw(path: Path) -> bytes:
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.ipynb")) if path.parent.is_dir() else []
         where = "This folder" if path.parent == Path() else path.parent
-        shown = (
-            f"{where} has: {', '.join(near[:8])}." if near else "nbflow map NOTEBOOK wants a file that ends in .ipynb."
-        )
+        shown = f"{where} has: {', '.join(near[:8])}." if near else "A notebook is a file that ends in .ipynb."
         raise TargetError(f"There is no notebook {path}.{did_you_mean(path.name, near)}", shown) from None
     except IsADirectoryError:
         raise TargetError(f"{path} is a folder, not a notebook.", "Name a file that ends in .ipynb.") from None
@@ -523,6 +522,48 @@ def _without_magic(lines: list[str]) -> Iterator[str]:
             yield line[: len(line) - len(line.lstrip())] + "pass"
         else:
             yield re.sub(r"^(\s*[\w, ]+=\s*)[%!].*", r"\1_magic_()", line)
+
+
+_HARMLESS = ("%%time", "%%capture", "%time ", "%matplotlib", "%autoreload", "%config", "%load_ext autoreload", "!", "?")
+"""Beginnings of lines of IPython that give no name."""
+_OPAQUE = frozenset(("exec", "eval", "globals", "locals", "vars", "setattr", "get_ipython", "glue", "record"))
+"""Functions that may give names which the syntax tree does not show."""
+
+
+def assigned(notebook: Notebook) -> frozenset[str] | None:
+    """Give all names that the cells of a notebook may assign; nothing where that cannot be told."""
+    if notebook.language != "python":
+        return None
+    names: set[str] = set()
+    for cell in notebook.cells:
+        lines = cell.source.splitlines()
+        if any(line.strip().startswith(("%", "?")) and not line.strip().startswith(_HARMLESS) for line in lines):
+            return None
+        try:
+            tree = _module(notebook.path, cell)
+        except DefinitionError:
+            return None
+        found = set(_given(tree))
+        if found & {"*", ""}:
+            return None
+        names |= found
+    return frozenset(names)
+
+
+def _given(tree: ast.AST) -> Iterator[str]:
+    """Give the names that a piece of Python may give; an empty one where there may be others."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
+                yield name
+            case ast.alias(name=name):
+                yield name.partition(".")[0]
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
+                yield name
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in _OPAQUE:
+                yield ""
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

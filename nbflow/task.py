@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from .events import TaskEvent
 from .model import NodeId, TaskStep
 from .outcome import Outcome
 from .types import StopReason
-from .values import Value
+from .values import Value, located
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Task:
     """Who the node is, by values: the same over resumes."""
     step: TaskStep
     parameters: dict[str, Value]
-    """Names and values, resolved."""
+    """Names and values, resolved; a :class:`~nbflow.values.File` in them has its whole path when a runner gets it."""
     attempt: int
     """Counted from 1, over crashes and resumes."""
     label: str
@@ -34,6 +34,17 @@ class Task:
     """What it does, with what: ``code.parameters.waits``, three digests."""
     environment: dict[str, Value] = field(default_factory=dict)
     """Variables for its process; null takes one away."""
+
+    def at(self, folder: Path) -> Task:
+        """Give the task as its runner gets it: files of the run have whole paths, which no fingerprint knows.
+
+        Parameters
+        ----------
+        folder : Path
+            The run folder.
+        """
+        given, variables = located(self.parameters, str(folder)), located(self.environment, str(folder))
+        return replace(self, parameters=given, environment=variables)
 
 
 @dataclass(frozen=True, slots=True)

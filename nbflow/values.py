@@ -16,6 +16,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Union
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "digest",
     "dumps",
     "loads",
+    "located",
+    "passed",
     "result",
     "tagged",
     "untagged",
@@ -59,13 +62,14 @@ class NotAValueError(TypeError):
         return f"{self.what} at {self.where}" if self.where else self.what
 
 
-class File:
-    """A reference to a file that holds a value too large or too special for JSON.
+class File(os.PathLike):  # type: ignore[type-arg]  # subscripted, it could not be made in Python 3.8
+    """A reference to a file that holds a value too large or too special for JSON; a path to what opens files.
 
     Parameters
     ----------
     path : str
-        Where the file is; relative paths are relative to the run folder.
+        Where the file is; whole wherever it is given to a person or to a task, and relative to the run folder in
+        what is recorded, so that both can move.
     size : int
         Size in bytes.
     sha256 : str
@@ -81,6 +85,24 @@ class File:
         self.size = size
         self.sha256 = sha256
         self.format = format
+
+    @classmethod
+    def of(cls, path: str, folder: str, format: str = "file") -> File:  # noqa: A002 - the field's word
+        """Give the reference to a file that exists; inside of the folder by its path from there."""
+        digest, size = hashlib.sha256(), 0
+        with Path(path).open("rb") as file:
+            for part in iter(lambda: file.read(1 << 20), b""):
+                digest.update(part)
+                size += len(part)
+        whole, top = Path(path).resolve(), Path(folder).resolve()
+        shown = whole.relative_to(top) if top in whole.parents else whole
+        return cls(shown.as_posix(), size, digest.hexdigest(), format)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
 
     def __repr__(self) -> str:
         return f"File({self.path!r}, {self.size} bytes, {self.format})"
@@ -121,8 +143,55 @@ def argument(value: Any) -> Any:
     return _walk(value, "", 0, _argument_leaf)
 
 
-def result(value: Any) -> Any:
+def passed(value: Any) -> Any:
+    """Give the value that is passed on to a task: like :func:`argument`, but a :class:`File` stays a reference.
+
+    Raises
+    ------
+    NotAValueError
+        As :func:`argument` does.
+
+    Examples
+    --------
+    >>> passed((1, File("artifacts/load/table.parquet", 812, "9f", "parquet")))
+    [1, File('artifacts/load/table.parquet', 812 bytes, parquet)]
+    """
+    return _walk(value, "", 0, _passed_leaf)
+
+
+def located(value: Any, folder: str) -> Any:
+    """Give a value in which the paths of files are whole.
+
+    Parameters
+    ----------
+    value : Value
+        As it is recorded.
+    folder : str
+        The run folder.
+
+    Examples
+    --------
+    >>> located({"tables": [File("artifacts/load/table.parquet", 812, "9f", "parquet")]}, "/runs/1")
+    {'tables': [File('/runs/1/artifacts/load/table.parquet', 812 bytes, parquet)]}
+    """
+    if isinstance(value, File):
+        return File(str(Path(folder, value.path)), value.size, value.sha256, value.format)
+    if isinstance(value, list):
+        return [located(part, folder) for part in value]
+    if isinstance(value, dict):
+        return {name: located(part, folder) for name, part in value.items()}
+    return value
+
+
+def result(value: Any, folder: str | None = None) -> Any:
     """Give the value that a result is kept as: like :func:`argument`, but dates stay dates.
+
+    Parameters
+    ----------
+    value : object
+        What somebody left or returned.
+    folder : str, optional
+        The run folder, where paths to files that exist are to become references to them, as in its record.
 
     Raises
     ------
@@ -134,7 +203,11 @@ def result(value: Any) -> Any:
     >>> result({"ends": (1, float("inf"))})
     {'ends': [1, inf]}
     """
-    return _walk(value, "", 0, _result_leaf)
+
+    def leaf(part: Any, where: str) -> Any:
+        return _result_leaf(part if folder is None else _recorded(part, folder), where)
+
+    return _walk(value, "", 0, leaf)
 
 
 def _walk(value: Any, where: str, depth: int, leaf: Any) -> Any:
@@ -246,6 +319,21 @@ def _argument_leaf(value: Any, where: str) -> Any:
         if isinstance(path, str):
             return _text(path, where)
     raise NotAValueError(_name(value), where)
+
+
+def _passed_leaf(value: Any, where: str) -> Any:
+    return value if isinstance(value, File) else _argument_leaf(value, where)
+
+
+def _recorded(value: Any, folder: str) -> Any:
+    """Give the reference to a file as a run records it; other values as they are."""
+    if isinstance(value, File):
+        inside = Path(folder) in Path(value.path).parents
+        path = Path(value.path).relative_to(folder).as_posix() if inside else value.path
+        return File(path, value.size, value.sha256, value.format)
+    if isinstance(value, os.PathLike) and os.path.isfile(value):  # noqa: PTH113 - false for every reason
+        return File.of(os.fspath(value), folder)
+    return value
 
 
 def _result_leaf(value: Any, where: str) -> Any:

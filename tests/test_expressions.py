@@ -36,7 +36,7 @@ from nbflow.values import File
 
 DAY = dt.date(2026, 11, 23)
 NOON = dt.datetime(2026, 11, 23, 12, tzinfo=dt.timezone.utc)
-FILE = File("runs/1/scores.parquet", 10, "ab")
+FILE = File("/runs/1/scores.parquet", 10, "ab")
 
 NAMES = {
     "item": {"city": "Oslo", "n": 3, "days": [1, 2], "deep": {"x": [[1, 2], [3, 4]]}, "items": 7, "a-b": 1},
@@ -137,8 +137,8 @@ def test_a_block_alone_keeps_its_type(text, expected):
         ("{{ inputs.yes }} {{ item.days }} {{ {'a': none} }}", 'true [1, 2] {"a": null}'),
         ("{{ 0.5 }} {{ 1e300 }} {{ 'inf' | float }} {{ 'nan' | float }}", "0.5 1e+300 inf nan"),
         ("{{ inputs.day }} {{ inputs.noon }}", "2026-11-23 2026-11-23T12:00:00+00:00"),
-        ("{{ [inputs.day] }}{{ [steps.load.output.file] }}", '["2026-11-23"]["runs/1/scores.parquet"]'),
-        ("{{ steps.load.output.file }}!", "runs/1/scores.parquet!"),
+        ("{{ [inputs.day] }}{{ [steps.load.output.file] }}", '["2026-11-23"]["/runs/1/scores.parquet"]'),
+        ("{{ steps.load.output.file }}!", "/runs/1/scores.parquet!"),
         ("é{{ ['é'] }}", 'é["é"]'),
         ("{# no comment #} {{ item.n }}", "{# no comment #} 3"),
         ("}} {{ item.n }} } { %}", "}} 3 } { %}"),
@@ -201,7 +201,7 @@ def test_what_is_no_block_is_refused(text, expected):
         ('{"a": "é"}', {"a": "é"}),
         ("2026-11-23", DAY),
         ("P1DT3S", dt.timedelta(days=1, seconds=3)),
-        ("runs/1/scores.parquet", FILE),
+        ("/runs/1/scores.parquet", File("/runs/1/scores.parquet", 10, "ab")),
         ('{"a": [1]}', View({"a": Row(1)})),
     ],
 )
@@ -920,6 +920,28 @@ def test_what_is_no_condition_is_refused(text, expected):
     """Text around a block would always count as true."""
     with pytest.raises(ExpressionError, match=expected):
         condition(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("'{{ item.city }}' == 'Oslo'", "item.city == 'Oslo'"),
+        ('"{{item.city}}" == "Oslo"', 'item.city == "Oslo"'),
+        ("{{ '{{ item.city }}' == 'Oslo' }}", "{{ item.city == 'Oslo' }}"),
+        ("item.city == 'a {{ item.city }}'", "item.city == 'a ' ~ item.city"),
+    ],
+)
+def test_braces_in_quotes_are_no_condition(text, meant):
+    """A text that holds them would equal nothing, and the condition be false for ever."""
+    with pytest.raises(ExpressionError, match=r"\{\{ \}\} in quotes is text, and no value.") as refused:
+        condition(text)
+    assert refused.value.remedy.endswith(f": {meant}")
+    condition(meant)
+
+
+def test_one_brace_in_quotes_is_a_text_of_a_condition():
+    """Only what looks like an expression is meant as one."""
+    assert condition("'{{' != '}}'").holds({}) is True
 
 
 def test_a_missing_name_is_no_false_condition():

@@ -20,6 +20,7 @@ FLOORS = {
     "values": 1,
     "model": 1,
     "definition": 1,
+    "mistakes": 1,
     "events": 1,
     "instruction": 1,
     "outcome": 1,

@@ -22,6 +22,7 @@ import pytest
 
 import nbflow
 from nbflow.api.answering import record_answers
+from nbflow.api.checking import checked
 from nbflow.api.reading import locate
 from nbflow.errors import DefinitionError, TargetError
 
@@ -648,11 +649,14 @@ def test_the_schema_takes_what_is_valid_and_refuses_what_is_not(cli, three, gate
 
 def test_what_init_makes_runs(folder, cli):
     """Two notebooks, a function and a workflow over them."""
-    cli("init", "p")
+    hints = cli("init", "p").stdout
     os.chdir(folder / "p")
     assert "prices.yml: fine, 4 steps" in cli("validate", "p/prices.yml").stdout.replace("p/prices", "prices")
     data = cli.json("run", "p/prices.yml", "-j", "2")
     assert ("completed", 11.93) == (data["status"], round(data["nodes"]["report"]["output"]["total"], 2))
+    words = next(line for line in hints.splitlines() if "what another rate would repeat" in line).split("   ")[0]
+    again = cli(*words.replace("prices.yml", "p/prices.yml").split()[1:]).stdout
+    assert 3 == again.count("input rate changed")
     refused = cli("init", "p", code=2)
     assert "is there already" in refused.stderr
 
@@ -885,3 +889,389 @@ def test_what_a_function_prints_does_not_break_json(folder, ran, cli):
     """Stdout is the one object."""
     (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: loud, call: 'builtins:print', arguments: {sep: ''}}\n")
     assert "completed" == cli.json("run", "w.yml")["status"]
+
+
+# -- files that go from step to step ---------------------------------------------------------------------------------
+
+PASSED = """\
+nbflow: 1
+inputs: {least: {type: integer, default: 0}}
+steps:
+  - {id: load, notebook: load.ipynb}
+  - {id: train, notebook: sub/train.ipynb, parameters: {table: "{{ steps.load.output.table }}", least: "{{ inputs.least }}"}}
+  - {id: count, call: "frames:rows", arguments: {table: "{{ steps.load.output.table }}", array: "{{ steps.load.output.array }}"}}
+  - {id: shown, run: [cat, "{{ steps.count.output.written }}"]}
+  - id: each
+    items: ["{{ steps.load.output.table }}", "{{ steps.train.output.long }}"]
+    step: {id: one, call: "frames:rows", arguments: {table: "{{ item }}"}}
+  - {id: all, notebook: all.ipynb, parameters: {written: "{{ steps.each.output.results }}"}}
+"""  # noqa: E501 - as a page shows it
+FRAMES = """\
+import numpy as np
+import pandas as pd
+from pathlib import Path
+
+
+def rows(table, array=None):
+    written = Path("rows.txt")
+    written.write_text(str(len(pd.read_parquet(table))))
+    with open(table, "rb") as file:
+        assert file.read(4) == b"PAR1"
+    size = None if array is None else np.load(array).size
+    return {"rows": int(written.read_text()), "size": size, "written": written, "table": table}
+"""
+
+
+@pytest.fixture
+def passed(folder, notebook):
+    """A workflow in which a frame, an array and files go from step to step."""
+    (folder / "frames.py").write_text(FRAMES)
+    notebook(
+        parameters=None,
+        results="import pandas as pd, numpy as np\ntable = pd.DataFrame({'n': [1, 2, 3]})\narray = np.arange(4)",
+        name="load.ipynb",
+    )
+    notebook(
+        parameters="table: str = ''\nleast = 0",
+        results="import pandas as pd\nframe = pd.read_parquet(table)\n"
+        "long = pd.concat([frame, frame])\ntotal = int(frame.n.sum())\ndel frame",
+        name="sub/train.ipynb",
+    )
+    notebook(
+        parameters="written = []",
+        results="from pathlib import Path\nthere = [Path(one['written']).is_file() for one in written]",
+        name="all.ipynb",
+    )
+    (folder / "w.yml").write_text(PASSED)
+    return folder / "w.yml"
+
+
+def test_a_frame_goes_from_step_to_step_as_the_path_of_its_file(folder, passed):
+    """Notebooks and commands get a whole path, calls what opens it; results have whole paths at every depth."""
+    run = nbflow.run("w.yml", quiet=True)
+    assert "completed" == run.check().status
+    assert 6 == run.results["train"]["total"]
+    assert (3, 4) == (run.results["count"]["rows"], run.results["count"]["size"])
+    assert [3, 6] == [one["rows"] for one in run.results["each"]["results"]]
+    assert {"there": [True, True]} == run.results["all"]
+    files = [run.results["load"]["table"], *(one[name] for one in run.results["each"]["results"] for name in one)]
+    assert all(Path(file).is_absolute() and Path(file).is_file() for file in files if isinstance(file, nbflow.File))
+    assert 5 == sum(isinstance(file, nbflow.File) for file in files)
+    assert [1, 2, 3] == list(run.load("load", "table").n)
+    assert [1, 2, 3] == list(run.load("each:one:0", "table").n)
+    with pytest.raises(TargetError, match=r"load has no result 'tabel'\n  It has: table, array."):
+        run.load("load", "tabel")
+    assert '"artifacts/' in (run.folder / "journal.jsonl").read_text()
+
+
+def test_a_project_that_moved_repeats_nothing_for_its_frames(folder, passed):
+    """Whole paths are made when a task starts, and are in no fingerprint."""
+    assert "completed" == nbflow.run("w.yml", quiet=True).check().status
+    there = folder.parent / "elsewhere"
+    folder.rename(there)
+    folder.mkdir()
+    assert {"kept"} == {node.reason for node in nbflow.resume(there / "w.yml", dry_run=True)}
+    again = nbflow.resume(there / "w.yml", parameters={"least": 1}, quiet=True)
+    assert 6 == again.check().results["train"]["total"]
+    assert str(there) == os.path.commonpath([there, again.results["load"]["table"]])
+
+
+def test_a_file_is_no_part_of_a_text(folder, passed):
+    """Where a run is kept is known to tasks alone: half a path would lead nowhere."""
+    passed.write_text(PASSED.replace('[cat, "{{ steps.count.output.written', '[cat, "--in={{ steps.load.output.table'))
+    failed = nbflow.run("w.yml", quiet=True).failures
+    assert "has no path inside of a text" in failed[0].error.message
+
+
+# -- what is wrong, and where ----------------------------------------------------------------------------------------
+
+
+def problems(folder: Path, steps: str, name: str = "w.yml") -> list[tuple[str, str]]:
+    """Give what is wrong with these steps, each with its remedy."""
+    (folder / name).write_text(f"nbflow: 1\nsteps:\n{steps}")
+    return [(one.message, one.remedy) for one in checked(name).problems]
+
+
+GIVE = 'call: "builtins:dict"'
+
+
+def test_every_problem_stands_at_its_own_key_and_line(folder, notebook):
+    """Several in one mapping too: who mends one of them must not meet the next."""
+    notebook(parameters="depth: int = 3")
+    found = problems(
+        folder,
+        f"""\
+- id: a
+  {GIVE}
+  arguments:
+    x: "{{{{ inputs.x }}}}"
+    y: [1, "{{{{ inputs.y }}}}"]
+- id: b
+  items: [1]
+  step:
+    id: c
+    notebook: work.ipynb
+    parameters:
+      depht: 1
+      dpeth: 2
+      depth: deep
+- id: a
+  {GIVE}
+- id: e
+  needs:
+  - b
+  - plot
+  {GIVE}
+""",
+    )
+    assert [
+        "w.yml:6: steps[0].arguments.x: there is no input 'x'. (in {{ inputs.x }})",
+        "w.yml:7: steps[0].arguments.y[1]: there is no input 'y'. (in {{ inputs.y }})",
+        "w.yml:14: steps[1].step.parameters.depht: work.ipynb has no parameter 'depht'. Did you mean 'depth'?",
+        "w.yml:15: steps[1].step.parameters.dpeth: work.ipynb has no parameter 'dpeth'. Did you mean 'depth'?",
+        "w.yml:16: steps[1].step.parameters.depth: depth is 'deep', but work.ipynb wants an int.",
+        "w.yml:17: steps[2].id: step id 'a' stands twice in one list",
+        "w.yml:20: steps[3].needs: step 'e' needs 'plot', which is no step of its list.",
+    ] == [message for message, _ in found]
+
+
+def test_what_is_read_from_below_is_mended_by_its_remedy(folder):
+    """`needs` of a step below would be a circle: it waits for the one above it."""
+    a, b = f'- {{id: a, {GIVE}, arguments: {{x: "{{{{ steps.b.output }}}}"}}}}\n', f"- {{id: b, {GIVE}}}\n"
+    assert [("Put a below it.",)] == [remedy[1:] for remedy in problems(folder, a + b)]
+    assert [] == problems(folder, b + a)
+    alone = b.replace("b,", "b, needs: [],")
+    assert ["Put a below it, or say needs: [b]"] == [remedy for _, remedy in problems(folder, a + alone)]
+    assert [] == problems(folder, a.replace("a,", "a, needs: [b],") + alone)
+
+
+def test_a_circle_is_told_once_with_what_ends_it(folder):
+    """Who stands below waits for who stands above, unless it says something else."""
+    a = f'- {{id: a, needs: [b], {GIVE}, arguments: {{x: "{{{{ steps.b.output }}}}"}}}}\n'
+    message, remedy = problems(folder, f"{a}- {{id: b, {GIVE}}}\n- {{id: c, {GIVE}}}\n")[0]
+    assert "w.yml:3: steps[0].needs: steps 'a', 'b' wait for each other" == message
+    assert remedy.startswith("'b' waits for 'a' because it stands below it: put it above")
+    assert [] == problems(folder, f"- {{id: b, {GIVE}}}\n{a}")
+    assert [] == problems(folder, f"{a}- {{id: b, needs: [], {GIVE}}}\n")
+
+
+def test_one_wrong_need_is_one_problem(folder):
+    """What is read behind it may be right: it is told when the need is there; the others are told now."""
+    found = problems(
+        folder,
+        f"""\
+- {{id: load, {GIVE}}}
+- {{id: plot, {GIVE}}}
+- {{id: fit, needs: [plto], {GIVE}, arguments: {{x: "{{{{ steps.load.output }}}}"}}}}
+- {{id: last, {GIVE}, arguments: {{x: "{{{{ steps.plot.output }}}}"}}}}
+- {{id: apart, needs: [], {GIVE}, arguments: {{x: "{{{{ steps.plot.output }}}}"}}}}
+""",
+    )
+    assert [
+        "w.yml:5: steps[2].needs: step 'fit' needs 'plto', which is no step of its list. Did you mean 'plot'?",
+        "w.yml:7: steps[4].arguments.x: 'plot' has perhaps not ended: apart does not wait for it",
+    ] == [message.partition(" (in")[0] for message, _ in found]
+
+
+def test_before_the_first_turn_there_is_no_output(folder):
+    """A loop's condition, and its body, say what holds then."""
+    body = f'steps: [{{id: x, {GIVE}, arguments: {{a: "{{{{ steps.x.output.a + 1 }}}}"}}}}]'
+    found = problems(folder, f"- id: w\n  while: steps.x.output.a < 3\n  {body}\n")
+    assert ["w.yml:4: steps[0].while", "w.yml:5: steps[0].steps[0].arguments.a"] == [
+        message.partition(": '")[0] for message, _ in found
+    ]
+    assert {"Say what holds then: steps.x.output.a | default(...)"} == {remedy for _, remedy in found}
+    assert all("'x' has not run before the first turn" in message for message, _ in found)
+    mended = f"- id: w\n  while: (steps.x.output.a | default(0)) < 3\n  {body}\n".replace("a + 1", "a | default(0)")
+    assert [] == problems(folder, mended)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told", "remedy"),
+    [
+        (
+            "- {id: a, call: 'builtins:dict', arguments: {x: {{ inputs.y }}}}\n",
+            "w.yml:3: {{ }} without quotes is a mapping.",
+            'Put quotes around it: "{{ inputs.y }}"',
+        ),
+        (
+            "- id: a\n  gate: {{ inputs['y'] }}.csv\n",
+            "w.yml:4: {{ }} without quotes is a mapping.",
+            "Put quotes around it: \"{{ inputs['y'] }}.csv\"",
+        ),
+        ("- id: a\n\tgate: x\n", "w.yml:4: a tab stands before the text.", "Put blanks in its place."),
+        (
+            "- {id: a, workflow: subb.yml}\n",
+            "w.yml:3: steps[0].workflow: subb.yml: No such file or directory. Did you mean 'sub.yml'?",
+            "There are: sub.yml, w.yml.",
+        ),
+        (
+            "- {id: a, gate: 'Go?', options: [yes, no]}\n",
+            "w.yml:3: steps[0].options[0]: is 'yes', but it is a mapping",
+            "Write it so: {name: yes, outcome: approve} (or reject)",
+        ),
+        ("- {id: a, notebook: a.ipynb}\n", "w.yml:3: steps[0].notebook: There is no notebook", "A notebook is a file"),
+    ],
+)
+def test_what_is_wrong_in_a_file_comes_with_what_mends_it(steps, told, remedy, folder):
+    """In the words of who wrote it, and about the file that is read."""
+    (folder / "sub.yml").write_text(f"nbflow: 1\nsteps: [{{id: a, {GIVE}}}]\n")
+    found = problems(folder, steps)[0]
+    assert found[0].startswith(told), found
+    assert found[1].startswith(remedy), found
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("lst=1,2", "input lst is '1,2', but the workflow wants an array.\n  Write it in brackets: -i 'lst=[1,2]'"),
+        ("lst", "-i 'lst' is not NAME=VALUE.\n  Write it like this: -i city=Oslo\n"),
+    ],
+)
+def test_a_wrong_input_is_told_how_it_is_typed(given, told, folder, cli):
+    """As the shell takes it."""
+    (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{lst: {{type: array}}}}\nsteps: [{{id: a, {GIVE}}}]\n")
+    assert f"error: {told}" in cli("run", "w.yml", "-i", given, code=2).stderr
+    cli("run", "w.yml", "-i", "lst=[1,2]", "--quiet")
+
+
+def test_what_a_call_cannot_return_is_told_with_the_way_out(folder):
+    """A frame goes into a file, of which the path is kept."""
+    (folder / "shop.py").write_text(
+        "import pandas as pd\nfrom pathlib import Path\n\n\ndef frame():\n    return pd.DataFrame({'n': [1]})\n\n\n"
+        "def file():\n    frame().to_parquet('n.parquet')\n    return {'deep': [Path('n.parquet')]}\n"
+    )
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, call: 'shop:frame'}]\n")
+    told = "shop:frame returned pandas.DataFrame, which cannot be kept: write it to a file and return its Path"
+    assert nbflow.run("w.yml", quiet=True)["a"].error.message.startswith(told)
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, call: 'shop:file'}]\n")
+    kept = nbflow.run("w.yml", quiet=True).check().results["a"]["deep"][0]
+    assert (str(folder / "n.parquet"), (folder / "n.parquet").stat().st_size) == (kept.path, kept.size)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda: nbflow.Call(id="load", call="m:f", argments={}),
+            "Call load: argments: is no key here. Did you mean 'arguments'?",
+        ),
+        (
+            lambda: nbflow.Notebook(id="a b", notebok="a.ipynb"),
+            """\
+Notebook a b: id: is 'a b': an id is a letter or _, then letters, digits, _ and -
+  error: Notebook a b: notebook: is missing
+  error: Notebook a b: notebok: is no key here. Did you mean 'notebook'?""",
+        ),
+        (lambda: nbflow.Input(type="int"), "Input: type: is 'int', but it is string, number, integer"),
+        (
+            lambda: nbflow.Workflow(steps=[{"id": "a", "gate": "Go?", "on_rejct": "skip"}]),
+            "Workflow: steps[0].on_rejct: is no key here.",
+        ),
+        (lambda: nbflow.FanOut(id="f", items=[1]), "FanOut f: has neither step nor steps"),
+    ],
+)
+def test_a_constructor_says_what_a_file_would_be_told(make, told):
+    """An error of ours, with a place and a suggestion, and no word of the library that found it."""
+    with pytest.raises(DefinitionError) as refused:
+        make()
+    assert str(refused.value).startswith(told)
+    assert "pydantic" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["../evil", "{top}/evil", "a/b", "..", "a\\b"])
+def test_the_name_of_a_workflow_leads_nowhere(name, folder):
+    """Its runs are kept in the working directory, and nowhere else."""
+    flow = nbflow.Workflow(name=name.format(top=folder.parent), steps=[nbflow.Call(id="a", call="builtins:dict")])
+    with pytest.raises(DefinitionError, match="Give it a name without"):
+        nbflow.run(flow, quiet=True)
+    assert [] == list(folder.iterdir())
+    assert ["work"] == [one.name for one in folder.parent.iterdir()]
+
+
+# -- what can be known before a run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("rows = 1", ["w.yml: steps[0].outputs[1]: no cell of work.ipynb assigns 'rowz'. Did you mean 'rows'?"]),
+        ("%matplotlib inline\nrows: int = 1", [""]),
+        ("from os.path import *", []),
+        ("%run other.py", []),
+        ("%%sql\nselect rowz", []),
+        ("exec('rowz = 1')", []),
+        ("if (rowz := 1): pass", []),
+        ("import scrapbook as sb\nsb.glue('rowz', 1)", []),
+        ("def rowz(): pass", []),
+        ("not python at all", []),
+    ],
+)
+def test_a_result_that_no_cell_gives_is_told_where_that_can_be_known(cell, told, folder, notebook):
+    """As a warning, for there are other ways to a name; one that may lead there is believed."""
+    notebook(cell)
+    step = "- {id: a, notebook: work.ipynb, outputs: [n, rowz]}\n"
+    (folder / "w.yml").write_text(f"nbflow: 1\nsteps:\n{step}")
+    warnings = [line for line in checked("w.yml").lines() if line.startswith("warning")]
+    assert len(told) == len(warnings), warnings
+    assert all(text in line for text, line in zip(told, warnings, strict=True))
+
+
+def test_a_run_warns_of_a_result_that_no_cell_gives(folder, notebook):
+    """Before its cells have run for an hour."""
+    notebook()
+    (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, notebook: work.ipynb, outputs: [rowz]}]\n")
+    run = nbflow.run("w.yml", quiet=True)
+    assert "steps[0].outputs[0]: no cell of work.ipynb assigns 'rowz'." == run.warnings[0].message
+
+
+def test_arguments_of_a_function_are_checked_where_its_source_tells_them(folder):
+    """Nothing is imported for it; what a decorator or ** may take is believed."""
+    (folder / "shop.py").write_text(
+        "raise SystemExit\nimport functools\n\n\ndef load(path, *, rows=2, most): pass\ndef more(**kw): pass\n"
+        "@functools.cache\ndef cached(a): pass\nif load:\n    def perhaps(a): pass\n"
+        "class Loader:\n    def __init__(self): pass\n"
+    )
+    found = problems(
+        folder,
+        """\
+- {id: a, call: "shop:load", arguments: {pth: 1}}
+- {id: b, call: "shop:load", arguments: {path: 1, most: 2}}
+- {id: c, call: "shop:more", arguments: {x: 1}}
+- {id: d, call: "shop:cached", arguments: {x: 1}}
+- {id: e, call: "shop:perhaps", arguments: {x: 1}}
+- {id: f, call: "shop:Loader", arguments: {x: 1}}
+- {id: g, call: "builtins:dict", arguments: {x: 1}}
+""",
+    )
+    assert [
+        (
+            "w.yml:3: steps[0].arguments.pth: shop:load has no argument 'pth'. Did you mean 'path'?",
+            "It takes: path, rows, most.",
+        ),
+        ("w.yml:3: steps[0].arguments: shop:load needs path, and it has no default", "arguments: {path: VALUE}"),
+        ("w.yml:3: steps[0].arguments: shop:load needs most, and it has no default", "arguments: {most: VALUE}"),
+    ] == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "told"),
+    [
+        ("integer", "x: str = 'a'", "inputs.m is of the type integer, but work.ipynb wants a str"),
+        ("integer", "x: float = 1.0", ""),
+        ("number", "x: int = 1", ""),
+        ("integer", "x: str | int = 1", ""),
+        ("integer", "x = None", ""),
+        ("string", "x: int = 1", "inputs.m is of the type string, but work.ipynb wants an int"),
+        ("array", "x: list[int] = [1]", ""),
+        ("array", "x: dict = {}", "inputs.m is of the type array, but work.ipynb wants a dict"),
+        ("string", "from typing import Literal\nx: Literal['a'] = 'a'", ""),
+    ],
+)
+def test_an_input_of_another_type_than_the_parameter_is_refused(kind, parameter, told, folder, notebook):
+    """Both are known before the run; what some value of the type would fit is left to the run."""
+    notebook(parameters=parameter, results=None)
+    step = '- {id: a, notebook: work.ipynb, parameters: {x: "{{ inputs.m }}"}}\n'
+    (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{m: {{type: {kind}}}}}\nsteps:\n{step}")
+    found = [one.message for one in checked("w.yml").problems]
+    assert ([f"w.yml:4: steps[0].parameters.x: {told}"] if told else []) == found

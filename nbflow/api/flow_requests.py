@@ -11,7 +11,7 @@ from typing import Any
 from .. import definition as d
 from ..engine.plan import Plan, Planned, Repeated, repeated
 from ..engine.recorded import Recorded, anything
-from ..errors import ParameterError, TargetError, did_you_mean
+from ..errors import DefinitionError, ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
@@ -58,6 +58,9 @@ def loaded(workflow: str | os.PathLike[str] | d.Workflow) -> tuple[d.Workflow, S
     """Give a definition, where it stands, the file of its runs, and whether that is there."""
     if isinstance(workflow, d.Workflow):
         name = workflow.name or UNNAMED
+        if name in (".", "..") or any(sign in name for sign in "/\\:\0"):
+            told = f"Workflow: name is {name!r:.60}, and its runs are kept under it in the working directory"
+            raise DefinitionError(told, "Give it a name without / \\ and :, such as monthly.")
         return workflow, Source(name), Path(name), False
     path = Path(workflow)
     definition, source = read_workflow(path, known=kinds())

@@ -118,7 +118,7 @@ def make_project(folder: str) -> list[str]:
         "",
         *here,
         "  nbflow run prices.yml                             the workflow",
-        "  nbflow run prices.yml -i rate=0.1 --dry-run       what another rate would repeat",
+        "  nbflow resume prices.yml -i rate=0.1 --dry-run    what another rate would repeat",
         "  nbflow map forecast.ipynb --grid name=rice,oats   one notebook over many parameter sets",
     ]
 

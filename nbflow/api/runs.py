@@ -24,7 +24,7 @@ from ..store.home import without_ending
 from ..store.lock import read_owner
 from ..store.names import file_stem
 from ..types import RunStatus, Status
-from ..values import File, Value, tagged
+from ..values import File, Value, located, tagged
 from .definition import Definition, MapDefinition, find_item
 from .flow import FlowDefinition
 
@@ -225,23 +225,63 @@ class Run:
         return {"run_id": self.id, "status": self.status, "checkpoint": str(checkpoint) if there else None}
 
     def _output(self, output: Value) -> Value:
-        """Give results as values; frames, arrays and files as references with whole paths."""
-        return {name: self._result(value) for name, value in output.items()} if isinstance(output, dict) else output
+        """Give results as values, at every depth; frames, arrays and files as references with whole paths."""
+        if isinstance(output, dict):
+            return {name: self._output(value) for name, value in output.items()}
+        if isinstance(output, list):
+            return [self._output(value) for value in output]
+        if not isinstance(output, File):
+            return output
+        if output.format == "json" and (self.folder / output.path).is_file():  # it was only too long for the journal
+            return cast("Value", self._loaded(output))
+        return cast("Value", located(output, str(self.folder)))
 
-    def _result(self, value: Value) -> Value:
-        if not isinstance(value, File):
-            return value
-        path = self.folder / value.path
-        if value.format == "json" and path.is_file():  # a plain value that was only too long for the journal
-            return cast("Value", self._loaded(value))
-        return File(str(path), value.size, value.sha256, value.format)
+    def load(self, one: int | str, name: str) -> object:
+        """Give one result of an item or node; what is in a file is read from it.
 
-    def _loaded(self, value: Value) -> object:
+        Parameters
+        ----------
+        one : int or str
+            Of a map the index of an item from 0, or what it is called; of a workflow the id of a node.
+        name : str
+            Name of the result.
+
+        Raises
+        ------
+        TargetError
+            If there is no such result.
+        StoreError
+            If its file is gone, or was changed since.
+
+        Examples
+        --------
+        >>> run.load("city=Oslo", "forecast")  # doctest: +SKIP
+        >>> run.load("load", "table")  # doctest: +SKIP
+        """
+        found = self[one]
+        output = found.output
+        if not isinstance(output, dict) or name not in output:
+            known = ", ".join(output) if isinstance(output, dict) else "no results"
+            raise TargetError(f"{found.label} has no result {name!r}", f"It has: {known}.")
+        return self._loaded(output[name], found)
+
+    def _loaded(self, value: Value, whose: Item | Node | None = None) -> object:
         if not isinstance(value, File):
             return value
         from ..notebooks.results import load
 
-        return load(value, self.folder)
+        return load(value, self.folder, lambda: self._remedy(whose, value))
+
+    def _remedy(self, whose: Item | Node | None, value: File) -> str:  # noqa: ARG002 - maps look at it
+        """Give what to do when the file of a result is not as it was left."""
+        resume = f"nbflow resume {shlex.quote(self._typed())}"
+        match whose:
+            case Item(index=index):
+                return f"Run the item again: {resume} --only {index}"
+            case Node(id=node):
+                return f"Run it again: {resume} --only {shlex.quote(node)}"
+            case _:
+                return "Run it again."
 
 
 class MapRun(Run):
@@ -324,38 +364,8 @@ class MapRun(Run):
             event.kept,
         )
 
-    def load(self, item: int | str, name: str) -> object:
-        """Give one result of one item; what is in a file is read from it.
-
-        Parameters
-        ----------
-        item : int or str
-            Its index from 0, or what it is called.
-        name : str
-            Name of the result.
-
-        Raises
-        ------
-        TargetError
-            If the item has no such result.
-        """
-        output = self[item].output
-        if not isinstance(output, dict) or name not in output:
-            known = ", ".join(output) if isinstance(output, dict) else "no results"
-            raise TargetError(f"{self[item].label} has no result {name!r}", f"It has: {known}.")
-        return self._loaded_for(self[item].index, output[name])
-
-    def _loaded_for(self, index: int, value: Value) -> object:
-        if not isinstance(value, File):
-            return value
-        from ..notebooks.results import load
-
-        return load(value, self.folder, lambda: self._remedy(index, value))
-
-    def _remedy(self, index: int, value: File) -> str:
-        """Give what to do when the file of a result is not as the item left it."""
-        typed = self._typed()
-        again = f"Run the item again: nbflow resume {shlex.quote(typed)} --only {index}"
+    def _remedy(self, whose: Item | Node | None, value: File) -> str:
+        typed, again = self._typed(), super()._remedy(whose, value)
         if value.format != "file" or self._definition.cwd == "item" or not (self.folder / value.path).exists():
             return again
         notebook = shlex.quote(typed if typed.endswith(".ipynb") else self._definition.notebook)
@@ -379,7 +389,7 @@ class MapRun(Run):
         frames = []
         for item in self._items():
             if isinstance(item.output, dict) and result in item.output:
-                frame = self._loaded_for(item.index, item.output[result])
+                frame = self._loaded(item.output[result], item)
                 if isinstance(frame, pd.Series):
                     frame = frame.to_frame()
                 if not isinstance(frame, pd.DataFrame):

@@ -30,8 +30,8 @@ class CallRunner:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
 
-    def __call__(self, task: Task, context: Context) -> Outcome:  # noqa: ARG002 - a call leaves no files
-        """Call the function with the task's parameters; its return value is the output."""
+    def __call__(self, task: Task, context: Context) -> Outcome:
+        """Call the function; what it returns is the output, and a path to a file in it becomes a reference."""
         step = task.step
         assert isinstance(step, CallStep), "the driver sends each kind of task to its own runner"
         module, _, name = step.function.partition(":")
@@ -40,9 +40,10 @@ class CallRunner:
         function: Any = reduce(getattr, name.split("."), _module(module, step.source))
         value = function(**task.parameters)
         try:
-            return completed(result(value))
+            return completed(result(value, str(context.places.folder)))
         except NotAValueError as problem:
-            return failed("output", f"{step.function} returned {problem}, which cannot be kept")
+            told = f"{step.function} returned {problem}, which cannot be kept"
+            return failed("output", f"{told}: write it to a file and return its Path, or let a notebook do it")
 
 
 _LOCK = threading.Lock()

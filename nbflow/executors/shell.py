@@ -23,7 +23,7 @@ from ..printing import Ends, TaskLog, plain, short
 from ..steps import ShellStep
 from ..task import Context, Task
 from ..types import StopReason
-from ..values import File, NotAValueError, Value, argument, result
+from ..values import NotAValueError, Value, argument, result
 from . import process
 
 __all__ = ["ShellRunner"]
@@ -170,7 +170,7 @@ class _Attempt:
         if value is None:
             raise ParameterError(f"{where} is null.", "Give it a value, or leave it out.")
         try:
-            text = _spelled(value, self.context.places.folder)
+            text = _spelled(value)
         except ValueError as problem:
             raise ParameterError(f"{where} cannot be written as text: {problem}.", "Give it as text.") from None
         if "\0" in text:
@@ -248,17 +248,13 @@ class _Stream:
             raise ValueError(f"stdout is no JSON: {problem}") from None
 
 
-def _spelled(value: Value, folder: Path) -> str:
-    """Give the text of a value: of lists and mappings JSON, of files their whole path."""
-
-    def plainly(leaf: Value) -> Value:
-        return str(folder / leaf.path) if isinstance(leaf, File) else argument(leaf)
-
+def _spelled(value: Value) -> str:
+    """Give the text of a value: of lists and mappings JSON, of files their path."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=plainly)
-    return str(plainly(value))
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=argument)
+    return str(argument(value))
 
 
 def _named(value: Value) -> str:

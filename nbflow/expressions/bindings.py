@@ -11,7 +11,7 @@ from ..values import DEEPEST, Value
 from .evaluation import Evaluation
 from .limits import ExpressionError, Located, joined
 from .operations import measured_text, plain
-from .syntax import Reference, Tree, parse, split
+from .syntax import Reference, Tree, parse, split, without_quoted_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,13 @@ def condition(value: bool | str) -> Condition:  # noqa: FBT001 - true and false 
     (True, False)
     """
     text = value.strip() if isinstance(value, str) else str(value).lower()
+    unquoted = without_quoted_blocks(text)
+    if unquoted != text:
+        with Located(text):
+            raise ExpressionError(
+                "{{ }} in quotes is text, and no value.",
+                f"A condition wants no braces, and no quotes around a name: {unquoted:.100}",
+            )
     if not text.startswith(("{{", "{%")):
         return Condition(text)
     match split(text):

@@ -7,6 +7,7 @@ import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice, pairwise
+from pathlib import PurePath
 from typing import Final, TypeGuard
 
 from jinja2 import StrictUndefined, nodes
@@ -136,6 +137,11 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 def _portable(value: object) -> object:
     """Give a value of types that JSON has."""
+    if isinstance(value, File) and not PurePath(value.path).is_absolute():  # where the run is kept is not known here
+        raise ExpressionError(
+            f"{described(value)} has no path inside of a text.",
+            "Give it alone, as a value of its own, and the step gets its path: '{{ steps.load.output.table }}'",
+        )
     return argument(plain(value))
 
 

@@ -106,6 +106,31 @@ def _end(text: str, start: int) -> int:
         )
 
 
+_QUOTED_BLOCK: Final = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+
+
+def without_quoted_blocks(text: str) -> str:
+    """Give an expression in which the blocks that stand in quotes stand for themselves.
+
+    Examples
+    --------
+    >>> without_quoted_blocks("'{{ item.city }}' == 'Oslo'")
+    "item.city == 'Oslo'"
+    >>> without_quoted_blocks("item.name == '{{ item.city }}-{{ index }}'")
+    "item.name == item.city ~ '-' ~ index"
+    """
+
+    def unquoted(sign: re.Match[str]) -> str:
+        quote, inner = sign[0][0], sign[0][1:-1]
+        if len(sign[0]) < 2 or not _QUOTED_BLOCK.search(inner):
+            return sign[0]
+        pieces = _QUOTED_BLOCK.split(inner)
+        parts = [piece.strip() if at % 2 else f"{quote}{piece}{quote}" for at, piece in enumerate(pieces)]
+        return " ~ ".join(part for at, part in enumerate(parts) if at % 2 or pieces[at])
+
+    return _SIGNS.sub(unquoted, text)
+
+
 def _inside(block: str) -> str:
     """Give the expression of a block."""
     with Located(block):

@@ -7,6 +7,7 @@ import os.path
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -16,11 +17,13 @@ from .. import model, steps
 from ..durations import seconds
 from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
+from ..mistakes import path_text
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_expression
-from ..source import Notebook, read_notebook, selected
-from ..values import NotAValueError, Value, argument
-from .functions import function_source
+from ..source import Notebook, Parameter, assigned, read_notebook, selected
+from ..values import DEEPEST, NotAValueError, Value, argument, passed
+from .functions import Arguments, function_arguments, function_source
 from .inputs import Given
+from .order import Order
 from .parameters import check, shared_values
 from .scalars import Path as Place
 from .sight import ListSight, Sight
@@ -72,6 +75,10 @@ class Files(Protocol):
         """Give the digest of a function's module."""
         ...
 
+    def arguments(self, text: str, below: str) -> Arguments | None:
+        """Give the arguments of a function that was found, where they can be told."""
+        ...
+
     def has_folder(self, path: str) -> bool:
         """Tell whether there is such a folder."""
         ...
@@ -101,6 +108,10 @@ class OnDisk:
         """Give the digest of a function's module."""
         return function_source(text, self.folder / below)
 
+    def arguments(self, text: str, below: str) -> Arguments | None:
+        """Give the arguments of a function."""
+        return function_arguments(text, self.folder / below)
+
     def has_folder(self, path: str) -> bool:
         """Tell whether there is such a folder."""
         return (self.folder / path).is_dir()
@@ -127,6 +138,10 @@ class Kept:
     def function(self, text: str, below: str) -> str:  # noqa: ARG002 - as above
         """Give nothing."""
         return ""
+
+    def arguments(self, text: str, below: str) -> Arguments | None:  # noqa: ARG002 - as above
+        """Give nothing."""
+        return None
 
     def has_folder(self, path: str) -> bool:  # noqa: ARG002 - as above
         """It had."""
@@ -192,7 +207,8 @@ class Building:
             if isinstance(each, d.Notebook):
                 self._known(each.notebook)
         sight = Sight(self.definition.inputs, notebooks=self.named)
-        return self.list(self.definition.steps, ("steps",), sight, on_failure=self.definition.on_failure)
+        given = self.definition.steps
+        return self.list(given, _places(("steps",), given), sight, on_failure=self.definition.on_failure)
 
     def _known(self, text: str) -> None:
         """Read a notebook so that readers of its results can be checked; what is wrong is told where it is used."""
@@ -222,42 +238,32 @@ class Building:
         return text if os.path.isabs(text) else os.path.normpath(os.path.join(self.below, text))  # noqa: PTH117, PTH118 - texts
 
     def list(
-        self, given: Sequence[d.Step], place: Place, sight: Sight, *, turns: bool = False, on_failure: Any = "halt"
+        self,
+        given: Sequence[d.Step],
+        places: Sequence[Place],
+        sight: Sight,
+        *,
+        turns: bool = False,
+        on_failure: Any = "halt",
     ) -> Block:
-        """Give a list of steps; turns: it is the body of a loop."""
+        """Give a list of steps, each with its place; turns: it is the body of a loop."""
         ids = {step.id: step for step in given}
-        needs = [self._needs(step, i, given, ids) for i, step in enumerate(given)]
-        try:
-            order = Block([_Skeleton(id=step.id, needs=waits) for step, waits in zip(given, needs, strict=True)])
-        except DefinitionError as problem:
-            self.problem(place, problem.message, problem.remedy)
-            order = Block([])
+        order = Order.of(given)
+        before = len(self.problems)
+        for i, key, message, remedy in order.problems():
+            self.problem((*places[i], key), message, remedy)
+        whole = len(self.problems) == before
         made = []
-        for i, (step, waits) in enumerate(zip(given, needs, strict=True)):
-            bits = order.before[order.at[step.id]] if step.id in order.at else 0
-            seen = frozenset(other for other, at in order.at.items() if bits >> at & 1)
-            here = Here(self, (*place, i), sight.inside(ListSight(ids, seen, step.id, turns)), step, waits)
-            made.append(here.step())
-        whole = bool(order.steps) or not given
+        for step, place in zip(given, places, strict=True):
+            near = ListSight(ids, order.ended(step.id), step.id, turns, order.waits)
+            made.append(Here(self, place, sight.inside(near), step, order.needs[step.id]).step())
         ready = [step for step in made if step is not None]
         return Block(ready, on_failure) if whole and len(ready) == len(given) else Block([])
 
-    def _needs(
-        self, step: d.Step, i: int, given: Sequence[d.Step], ids: Mapping[str, d.Step]
-    ) -> tuple[str, ...] | None:
-        """Give what a step waits for: a fan-in also for the fan-outs of its own list."""
-        if not isinstance(step, d.FanIn):
-            return None if step.needs is None else tuple(step.needs)
-        above = [given[i - 1].id] if step.needs is None and i else []
-        own = [other for other in step.wait_for if other in ids and other != step.id]
-        return tuple(dict.fromkeys([*(step.needs or above), *own]))
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Skeleton(model.Step):
-    """A step of which only the place in its list is known."""
-
-    kind = "skeleton"
+def _places(place: Place, given: Sequence[d.Step]) -> list[Place]:
+    """Give where the steps of a list stand."""
+    return [(*place, i) for i in range(len(given))]
 
 
 @dataclass
@@ -329,12 +335,17 @@ class Here:
 
     def binding(self, value: Any, *keys: str | int, sight: Sight | None = None) -> Binding:
         """Give a value, in which any text may hold expressions."""
+        before = len(self.building.problems)
         try:
-            plain = argument(value)
+            plain = passed(value)
+            for place, text in _texts(plain):
+                self._checked(partial(bind, text), (*keys, *place), sight)
+            return bind(plain) if len(self.building.problems) == before else NULL
         except NotAValueError as problem:
             self.problem(f"is or holds {problem}, which no step can be given", "", *keys)
-            return NULL
-        return self._checked(lambda: bind(plain), keys, sight) or NULL
+        except ExpressionError as problem:  # in a key, or it is nested too deep
+            self.problem(problem.message, problem.remedy, *keys)
+        return NULL
 
     @staticmethod
     def written(parameters: Mapping[str, Any], environment: Mapping[str, Any] = MappingProxyType({})) -> Value:
@@ -391,17 +402,21 @@ class Here:
         self, given: Sequence[d.Step] | None, *keys: str | int, sight: Sight | None = None, turns: bool = False
     ) -> Block:
         """Give a list of steps in it."""
-        return self.building.list(given or (), (*self.place, *keys), sight or self.sight, turns=turns)
+        places = _places((*self.place, *keys), given or ())
+        return self.building.list(given or (), places, sight or self.sight, turns=turns)
+
+    def one(self, given: d.Step, *keys: str | int, sight: Sight | None = None) -> Block:
+        """Give the one step in it, as a list."""
+        return self.building.list([given], [(*self.place, *keys)], sight or self.sight)
 
     def distinct(self) -> None:
         """Note ids that stand in more than one list of the step."""
         seen: dict[str, Place] = {}
         for keys, given in self.definition.lists():
-            for step in given:
+            for i, step in enumerate(given):
                 if seen.setdefault(step.id, keys) != keys:
-                    self.problem(
-                        f"the id {step.id!r} stands in two lists of one step", "Give each an id of its own.", *keys
-                    )
+                    told = f"the id {step.id!r} stands in two lists of one step"
+                    self.problem(told, "Give each an id of its own.", *keys, i, "id")
 
 
 # -- notebooks ----------------------------------------------------------------------------------------------------
@@ -417,11 +432,11 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
     path = here.building.path(here.literal(one.cells, "cells"))
     found = _read(here, path, one.cells, "cells")
     if found is not None:
-        unknown = [tag for tag in one.tags if not any(tag in cell.tags for cell in found.cells)]
-        if unknown:
-            tags = sorted({tag for cell in found.cells for tag in cell.tags})
-            hint = did_you_mean(unknown[0], tags)
-            here.problem(f"no cell of {found.name} is tagged {unknown[0]!r}.{hint}", _tags(tags), "tags")
+        tags = sorted({tag for cell in found.cells for tag in cell.tags})
+        for i, tag in enumerate(one.tags):
+            if tag not in tags:
+                hint = did_you_mean(tag, tags)
+                here.problem(f"no cell of {found.name} is tagged {tag!r}.{hint}", _tags(tags), "tags", i)
         found = selected(found, one.tags)
         path = f"{path}#{'+'.join(one.tags)}"
     return _notebook_step(one, here, path, found, steps.CellsStep)
@@ -453,6 +468,7 @@ def _notebook_step(
     if found is not None:
         built.notebooks[path] = found
         _check_parameters(one, here, found)
+        _check_outputs(one, here, found)
     cwd = one.cwd or defaults.cwd or "notebook"
     if cwd not in ("notebook", "item"):
         cwd = here.building.path(here.literal(cwd, "cwd"))
@@ -475,18 +491,67 @@ def _notebook_step(
 
 
 def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) -> None:
-    try:
-        here.building.built.warnings += check(found, one.parameters)
-    except ParameterError as problem:
-        remedy = re.sub(r"-p (\w+)=VALUE.*", r"parameters: {\1: VALUE}", problem.remedy)
-        here.problem(problem.message, remedy, "parameters")
-        return
+    known = [parameter.name for parameter in found.parameters]
+    listed = found.parameters_known and found.parameters_cell is not None
+    strange = [name for name in one.parameters if listed and name not in known]
+    for name in strange:
+        _check_names(here, found, [name, *known], "parameters", name)
+    _check_names(here, found, [name for name in one.parameters if name not in strange], "parameters")
     for name, value in one.parameters.items():
-        if not has_expression(value):
+        if name in known and not has_expression(value):
             try:
                 shared_values(found, {name: value}, text=False)
             except ParameterError as problem:
                 here.problem(problem.message, problem.remedy, "parameters", name)
+
+        elif name in known:
+            _check_input(here, found, found.parameters[known.index(name)], value)
+
+
+_FOR_EXAMPLE: Mapping[str, Value] = {
+    **dict.fromkeys(("string", "path", "date"), "2026-01-31"),
+    "number": 1.0,
+    "integer": 1,
+    "boolean": True,
+    "array": [],
+    "object": {},
+}
+"""A value of each type of input; one that fits whatever some other value of the type would."""
+
+
+def _check_input(here: Here, found: Notebook, parameter: Parameter, value: Any) -> None:
+    """Check a parameter that is given an input as it is: its type is known."""
+    name = re.fullmatch(r"\{\{\s*inputs\.(\w+)\s*\}\}", value.strip()) if isinstance(value, str) else None
+    declared = here.sight.inputs.get(name[1]) if name is not None else None
+    if name is None or declared is None or parameter.type.choices:
+        return
+    try:
+        shared_values(found, {parameter.name: _FOR_EXAMPLE[declared.type]}, text=False)
+    except ParameterError:
+        told = f"inputs.{name[1]} is of the type {declared.type}, but {found.name} wants {parameter.type}"
+        filters = {"str": "string", "int": "int", "float": "float"}
+        fitting = next((filters[kind] for kind in parameter.type.kinds if kind in filters), "")
+        can = fitting and declared.type in ("string", "integer", "number")
+        remedy = f'Convert it: "{{{{ inputs.{name[1]} | {fitting} }}}}"' if can else ""
+        here.problem(told, remedy, "parameters", parameter.name)
+
+
+def _check_outputs(one: d.Notebook | d.Cells, here: Here, found: Notebook) -> None:
+    """Warn of results that no cell gives: by other ways than an assignment there may be one all the same."""
+    names = assigned(found) if one.outputs else None
+    for i, name in enumerate(one.outputs):
+        if names is not None and name not in names:
+            hint = did_you_mean(name, sorted(names))
+            place = path_text((*here.place, "outputs", i))
+            here.building.built.warnings.append(f"{place}: no cell of {found.name} assigns {name!r}.{hint}")
+
+
+def _check_names(here: Here, found: Notebook, names: list[str], *keys: str) -> None:
+    try:
+        here.building.built.warnings += check(found, names)
+    except ParameterError as problem:
+        remedy = re.sub(r"-p (\w+)=VALUE.*", r"parameters: {\1: VALUE}", problem.remedy)
+        here.problem(problem.message, remedy, *keys)
 
 
 @dataclass(frozen=True)
@@ -527,6 +592,7 @@ def _call(one: d.Call, here: Here) -> model.Step:
     source = ""
     try:
         source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
+        _check_arguments(one, here)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
     return steps.CallStep(
@@ -536,6 +602,21 @@ def _call(one: d.Call, here: Here) -> model.Step:
         parameters=here.binding(one.arguments, "arguments"),
         written=here.written(one.arguments),
     )
+
+
+def _check_arguments(one: d.Call, here: Here) -> None:
+    known = here.building.files.arguments(one.call, here.building.below)
+    if known is None:
+        return
+    takes = f"It takes: {', '.join(known.taken)}." if known.taken else "It takes none."
+    for name in one.arguments:
+        if name not in known.taken:
+            hint = did_you_mean(name, list(known.taken))
+            here.problem(f"{one.call} has no argument {name!r}.{hint}", takes, "arguments", name)
+    for name in known.needed:
+        if name not in one.arguments:
+            told = f"{one.call} needs {name}, and it has no default"
+            here.problem(told, f"arguments: {{{name}: VALUE}}", "arguments")
 
 
 def _shell(one: d.Shell, here: Here) -> model.Step:
@@ -652,11 +733,11 @@ def _fan_out(one: d.FanOut, here: Here) -> model.Step:
     if one.as_ in ("inputs", "steps", "context", "fan_in", "index"):
         here.problem(f"is {one.as_!r}, which means something else", "Choose another name.", "as")
     if one.step is not None:
-        body = here.block([one.step], "step", sight=inside)
+        body = here.one(one.step, "step", sight=inside)
     else:
         body = here.block(one.steps, "steps", sight=inside)
     if not body.steps:
-        body = Block([_Skeleton(id="item")])  # what is wrong with it has been noted
+        body = Block([steps.StepList(id="item", block=Block([]))])  # what is wrong with it has been noted
     runs_on = one.on_error or ("continue" if one.max_failures is not None else "halt")
     return steps.FanOut(
         **here.common,
@@ -728,7 +809,7 @@ def _check_target(step_id: str, here: Here) -> None:
     elif step_id not in nearest.seen:
         here.problem(
             f"{nearest.me!r}, around this step, does not wait for {step_id!r}",
-            f"Add it: needs: [..., {step_id}]",
+            f"Add it: {nearest.with_need(step_id)}",
             "wait_for",
         )
 
@@ -756,8 +837,8 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
             has = f"It has: {', '.join(inner.inputs)}." if inner.inputs else "It has no inputs."
             here.problem(f"{text} has no input {name!r}.{hint}", has, "inputs", name)
     missing = [n for n, i in inner.inputs.items() if n not in one.inputs and "default" not in i.model_fields_set]
-    if missing:
-        here.problem(f"{text} needs the input {missing[0]}, and it has no default", "", "inputs")
+    for name in missing:
+        here.problem(f"{text} needs the input {name}, and it has no default", f"inputs: {{{name}: VALUE}}", "inputs")
     common = here.common
     if common["timeout"] is None:
         common["timeout"] = here.seconds(inner.timeout)
@@ -806,18 +887,16 @@ _WHOLE = re.compile(r"\boutcomes\b|\bsteps\b[^{}]*\boutput\b(?!\s*[.\[])")
 
 def _reads_outcomes(definition: d.Workflow) -> bool:
     """Whether something may read the full records of a fan-out's items: then they are kept."""
-    return any(_WHOLE.search(text) for text in _texts(definition.data()))
+    return any(_WHOLE.search(text) for _, text in _texts(definition.data()))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Give the texts in a value, each with its place."""
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+        yield place, value
+    elif isinstance(value, (dict, list)) and len(place) < DEEPEST:
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(one, (*place, key))
 
 
 MAKERS: Mapping[type[d.Step], Maker] = {

@@ -6,11 +6,12 @@ import ast
 import hashlib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DefinitionError, did_you_mean
 
-__all__ = ["function_source"]
+__all__ = ["Arguments", "function_arguments", "function_source"]
 
 _CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -40,7 +41,7 @@ def function_source(text: str, folder: Path) -> str:
     module, _, name = text.partition(":")
     if module in sys.builtin_module_names:
         return _digest(sys.version.encode())
-    file = _file(module, [folder, *(Path(entry) for entry in sys.path if entry)])
+    file = _file(module, _places(folder))
     if file is None:
         raise DefinitionError(
             f"there is no module {module!r}", f"It is looked for in {folder} and where Python finds modules."
@@ -54,8 +55,59 @@ def function_source(text: str, folder: Path) -> str:
     return _digest(source)
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """The names that a function takes."""
+
+    taken: tuple[str, ...]
+    needed: tuple[str, ...]
+    """Those without a default."""
+
+
+def function_arguments(text: str, folder: Path) -> Arguments | None:
+    """Give the arguments of a function; nothing where its source does not tell them for certain.
+
+    Parameters
+    ----------
+    text : str
+        ``package.module:function``, which was found.
+    folder : Path
+        The workflow's folder.
+
+    Examples
+    --------
+    >>> function_arguments("textwrap:shorten", Path("."))  # it has **kwargs
+    >>> function_arguments("colorsys:rgb_to_hsv", Path("."))
+    Arguments(taken=('r', 'g', 'b'), needed=('r', 'g', 'b'))
+    """
+    module, _, name = text.partition(":")
+    file = None if module in sys.builtin_module_names else _file(module, _places(folder))
+    if file is None or file.suffix != ".py":
+        return None
+    source = file.read_bytes()
+    tree = ast.parse(source)
+    made = [node for node in ast.walk(tree) if getattr(node, "name", getattr(node, "id", "")) == name]
+    written = [node for node in made if not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load))]
+    open_ended = _names(source, file)[1]
+    match written:
+        case [ast.FunctionDef(decorator_list=[], args=ast.arguments(kwarg=None, posonlyargs=[]) as a) as node]:
+            if open_ended or node not in tree.body:
+                return None
+            taken = [one.arg for one in (*a.args, *a.kwonlyargs)]
+            given = [one.arg for one, default in zip(a.kwonlyargs, a.kw_defaults, strict=True) if default is not None]
+            given += [one.arg for one in a.args[len(a.args) - len(a.defaults) :]]
+            return Arguments(tuple(taken), tuple(one for one in taken if one not in given))
+        case _:
+            return None
+
+
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
+
+
+def _places(folder: Path) -> list[Path]:
+    """Give where modules are looked for."""
+    return [folder, *(Path(entry) for entry in sys.path if entry)]
 
 
 def _file(module: str, places: list[Path]) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,9 +79,17 @@ def fit(name: str, declared: Input, value: Value, *, text: bool) -> Value:
         told = str(problem)
         if " wants " in told:
             told = f"{told.partition(' wants ')[0]} wants {_WORDS[declared.type]}"
-        raise ParameterError(f"input {name} {told}.") from None
+        raise ParameterError(f"input {name} {told}.", _brackets(name, declared, value) if text else "") from None
     _check(name, declared, found)
     return found
+
+
+def _brackets(name: str, declared: Input, value: Value) -> str:
+    """Give how a list is typed, where a text is none."""
+    if declared.type not in ("array", "object"):
+        return ""
+    inside = f"[{value}]" if declared.type == "array" else "{name: value}"
+    return f"Write it in brackets: -i {shlex.quote(f'{name}={inside}')}"
 
 
 def _type(declared: Input) -> Type:

@@ -173,16 +173,17 @@ def assignments(option: str, given: Iterable[str]) -> dict[str, str]:
     {'year': '2026', 'title': 'a=b'}
     """
     found: dict[str, str] = {}
+    one_value = option in ("-p", "-i")
     for text in given:
         name, sign, value = text.partition("=")
         name = name.strip()
         if not sign or not name:
-            example = "city=Oslo" if option == "-p" else "city=Oslo,Lima"
+            example = "city=Oslo" if one_value else "city=Oslo,Lima"
             raise ParameterError(f"{option} {text!r} is not NAME=VALUE.", f"Write it like this: {option} {example}")
         if name in found:
             merged = (
                 "Keep one of the two."
-                if option == "-p"
+                if one_value
                 else f"Put them together: {option} {shlex.quote(f'{name}={found[name]},{value}')}"
             )
             raise ParameterError(f"{option} {name} is given twice: {found[name]!r} and {value!r}.", merged)

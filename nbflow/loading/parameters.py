@@ -15,7 +15,7 @@ from functools import partial
 
 from ..errors import ParameterError, did_you_mean
 from ..source import Cell, Notebook, Parameter, Type, syntax_tree
-from ..values import NotAValueError, Value, argument, tagged
+from ..values import File, NotAValueError, Value, argument, passed, tagged
 from .scalars import Quoted, core, plain
 
 __all__ = ["MisfitError", "check", "converter", "shared_values", "typed"]
@@ -121,12 +121,14 @@ def brief(value: object, size: int = 40) -> str:
 
 
 def _kind(value: Value) -> str:
+    if isinstance(value, File):
+        return "str"  # its path arrives
     return "none" if value is None else type(value).__name__
 
 
 def _fit(value: Value, kind: Type) -> Value:
     """Give a Python value as the type takes it."""
-    return _fitted(argument(value), kind)
+    return _fitted(passed(value), kind)
 
 
 def _fitted(value: Value, kind: Type) -> Value:

@@ -212,17 +212,32 @@ def _read(text: str, place: str) -> _Built:
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         where = f"{place}:{mark.line + 1}" if mark is not None else place
+        line = _line(text, mark.line) if mark is not None else ""
+        if mark is not None and line[mark.column : mark.column + 1] == "\t":
+            raise ParameterError(f"{where}: a tab stands before the text.", "Put blanks in its place.", where) from None
         reason = getattr(problem, "problem", None) or str(problem)
-        raise ParameterError(
-            f"{where}: this is not YAML ({' '.join(str(reason).split())}).",
-            "Text with one of : # [ { & * ! | > ' \" % @ in it may want quotes.",
-            where,
-        ) from None
+        remedy = _quotes(line) or "Text with one of : # [ { & * ! | > ' \" % @ in it may want quotes."
+        raise ParameterError(f"{where}: this is not YAML ({' '.join(str(reason).split())}).", remedy, where) from None
+
+
+def _line(text: str, number: int) -> str:
+    """Give a line of a text, from 0."""
+    return next(iter(text.splitlines()[number : number + 1]), "")
+
+
+_BLOCK = re.compile(r"""(?<!['"])\{\{.*?\}\}[^\s,}\]]*""")
+
+
+def _quotes(line: str) -> str:
+    """Give the remedy for an expression that stands without quotes: its braces are a mapping of YAML then."""
+    found = _BLOCK.search(line)
+    quote = "'" if found is not None and '"' in found[0] else '"'
+    return f"Put quotes around it: {quote}{found[0]}{quote}" if found is not None else ""
 
 
 def _document(text: str, place: str, *, pure: bool) -> _Built:
     loader = yaml.SafeLoader if pure else _fast_loader()
-    builder = _Builder(yaml.parse(text, Loader=loader), place)
+    builder = _Builder(yaml.parse(text, Loader=loader), place, text)
     builder.read()
     return builder
 
@@ -237,9 +252,10 @@ def _fast_loader() -> type[yaml.SafeLoader]:
 class _Builder:
     """Makes one value from the events of a document."""
 
-    def __init__(self, events: Iterator[yaml.Event], place: str) -> None:
+    def __init__(self, events: Iterator[yaml.Event], place: str, text: str) -> None:
         self.events = events
         self.place = place
+        self.text = text
         self.value: Value = None
         self.lines: dict[Path, int] = {}
         """The lines of keys and elements."""
@@ -304,13 +320,19 @@ class _Builder:
         mapping: dict[str, Value] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                self.refuse(event, "a key is a list, a mapping or an alias", "Keys are text.")
+                self.refuse_key(event)
             if event.value in mapping:
                 self.refuse(event, f"the key {event.value!r} stands twice in one mapping", "Delete one of the two.")
             place = (*path, event.value)
             self.note(place, event)
             mapping[event.value] = self.node(next(self.events), place)
         return mapping
+
+    def refuse_key(self, event: yaml.Event) -> NoReturn:
+        quotes = _quotes(_line(self.text, event.start_mark.line)) if event.start_mark else ""
+        if quotes:
+            self.refuse(event, "{{ }} without quotes is a mapping", quotes)
+        self.refuse(event, "a key is a list, a mapping or an alias", "Keys are text.")
 
     def note(self, place: Path, event: yaml.Event) -> None:
         self.lines[place] = event.start_mark.line + 1 if event.start_mark else 0

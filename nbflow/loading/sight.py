@@ -40,6 +40,21 @@ class ListSight:
     """The id of the step that stands in this list, and in which the expression stands."""
     turns: bool = False
     """Whether it is the body of a loop: other steps are seen as they ended in the turn before."""
+    waits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each of them waits for."""
+
+    def later(self, step_id: str) -> bool:
+        """Whether a step waits for the one in which the expression stands, however far."""
+        left, seen = [step_id], {step_id}
+        while left:
+            fresh = [one for one in self.waits.get(left.pop(), ()) if one not in seen]
+            seen.update(fresh)
+            left += fresh
+        return self.me in seen
+
+    def with_need(self, step_id: str) -> str:
+        """Give the needs of the one in which the expression stands, with one more."""
+        return f"needs: [{', '.join([*self.waits.get(self.me, ()), step_id])}]"
 
 
 @dataclass(frozen=True)
@@ -105,7 +120,7 @@ class Sight:
         if step_id not in found.seen:
             if found.turns and reference.optional:
                 return  # as it ended in the turn before, and nothing in the first one
-            yield _unseen(step_id, found)
+            yield _no_turn(reference, step_id) if found.turns else _unseen(step_id, found)
             return
         if not rest:
             if not reference.dynamic:
@@ -155,9 +170,26 @@ def _unseen(step_id: str, found: ListSight) -> Problem:
     if step_id == found.me:
         return f"{step_id!r} is the step itself, or the one around it", "A step can read those that it waits for."
     ids = list(found.steps)
-    if found.me in ids and ids.index(step_id) > ids.index(found.me) and found.steps[found.me].needs is None:
-        return f"{step_id!r} stands below, and has not ended", f"Put {found.me} below it, or say needs: [{step_id}]"
-    return f"{step_id!r} has perhaps not ended: {found.me} does not wait for it", f"Add it: needs: [..., {step_id}]"
+    below = ids.index(step_id) > ids.index(found.me)
+    if found.later(step_id):
+        told = "stands below" if below else f"waits for {found.me}"
+        named = found.steps[step_id].needs is not None and found.me in found.waits[step_id]
+        first = f"Take {found.me} out of its needs, and put" if named else "Put"
+        last = "" if found.steps[found.me].needs is None else f", and say {found.with_need(step_id)}"
+        return f"{step_id!r} {told}, and has not ended", f"{first} {found.me} below it{last}."
+    if below and found.steps[found.me].needs is None:
+        remedy = f"Put {found.me} below it, or say {found.with_need(step_id)}"
+        return f"{step_id!r} stands below, and has not ended", remedy
+    told = f"{step_id!r} has perhaps not ended: {found.me} does not wait for it"
+    return told, f"Add it: {found.with_need(step_id)}"
+
+
+def _no_turn(reference: Reference, step_id: str) -> Problem:
+    """Tell that a step of a loop gives nothing in the first turn."""
+    return (
+        f"{step_id!r} has not run before the first turn",
+        f"Say what holds then: {reference.text} | default(...)",
+    )
 
 
 def _may_be_skipped(step: Step, lists: tuple[ListSight, ...]) -> bool:

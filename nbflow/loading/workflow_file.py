@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import yaml
 from pydantic import ValidationError
 
 from ..definition import Part, Step, Workflow, kinds
-from ..errors import DefinitionError, ParameterError, TargetError, did_you_mean
+from ..errors import DefinitionError, ManyProblemsError, ParameterError, TargetError, did_you_mean
+from ..mistakes import path_text, place_of, words
 from ..values import Value
 from .scalars import Path as Place
 from .scalars import load_document
 
-__all__ = ["ManyProblemsError", "Source", "define", "dump", "parse", "read_workflow", "refuse"]
+__all__ = ["Source", "define", "dump", "parse", "read_workflow", "refuse"]
 
 _MOST = 5_000_000
 """Bytes of a workflow file; a larger one is no definition that somebody wrote."""
@@ -42,48 +43,6 @@ class Source:
         where = f"{self.name}:{self._lines[near]}" if near else self.name
         path = path_text(place)
         return DefinitionError(f"{where}: {path}{': ' if path else ''}{message}", remedy, where)
-
-
-def path_text(place: Place) -> str:
-    """Give a path as people read it.
-
-    Examples
-    --------
-    >>> path_text(("steps", 2, "step", "parameters", "learning rate"))
-    "steps[2].step.parameters['learning rate']"
-    """
-    text = ""
-    for part in place:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part.isidentifier():
-            text += f".{part}" if text else part
-        else:
-            text += f"[{part!r}]"
-    return text
-
-
-class ManyProblemsError(DefinitionError):
-    """All that is wrong with a definition.
-
-    Parameters
-    ----------
-    problems : iterable of DefinitionError
-        In the order in which they stand in the file.
-    """
-
-    def __init__(self, problems: Iterable[DefinitionError]) -> None:
-        self.problems = tuple(problems)
-        first, *others = self.problems
-        more = [line for other in others for line in (f"error: {other.message}", *_indented(other.remedy))]
-        super().__init__(first.message, "\n".join([*first.remedy.splitlines(), *more]), first.place)
-
-    def __reduce__(self) -> tuple[type[ManyProblemsError], tuple[tuple[DefinitionError, ...]]]:
-        return ManyProblemsError, (self.problems,)
-
-
-def _indented(text: str) -> Iterator[str]:
-    return (f"  {line}" for line in text.splitlines())
 
 
 def refuse(problems: list[DefinitionError]) -> None:
@@ -131,9 +90,10 @@ def read_workflow(path: Path, name: str = "", known: Mapping[str, type[Step]] | 
     except IsADirectoryError as problem:
         raise TargetError(f"{name}: is a folder, not a workflow file") from problem
     except OSError as problem:
-        raise TargetError(
-            f"{name}: {problem.strerror or problem}", "nbflow init makes a small workflow to begin with."
-        ) from problem
+        near = sorted(one.name for one in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        has = f"There are: {', '.join(near[:8])}." if near else "nbflow init makes a small workflow to begin with."
+        hint = did_you_mean(path.name, near)
+        raise TargetError(f"{name}: {problem.strerror or problem}.{hint}", has) from problem
     if len(raw) > _MOST:
         raise DefinitionError(f"{name}: is larger than {_MOST:,} bytes", "Values of that size belong into files.", name)
     try:
@@ -178,19 +138,8 @@ def define(data: Mapping[str, Value], source: Source, known: Mapping[str, type[S
         errors = problem.errors(include_url=False)
     except RecursionError as problem:
         raise source.problem((), "is nested too deep") from problem
-    found = [source.problem(_place(error), *_words(error, data, known or kinds())) for error in errors]
-    refuse(found)
+    refuse([source.problem(place_of(error), *words(error, _beside(error, data, known or kinds()))) for error in errors])
     raise AssertionError("an error without a problem")
-
-
-def _place(error: Any) -> Place:
-    """Give the path of an error."""
-    place: Place = ()
-    for part in error["loc"]:
-        if part == "[key]":
-            continue
-        place = (*place, part)
-    return place
 
 
 def _at(data: Any, place: Place) -> Any:
@@ -202,55 +151,10 @@ def _at(data: Any, place: Place) -> Any:
     return data
 
 
-_KINDS = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "finite_number": "a finite number",
-}
-
-
-def _words(error: Any, data: Any, known: Mapping[str, type[Step]]) -> tuple[str, str]:
-    """Give what is wrong, and a remedy, in our words."""
-    kind, context = error["type"], error.get("ctx", {})
-    place = error["loc"]
-    value = error.get("input")
-    if kind == "nbflow":
-        return str(error["msg"]), ""
-    if kind == "missing":
-        return "is missing", ""
-    if kind == "extra_forbidden":
-        names = _keys(_at(data, place[:-1]), place[:-1], known)
-        near = did_you_mean(str(place[-1]), names)
-        return f"is no key here.{near}", f"There are: {', '.join(names)}." if names and not near else ""
-    if kind == "literal_error":
-        choices = str(context["expected"]).replace("'", "")
-        near = did_you_mean(value, choices.replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""
-        return f"is {_shown(value)}, but it is {choices}.{near}", ""
-    if kind in _KINDS:
-        quote = f"Quote it: '{value}'" if kind == "string_type" and isinstance(value, (int, float)) else ""
-        return f"is {_shown(value)}, but it is {_KINDS[kind]}", quote
-    if kind in ("greater_than_equal", "greater_than"):
-        bound = context.get("ge", context.get("gt"))
-        return f"is {_shown(value)}, but it is at least {bound}", ""
-    if kind == "too_short":
-        return "is empty", ""
-    return f"is {_shown(value)}: {error['msg']}", ""
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
-    if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return f"{value!r:.60}"
+def _beside(error: Any, data: Any, known: Mapping[str, type[Step]]) -> list[str]:
+    """Give the keys that the part takes in which an error stands."""
+    around = place_of(error)[:-1]
+    return _keys(_at(data, around), around, known)
 
 
 def _keys(at: Any, place: Place, known: Mapping[str, type[Step]]) -> list[str]:

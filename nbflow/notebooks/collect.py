@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import types
 from pathlib import Path
@@ -43,7 +42,7 @@ class Place:
     def __init__(self, values: Any, artifacts: Path, folder: Path) -> None:
         self.values = values
         self.artifacts = artifacts
-        self.folder = folder.resolve()
+        self.folder = folder
 
     def write(self, name: str, form: str, write: Any) -> Any:
         """Write a file so that it is there whole or not at all; gives the reference to it."""
@@ -62,14 +61,7 @@ class Place:
 
     def reference(self, path: Path, form: str) -> Any:
         """Give the reference to a file that exists."""
-        digest, size = hashlib.sha256(), 0
-        with path.open("rb") as file:
-            for part in iter(lambda: file.read(1 << 20), b""):
-                digest.update(part)
-                size += len(part)
-        whole = path.resolve()
-        shown = whole.relative_to(self.folder) if self.folder in whole.parents else whole
-        return self.values.File(shown.as_posix(), size, digest.hexdigest(), form)
+        return self.values.File.of(str(path), str(self.folder), form)
 
 
 def collect(

@@ -163,7 +163,8 @@ class _Attempt:
         for name, value in self.task.environment.items():
             environment.pop(name, None)
             if value is not None:
-                environment[name] = value if isinstance(value, str) else dumps(value)
+                given = argument(value)
+                environment[name] = given if isinstance(given, str) else dumps(given)
         if self.task.index is not None:
             environment["NBFLOW_INDEX"] = str(self.task.index)
         if self.step.cwd == "item":
@@ -176,9 +177,7 @@ class _Attempt:
         """Make the notebook while the kernel starts: the libraries for it take their time to load."""
         from .document import Document, SaveManager
 
-        parameters = {
-            name: argument(_absolute(value, self.places.folder)) for name, value in self.task.parameters.items()
-        }
+        parameters = {name: argument(value) for name, value in self.task.parameters.items()}
         self.document = Document.with_parameters(
             self.notebook.data, self.notebook.cells, parameters, kernel, self.notebook.language or language
         )
@@ -322,14 +321,3 @@ def _cut(failure: Failure | None) -> Failure | None:
     if failure is None or failure.traceback is None:
         return failure
     return replace(failure, traceback=both_ends(failure.traceback, TRACEBACK))
-
-
-def _absolute(value: Value, folder: Path) -> Value:
-    """Give the value with references to files of the run folder as whole paths."""
-    if isinstance(value, File):
-        return File(str(folder / value.path), value.size, value.sha256, value.format)
-    if isinstance(value, list):
-        return [_absolute(part, folder) for part in value]
-    if isinstance(value, dict):
-        return {name: _absolute(part, folder) for name, part in value.items()}
-    return value

@@ -30,7 +30,8 @@ from nbflow.outcome import Outcome, completed
 from nbflow.steps import CallStep, NotebookStep
 from nbflow.store.journal import Records
 from nbflow.store.journal import records as journal_records
-from nbflow.task import Task
+from nbflow.store.names import Namer
+from nbflow.task import Context, Task
 from nbflow.testing import Simulated, simulate
 from tests.conformance.case import CASES, Case, Expect, Round
 
@@ -39,6 +40,17 @@ HALTS = {"failed", "paused", "cancelled", "aborted"}
 NAMES = {case.name: case for case in CASES}
 BEGUN = [case.name for case in CASES if not case.rounds[0].expect.refused]
 REFUSED = [case.name for case in CASES if case.rounds[0].expect.refused]
+
+
+class NeverStop:
+    """Nobody asks to stop."""
+
+    reason = None
+    kill = False
+
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Give what ends it."""
+        return lambda: None
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +88,7 @@ def act(flow: FlowDefinition, folder: Path) -> Callable[[Task], Outcome | None]:
     """Give what carries tasks out, in this process."""
     import conformance_tasks  # type: ignore[import-not-found]  # it stands beside the cases
 
-    call = CallRunner(folder)
+    call, namer = CallRunner(folder), Namer(folder.parent / "run")
 
     def notebook(task: Task, context: Any) -> Outcome:
         assert isinstance(task.step, NotebookStep)
@@ -94,7 +106,8 @@ def act(flow: FlowDefinition, folder: Path) -> Callable[[Task], Outcome | None]:
         conformance_tasks.ATTEMPT[0] = task.attempt
         runner = call if isinstance(task.step, CallStep) else notebook
         try:
-            return replace(work(runner, task, None), seconds=0.0)  # type: ignore[arg-type]  # it is not looked at
+            context = Context(namer.places(task), NeverStop(), lambda event: None)
+            return replace(work(runner, task, context), seconds=0.0)
         except conformance_tasks.Hang:
             return None
 
