@@ -45,6 +45,8 @@ class Active:
     heading: str = ""
     line: str = ""
     """The last line it printed."""
+    items: tuple[Value, ...] = ()
+    """The items in which it stands, from the outermost."""
 
 
 @dataclass(slots=True)
@@ -105,7 +107,8 @@ class Progress:
         """Take one event in."""
         match event:
             case NodeStarted():
-                self.active[event.node] = Active(event.node, event.label, event.index, event.attempt, event.at)
+                called = (event.label, event.index, event.attempt, event.at)
+                self.active[event.node] = Active(event.node, *called, items=event.items)
             case NodeFinished(leaf=True):
                 self._finished(event)
             case NodeFinished() if event.failed_itself:  # then it counts like a task
@@ -172,7 +175,7 @@ class RunState:
 
     progress: Progress = field(default_factory=Progress)
     nodes: dict[NodeId, NodeFinished] = field(default_factory=dict)
-    """The nodes that ended, each with its outcome and index; items without their labels."""
+    """The nodes that ended, each with its outcome, index and label."""
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -183,8 +186,7 @@ class RunState:
                 task = self.progress.active.get(event.node)
                 if task is not None and not event.label:  # the journal tells label and index once, at the start
                     event = replace(event, label=task.label, index=task.index)
-                # A hundred thousand labels are not kept: who shows an item knows what it is called.
-                self.nodes[event.node] = event if event.index is None else replace(event, label="", at=0.0)
+                self.nodes[event.node] = event if event.index is None else replace(event, at=0.0)
             case _:
                 pass
         self.progress.apply(event)

@@ -144,6 +144,7 @@ class MapDefinition(Definition):
             on_error="halt" if self.fail_fast else "continue",
             max_failures=self.max_failures,
             varying=self.varying,
+            says_step=False,
         )
         return Workflow(name=self.notebook, block=Block([fan]), inputs=self.shared, max_workers=self.max_concurrency)
 
