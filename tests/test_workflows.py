@@ -20,6 +20,7 @@ import pytest
 
 import nbflow
 from nbflow.errors import DefinitionError, TargetError
+from nbflow.events import Event, NodeFinished
 
 TASKS = """\
 import os
@@ -558,3 +559,129 @@ def test_what_a_function_prints_does_not_break_json(folder, ran, cli):
     """Stdout is the one object."""
     (folder / "w.yml").write_text("nbflow: 1\nsteps:\n  - {id: loud, call: 'builtins:print', arguments: {sep: ''}}\n")
     assert "completed" == cli.json("run", "w.yml")["status"]
+
+
+# -- the table ------------------------------------------------------------------------------------------------------
+
+FITTED = """\
+import pathlib
+import time
+
+
+def load():
+    return {"models": ["tree", "bogus", "logistic"], "day": "Monday"}
+
+
+def fit(model):
+    if model == "bogus":
+        raise ValueError("no such model")
+    for _ in range(3000):
+        if model != "tree" or pathlib.Path("logistic").exists():  # it ends after the one behind it
+            break
+        time.sleep(0.01)
+    pathlib.Path(model).touch()
+    return {"rmse": len(model) / 2, "status": "fine", "names": [model, "x"]}
+"""
+FIT = """\
+nbflow: 1
+steps:
+  - {id: load, call: "fitted:load"}
+  - id: train
+    items: "{{ steps.load.output.models }}"
+    as: model
+    max_concurrency: 3
+    on_error: continue
+    continue_on_error: true
+    step: {id: fit, call: "fitted:fit", arguments: {model: "{{ model }}"}}
+  - id: tell
+    items: [{city: Oslo, depth: 3}]
+    step: {id: say, run: "echo hello $CITY", env: {CITY: "{{ item.city }}"}}
+  - {id: review, gate: "Go on?"}
+  - {id: nine, call: "builtins:pow", arguments: {base: 3, exp: 2}}
+"""
+
+
+@pytest.fixture
+def fitted(folder: Path) -> Path:
+    """A workflow with items of several kinds, of which one fails and the first ends last."""
+    (folder / "fitted.py").write_text(FITTED)
+    path = folder / "fit.yml"
+    path.write_text(FIT)
+    return path
+
+
+def test_the_table_of_a_workflow_has_what_varies_and_the_results(fitted, cli):
+    """One row per task and gate, in the order of one worker; a name that is taken says what it is."""
+    run = nbflow.run("fit.yml", quiet=True)
+    nodes = ["load", "train:fit:0", "train:fit:1", "train:fit:2", "tell:say:0", "review"]
+    for seen in (run, nbflow.status("fit.yml")):
+        assert nodes == [row["node"] for row in seen.rows()] == list(seen.to_frame()["node"])
+        first, tree, bogus, logistic, told, gate = seen.rows()
+        assert ("Monday", None, "completed") == (first["day"], first["model"], first["status"])
+        assert ("tree", 2.0, "fine", "completed") == (
+            tree["model"],
+            tree["rmse"],
+            tree["result.status"],
+            tree["status"],
+        )
+        assert ("bogus", None, "ValueError: no such model") == (bogus["model"], bogus["rmse"], bogus["error"])
+        assert (["logistic", "x"], None) == (logistic["names"], logistic["city"])
+        assert ("Oslo", 3, "hello Oslo\n") == (told["city"], told["depth"], told["stdout"])
+        assert ("paused", None) == (gate["status"], gate["seconds"])
+    cli("results", "fit.yml", "-o", "table.csv")
+    head, _, row, *_ = (fitted.parent / "table.csv").read_text().splitlines()
+    results = "models,day,rmse,result.status,names,exit_code,stdout,stderr,message"
+    assert f"node,model,city,depth,{results},status,seconds,attempts,error,notebook" == head
+    assert row.startswith('train:fit:0,tree,,,,,2.0,fine,"[""tree"",""x""]",')
+    nbflow.answer("fit.yml", "review", "approve", quiet=True)
+    assert 9 == nbflow.status("fit.yml").rows()[-1]["output"]
+    assert re.search(r"^ +node +model +city +depth +error +", cli("results", "fit.yml").stdout)
+
+
+def test_a_run_at_work_has_its_table_too(fitted):
+    """What is at work has a row in its place, with what its item is; it is read while another task waits for us."""
+    seen: list[list[tuple[object, ...]]] = []
+    release = fitted.parent / "logistic"
+    fitted.write_text(FIT.replace('"{{ steps.load.output.models }}"', "[tree, late]"))
+
+    def look(event: Event) -> None:
+        if isinstance(event, NodeFinished) and event.label == "fit model=late":
+            run = nbflow.status("fit.yml")
+            seen.append([(row["node"], row["model"], row["status"]) for row in run.rows() if row["model"]])
+            release.touch()
+
+    nbflow.run("fit.yml", quiet=True, on_event=look)
+    assert [[("train:fit:0", "tree", "running"), ("train:fit:1", "late", "completed")]] == seen
+
+
+def test_what_an_item_is_called_outlives_an_answer(fitted, cli):
+    """Before and after a resume, by its node, its whole name, or the item alone where that is one task."""
+    cli("run", "fit.yml", code=3)
+    for _ in range(2):
+        run = nbflow.status("fit.yml")
+        assert ["train:fit:2"] * 3 == [run[name].id for name in ("train:fit:2", "fit model=logistic", "model=logistic")]
+        cli("answer", "fit.yml", "review", "approve", code=None)
+    for name in ("3", "logistic"):
+        refused = cli("logs", "fit.yml", name, code=2).stderr
+        assert f"has no node '{name}'" in refused
+        assert "It has: load, train, train:fit:0" in refused
+
+
+def test_logs_of_a_step_are_those_of_its_items_each_with_its_name(folder, cli):
+    """Also where there are many, the error about another one says that there are more."""
+    (folder / "many.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - id: each
+    items: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    as: n
+    step: {id: say, run: "echo hello $N", env: {N: "{{ n }}"}}
+"""
+    )
+    cli("run", "many.yml")
+    told = cli("logs", "many.yml", "each").stdout
+    assert told.startswith("==> each:say:0  completed <==\nhello 1\n==> each:say:1  completed <==\nhello 2\n")
+    assert "hello 3\n" == cli("logs", "many.yml", "n=3").stdout
+    assert nbflow.logs("many.yml", "each").startswith("hello 1\nhello 2\n")
+    assert "each:say:10, …." in cli("logs", "many.yml", "n=14", code=2).stderr

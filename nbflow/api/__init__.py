@@ -475,14 +475,15 @@ def logs(
     target : path or str
         A notebook, a run folder, or the beginning of a run id.
     item : int or str, optional
-        Its index from 0, or what it is called (``"city=Cairo"``).
+        Of a map its index from 0, or what it is called (``"city=Cairo"``); of a workflow a node (``"train:fit:2"``),
+        what that is called, or a step with all that is in it.
 
     Examples
     --------
     >>> print(nbflow.logs("forecast.ipynb", "city=Cairo"))  # doctest: +SKIP
     """
     found = status(target, state_dir=state_dir)
-    chosen = found.outcomes if item is None else [found[item]]
+    chosen = found.outcomes if item is None else found.tasks(item)
     return "".join(log_text(found, one) for one in chosen)
 
 

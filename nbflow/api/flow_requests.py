@@ -22,6 +22,7 @@ from ..store.home import Home
 from ..types import Changed
 from .flow import FlowDefinition, flow_definition, of_run
 from .kinds import kinds, planned
+from .order import Token, tokens
 from .reading import Stored
 from .requests import (
     Limits,
@@ -337,25 +338,6 @@ def _reason(request: Request, flow: FlowDefinition, found: Plan, reason: str, no
 
 
 # -- from and only ------------------------------------------------------------------------------------------------
-
-Token = tuple[str, str | None]
-"""The id of a step on the way to a node, and the item or turn in which it stands."""
-
-
-def tokens(node: NodeId) -> list[Token]:
-    """Give the steps on the way to a node.
-
-    Examples
-    --------
-    >>> tokens(("train:fit:3", "score"))
-    [('train', None), ('fit', '3'), ('score', None)]
-    """
-    found: list[Token] = []
-    for part in node:
-        first, *rest = part.split(":")
-        found.append((first, None))
-        found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
-    return found
 
 
 @dataclass(frozen=True)

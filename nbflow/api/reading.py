@@ -23,6 +23,7 @@ from ..store.home import Home, find, without_ending
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
 from ..types import RunStatus
+from ..values import Value
 from .definition import FORMAT, Definition, MapDefinition
 from .flow import FlowDefinition, of_run
 from .kinds import planned
@@ -245,8 +246,10 @@ def _state(stored: Stored) -> RunState:
     started = [event for event in stored.events if isinstance(event, RunStarted)]
     first = started[-1] if started else _started(stored)
     state.apply(first)
+    items: dict[NodeId, tuple[Value, ...]] = {}  # of tasks that have not ended: the journal does not tell them
     for event in planned(definition.workflow(), stored.recorded()).events:
         if isinstance(event, NodeFinished) and event.outcome.status == "pending":
+            items[event.node] = event.items
             continue
         state.apply(event)
     newest = stored.events[stored.events.index(first) + 1 :] if started else []
@@ -259,7 +262,7 @@ def _state(stored: Stored) -> RunState:
                 labels[event.key] = event
                 begun.add(event.node)
                 if at_work:
-                    state.apply(event)
+                    state.apply(replace(event, items=items.get(event.node, ())))
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
                 start = labels.get(event.key)
                 named = replace(event, label=start.label, index=start.index) if start else event

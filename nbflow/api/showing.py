@@ -34,13 +34,15 @@ from .flow import FlowDefinition
 from .flow_requests import PlannedNode
 from .reading import Stored, locate
 from .requests import Planned, map_of
+from .rows import ENDS
 from .runs import Item, MapRun, Run, WorkflowRun, log_file, step_of
 from .session import Request
 
 TAIL = 100_000
 """Bytes at the end of a log in which the cell at work is looked for."""
+SHORT = ("status", "seconds")
+"""The columns at the end of a table that is shown."""
 _CELL = re.compile(r"^--- cell (\d+)(.*)$", re.MULTILINE)
-LAST_COLUMNS = ("status", "seconds", "attempts", "error", "notebook")
 
 
 def write_lines(lines: list[str], file: TextIO) -> None:
@@ -239,10 +241,18 @@ def table_lines(run: Run, columns: int) -> list[str]:
     match run:
         case MapRun():
             rows, names = _table(run, run.outcomes)
+        case WorkflowRun():
+            rows = [{**row, "seconds": _rounded(row["seconds"])} for row in run.rows()]
+            parameters = dict.fromkeys(name for node in run.outcomes for name in node.item)
+            first = ["node", *parameters, *(["error"] if any(row["error"] for row in rows) else [])]
+            names = [*first, *(name for name in (rows[0] if rows else []) if name not in {*first, *ENDS}), *SHORT]
         case _:
-            rows = run.rows()
-            names = ["node", "status", "seconds", "error"]
+            raise AssertionError(run)
     return table(rows, names, columns, len(rows))
+
+
+def _rounded(seconds: Value) -> Value:
+    return round(seconds, 3) if isinstance(seconds, float) else seconds
 
 
 def _table(run: MapRun, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
@@ -306,11 +316,11 @@ def _parquet(rows: list[dict[str, Value]], file: Path) -> bytes:
 
 
 def _separated(rows: list[dict[str, Value]], delimiter: str) -> bytes:
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in LAST_COLUMNS]
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ENDS]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([*names, *LAST_COLUMNS])
-    writer.writerows([_cell(row.get(name)) for name in (*names, *LAST_COLUMNS)] for row in rows)
+    writer.writerow([*names, *ENDS])
+    writer.writerows([_cell(row.get(name)) for name in (*names, *ENDS)] for row in rows)
     return text.getvalue().encode("utf-8")
 
 
