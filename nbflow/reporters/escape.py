@@ -93,6 +93,23 @@ def fit(text: str, columns: int) -> str:
     return text[:low] + "…"
 
 
+def fit_middle(text: str, columns: int) -> str:
+    """Give the text, cut with ``…`` in its middle where it is wider than so many columns.
+
+    Examples
+    --------
+    >>> fit_middle("train-all-the-models:fit:12", 16)
+    'train-al…:fit:12'
+    """
+    if width(text) <= columns or columns < 3:
+        return fit(text, columns)
+    begin = fit(text, columns - (columns - 1) // 2)
+    end = len(text)
+    while width(text[end - 1 :]) <= columns - width(begin):
+        end -= 1
+    return begin + text[end:]
+
+
 def left(text: str, columns: int) -> str:
     """Give the text in exactly so many columns, filled with spaces behind it.
 
