@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .events import (
@@ -50,6 +50,37 @@ class Active:
 
 
 @dataclass(slots=True)
+class Pace:
+    """How long the tasks of one step take."""
+
+    count: int = 0
+    """Tasks that ended."""
+    seconds: float = 0.0
+    """Their seconds of work."""
+
+    def mean(self, running: Sequence[float]) -> float:
+        """Give the seconds of one task; with those at work that took longer already than the ones that ended."""
+        longer = [each for each in running if each * self.count > self.seconds]
+        return (self.seconds + sum(longer)) / (self.count + len(longer))
+
+
+def step_path(node: NodeId) -> str:
+    """Give which step a node is an instance of: its id without items and turns.
+
+    Examples
+    --------
+    >>> step_path(("train:fit:3",)), step_path(("train:fit:3", "score"))
+    ('train:fit', 'train:fit/score')
+    """
+    return "/".join(":".join([part.partition(":")[0], *part.split(":")[1::2]]) for part in node)
+
+
+def root_of(node: NodeId) -> str:
+    """Give the id of the step of the outermost list in which a node stands; empty for the run itself."""
+    return node[0].partition(":")[0] if node else ""
+
+
+@dataclass(slots=True)
 class Progress:
     """How far a run is: small whatever the number of items, so that pictures are cheap."""
 
@@ -71,8 +102,10 @@ class Progress:
     """Ended tasks by status."""
     kept: int = 0
     """Completed tasks answered from an earlier epoch."""
-    worked: float = 0.0
-    """Seconds of work of the tasks that ended in this epoch."""
+    paces: dict[str, Pace] = field(default_factory=dict)
+    """How long the tasks of each step took that ended in this epoch."""
+    totals: Counter[str] = field(default_factory=Counter)
+    """Tasks that are known of, by the step of the outermost list in which they stand."""
     cut_off: int = 0
     """Tasks that had begun and did not come to their end, of a run that nobody works at."""
     active: dict[NodeId, Active] = field(default_factory=dict)
@@ -94,14 +127,22 @@ class Progress:
         return max(0, self.total - self.ended - len(self.active))
 
     def remaining(self, now: float) -> float | None:
-        """Estimate the seconds left from the tasks of this epoch; ``None`` while there is nothing to go by."""
-        done = self.ended - self.kept
-        if done <= 0 or not self.total:
+        """Estimate the seconds left; ``None`` while there is nothing to go by.
+
+        A task at work takes as long as those of its step that ended in this epoch, one that waits as long as those at
+        work: what a step of another kind took says nothing. One that took longer already than the others counts with
+        that; when only such are left, nobody knows how long they take.
+        """
+        took: dict[str, list[float]] = {}
+        for task in self.active.values():
+            took.setdefault(step_path(task.node), []).append(now - task.started)
+        if not took or not self.total or any(step not in self.paces for step in took):
             return None
-        mean = self.worked / done
-        rests = [max(0.0, mean - (now - task.started)) for task in self.active.values()]
+        means = {step: self.paces[step].mean(seconds) for step, seconds in took.items()}
+        rests = [max(0.0, means[step] - each) for step, seconds in took.items() for each in seconds]
+        mean = sum(means[step] * len(seconds) for step, seconds in took.items()) / len(rests)
         workers = min(self.max_workers, self.waiting + len(rests))  # the others have nothing left to do
-        return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)])
+        return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)]) or None
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -131,6 +172,7 @@ class Progress:
                 self.warnings.append(event)
             case FanOutOpened() | StepsOpened():
                 self.total += event.total
+                self.totals[root_of(event.node)] += event.total
             case RunStarted():
                 self.run_id, self.name, self.status, self.epoch = (
                     event.run_id,
@@ -140,9 +182,11 @@ class Progress:
                 )
                 self.inputs, self.max_workers, self.started = event.inputs, event.max_workers, event.at
                 self.finished, self.reason, self.error = None, "", None
-                self.total, self.kept, self.worked = 0, 0, 0.0
+                self.total, self.kept = 0, 0
                 for collected in (self.counts, self.active, self.gates, self.failures, self.warnings):
                     collected.clear()
+                self.paces.clear()
+                self.totals.clear()
             case RunFinished():
                 self.status, self.finished, self.reason, self.error = (
                     event.status,
@@ -164,9 +208,16 @@ class Progress:
         if event.kept:
             self.kept += 1
         else:
-            self.worked += event.outcome.seconds
+            self.took(event)
         if event.outcome.status == "failed":
             self.failures.append(event)
+
+    def took(self, event: NodeFinished) -> None:
+        """Learn how long a task of this epoch took; one that did nothing, or was cut off, tells nothing."""
+        if event.outcome.attempts and event.outcome.status in ("completed", "failed"):
+            pace = self.paces.setdefault(step_path(event.node), Pace())
+            pace.count += 1
+            pace.seconds += event.outcome.seconds
 
 
 @dataclass(slots=True)

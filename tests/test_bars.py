@@ -82,17 +82,17 @@ def opened(total: int, workers: int = 4) -> list[Event]:
 
 
 def started(index: int, label: str = "", at: float = 1000.0, attempt: int = 1) -> NodeStarted:
-    return NodeStarted(at, ("map", str(index)), str(index), attempt, label or f"city=c{index}", index)
+    return NodeStarted(at, (f"map:notebook:{index}",), str(index), attempt, label or f"city=c{index}", index)
 
 
 def finished(index: int, outcome: Outcome, label: str = "", *, kept: bool = False) -> NodeFinished:
     return NodeFinished(
-        1041.0, ("map", str(index)), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
+        1041.0, (f"map:notebook:{index}",), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
     )
 
 
 def cell(index: int, number: int, heading: str, cells: int = 11) -> CellStarted:
-    return CellStarted(1000.0, ("map", str(index)), number, cells, heading)
+    return CellStarted(1000.0, (f"map:notebook:{index}",), number, cells, heading)
 
 
 def picture(terminal: Terminal) -> Bars:
@@ -267,7 +267,7 @@ def test_an_attempt_a_warning_and_users_text_are_harmless_lines() -> None:
     for event in [
         *opened(2),
         started(0, "city=\x1b[2Jx\n"),
-        AttemptFailed(1.0, ("map", "0"), "0", 1, failed("dead-kernel", "died\x1b[5A"), 0.0),
+        AttemptFailed(1.0, ("map:notebook:0",), "0", 1, failed("dead-kernel", "died\x1b[5A"), 0.0),
         Warned(1.0, None, "model.pkl\r changed"),
         started(0, "city=\x1b[2Jx\n", attempt=2),
         cell(0, 1, "\x1b]0;title\x07Load"),

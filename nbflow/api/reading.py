@@ -256,6 +256,7 @@ def _state(stored: Stored) -> RunState:
     at_work = stored.at_work
     labels: dict[str, NodeStarted] = {}
     begun: set[NodeId] = set()  # and not ended: these are at work, or between two attempts
+    closed: dict[NodeId, NodeFinished] = {}  # containers that ended before the run did
     for event in newest:
         match event:
             case NodeStarted():
@@ -270,6 +271,8 @@ def _state(stored: Stored) -> RunState:
                 state.apply(named)
             case NodeFinished(leaf=True):
                 _mark_done(state, event)
+            case NodeFinished():
+                closed[event.node] = event
             case _:
                 pass
         if not isinstance(event, (NodeStarted, NodeFinished)) and not _opens(event):
@@ -278,6 +281,8 @@ def _state(stored: Stored) -> RunState:
             begun.discard(event.node)
     for node in begun if at_work else ():
         _take_back(state, node)
+    for node, event in closed.items() if not at_work else ():
+        state.nodes.setdefault(node, event)  # what would go on with a resume, it left as cancelled
     _clock_containers(state, stored.events)
     return _settled(stored, state, at_work=at_work)
 
@@ -311,8 +316,8 @@ def _mark_done(state: RunState, event: NodeFinished) -> None:
     known = state.nodes.get(event.node)
     if known is not None and known.kept:
         state.nodes[event.node] = replace(known, kept=False)
-        state.progress.kept -= known.outcome.status == "completed" or known.outcome.status == "failed"
-        state.progress.worked += event.outcome.seconds
+        state.progress.kept -= 1
+        state.progress.took(event)
 
 
 def _started(stored: Stored) -> RunStarted:
