@@ -685,3 +685,93 @@ steps:
     assert "hello 3\n" == cli("logs", "many.yml", "n=3").stdout
     assert nbflow.logs("many.yml", "each").startswith("hello 1\nhello 2\n")
     assert "each:say:10, …." in cli("logs", "many.yml", "n=14", code=2).stderr
+
+
+# -- the picture ----------------------------------------------------------------------------------------------------
+
+NAPS = """\
+nbflow: 1
+steps:
+  - {id: quick, run: "true"}
+  - id: each
+    items: [0, 1, 2, 3, 4]
+    as: n
+    max_concurrency: 2
+    step: {id: nap, run: 'case $N in 0) ;; *) echo $N >> begun; read line < held;; esac', env: {N: "{{ n }}"}}
+  - {id: choose, switch: "'x'", cases: {a: [{id: never, run: "true"}]}}
+  - {id: review, gate: "Go on?"}
+"""
+
+
+@pytest.fixture
+def naps(folder: Path) -> Path:
+    """A workflow whose items but the first wait at a pipe for us."""
+    (folder / "naps.yml").write_text(NAPS)
+    os.mkfifo(folder / "held")
+    return folder / "naps.yml"
+
+
+def steps_of(text: str) -> dict[str, list[str]]:
+    """Give the table of steps: tasks and status by id."""
+    return {row[0]: row[1:3] for line in text.splitlines() if len(row := line.split()) == 4 and "/" in row[1] + "/"}
+
+
+def test_status_tells_of_steps_as_the_run_itself_does(naps, cli, until):
+    """A step whose items are at work is running, and has as many tasks as are known; cancelled, both call it so."""
+    process = cli.start("run", "naps.yml", "-j", "2")
+    begun = naps.parent / "begun"
+    until(lambda: begun.exists() and 2 == len(begun.read_text().split()))
+    assert ["1/5", "running"] == steps_of(cli("status", "naps.yml").stdout)["each"]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "started    nap n=1" in err
+    for text in (out, cli("status", "naps.yml").stdout):
+        told = steps_of(text)
+        assert (["1/5", "cancelled"], ["-", "pending"]) == (told["each"], told["review"])
+
+
+def test_a_finished_or_broken_run_still_has_its_table(folder, cli):
+    """Of an aborted run, and of one whose items are no list; what was not taken is through too."""
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - {id: choose, switch: "'x'", cases: {a: [{id: never, run: "true"}]}}
+  - {id: review, gate: "Go on?"}
+"""
+    )
+    cli("run", "w.yml", code=3)
+    cli("answer", "w.yml", "review", "reject", code=1)
+    told = steps_of(cli("status", "w.yml").stdout)
+    assert (["1/1", "completed"], ["-", "aborted"]) == (told["choose"], told["review"])
+    (folder / "bad.yml").write_text(
+        """\
+nbflow: 1
+inputs: {n: {type: integer, default: 3}}
+steps:
+  - {id: each, items: "{{ inputs.n }}", step: {id: nap, run: "true"}}
+"""
+    )
+    cli("run", "bad.yml", code=1)
+    assert re.search(r"\n  step +status +seconds\n  each +failed ", cli("status", "bad.yml").stdout)
+
+
+def test_items_that_write_the_same_file_are_told_of_once_and_with_the_key_of_workflows(folder, notebook, cli):
+    """A log has the warning at its time; what helps is what can be written in the file."""
+    notebook("import time; time.sleep(0.3); open('ran.txt', 'w').write(str(n)); time.sleep(0.5)", results=None)
+    (folder / "both.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - id: each
+    items: [1, 2]
+    as: n
+    max_concurrency: 2
+    step: {id: fit, notebook: work.ipynb, parameters: {n: "{{ n }}"}}
+"""
+    )
+    told = cli("run", "both.yml", "-j", "2")
+    both = r"fit n=[12] and fit n=[12] both wrote ran\.txt: cwd: item gives each its own folder"
+    assert 1 == len(re.findall(both, told.stderr))
+    assert "both wrote" not in told.stdout
+    assert re.search(both, cli("status", "both.yml").stdout)

@@ -68,6 +68,11 @@ class Definition(ABC):
         """Give the notebooks as they are run."""
         return notebooks
 
+    @property
+    def apart(self) -> str:
+        """What gives each item a folder of its own, as it is written."""
+        return "cwd: item"
+
     def called(self, event: NodeFinished) -> str:
         """Give what people call a task."""
         return event.label or node_text(event.node)
@@ -182,6 +187,11 @@ class MapDefinition(Definition):
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give its notebook with the kernel in which it runs."""
         return {path: replace(notebook, kernel=self.kernel) for path, notebook in notebooks.items()}
+
+    @property
+    def apart(self) -> str:
+        """What gives each item a folder of its own, as it is typed."""
+        return "--cwd item"
 
     def called(self, event: NodeFinished) -> str:
         """Give what people call an item."""

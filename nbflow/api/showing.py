@@ -83,9 +83,10 @@ def shown(request: Request, file: TextIO, earlier: Earlier | None = None, asking
     return reporter(workers, file, [*lines, ""], asking)
 
 
-def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
-    """Give what there is to say of a run that ended."""
-    return ending(_ending(run, target, state_dir), columns)
+def end_lines(run: Run, target: str, state_dir: str | None, columns: int, *, warned: bool = False) -> list[str]:
+    """Give what there is to say of a run that ended; without the warnings, where they were told at their time."""
+    end = _ending(run, target, state_dir)
+    return ending(replace(end, warnings=()) if warned else end, columns)
 
 
 def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
@@ -143,14 +144,15 @@ def gate_lines(run: Run, target: str, state_dir: str | None) -> list[str]:
 
 def _steps(run: WorkflowRun) -> tuple[list[dict[str, Value]], list[str]]:
     """Give the rows of the table of steps, and its columns."""
-    nodes = run.nodes
+    nodes, totals, at_work = run.nodes, run.progress.totals, run.status == "running"
     rows: list[dict[str, Value]] = []
     for name in run.steps:
         node = nodes.get(name)
         below = [one for one in nodes.values() if one.leaf and one.id.startswith((f"{name}:", f"{name}/"))]
-        done = sum(one.status == "completed" for one in below)
-        tasks: Value = f"{done}/{len(below)}" if below else None
-        status: Value = node.status if node is not None else "pending"
+        done = sum(one.status in ("completed", "skipped") for one in below)
+        total = max(totals[name], len(below))
+        tasks: Value = f"{done:,}/{total:,}" if total else None
+        status: Value = node.status if node is not None else "running" if below and at_work else "pending"
         seconds: Value = round(node.seconds, 3) if node is not None and node.seconds is not None else None
         rows.append({"step": name, "tasks": tasks, "status": status, "seconds": seconds})
     return rows, ["step", *(["tasks"] if any(row["tasks"] for row in rows) else []), "status", "seconds"]
