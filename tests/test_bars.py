@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from html import escape
 
 import pyte
 import pytest
@@ -19,6 +20,7 @@ from nbflow.events import (
     CellStarted,
     Event,
     FanOutOpened,
+    GateOpened,
     NodeFinished,
     NodeStarted,
     RunFinished,
@@ -509,3 +511,17 @@ def test_a_notebook_shows_widgets_in_the_cell_that_began() -> None:
     assert f"cell{space}{space}3/11" in first[3]
     assert "none" == second[4]
     assert [0, [True] * 4] == ended
+
+
+def test_a_notebook_says_what_a_paused_run_waits_for_and_how_it_is_answered() -> None:
+    """In the picture and in its text, by what can be typed into the next cell; markup in it is text."""
+    widgets = pytest.importorskip("nbflow.reporters.widgets")
+    bars = widgets.WidgetBars(2, "flows/monthly.yml")
+    asked = ("Publish <b>2026</b>?", ("approve", "reject"), "draft.txt", "review", None)
+    bars(RunStarted(1000.0, "r", "monthly.yml", 1, {}, 2))
+    bars(GateOpened(1001.0, ("review",), "k", "f", *asked))
+    bars(RunFinished(1002.0, "paused"))
+    typed = 'nbflow.answer("flows/monthly.yml", "review", "approve")  # or "reject"'
+    question = "  review  Publish <b>2026</b>?\n    see draft.txt\n    "
+    assert f"{question}{typed}" == bars._text().partition("\n")[2]
+    assert escape(f"{question}{typed}") in bars._html()

@@ -572,7 +572,7 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: Seq
     if (done := request.nothing_to_do()) is not None:
         return done
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
-    shown = None if quiet else reporter(request.workers, asking=asking)
+    shown = None if quiet else reporter(request.workers, asking=asking, target=_typed(request))
     session = Session(request, on_event=on_event, reporter=shown, asker=asker)
     session.start()
     session.wait(interrupts)
@@ -584,6 +584,12 @@ def work(request: Request, interrupts: Interrupts, *, quiet: bool, on_event: Seq
         stopped.run = session.run  # type: ignore[attr-defined]  # whoever catches it finds the run there
         raise stopped
     return session.run
+
+
+def _typed(request: Request) -> str:
+    """Give what a run is called in Python, from here: its file, or its folder where that is kept elsewhere."""
+    home = request.home
+    return os.path.relpath(home.file) if home.base == home.folder else str(request.folder)
 
 
 def listeners(given: OnEvent | Sequence[OnEvent], *, detach: bool = False) -> list[OnEvent]:

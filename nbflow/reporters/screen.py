@@ -21,7 +21,7 @@ def screen(file: TextIO | None = None) -> Literal["notebook", "terminal", "log"]
 
 
 def reporter(
-    workers: int, file: TextIO | None = None, head: Sequence[str] = (), asking: Event | None = None
+    workers: int, file: TextIO | None = None, head: Sequence[str] = (), asking: Event | None = None, target: str = ""
 ) -> Reporter:
     """Give what shows a run where people watch it.
 
@@ -35,12 +35,14 @@ def reporter(
         Lines above all others, in a terminal or a log.
     asking : threading.Event, optional
         Set while a question to a person has the terminal for itself; without it nobody is asked there.
+    target : str, optional
+        What the run is called in Python: a notebook shows how its gates are answered.
     """
     match screen(file):
         case "notebook":
             from .widgets import WidgetBars
 
-            return WidgetBars(workers)
+            return WidgetBars(workers, target)
         case "terminal":
             from .bars import Bars
 
