@@ -530,7 +530,9 @@ class Driver:
                 fresh = [message for message in messages if message not in self._warned]
                 self._warned.update(fresh)
                 own = {message: f"{event.label}: {message}" for message in event.outcome.warnings}
-                return [Warned(event.at, event.node, own.get(message, message)) for message in fresh]
+                late = event.node in self._gates and event.outcome.status == "paused"  # others let go of it before
+                told = [f"{event.label} was not answered in time and stays open"] if late else []
+                return [Warned(event.at, event.node, own.get(message, message)) for message in [*fresh, *told]]
             case _:
                 pass
         return []
