@@ -775,3 +775,43 @@ steps:
     assert 1 == len(re.findall(both, told.stderr))
     assert "both wrote" not in told.stdout
     assert re.search(both, cli("status", "both.yml").stdout)
+
+
+# -- questions ------------------------------------------------------------------------------------------------------
+
+ASKING = """\
+nbflow: 1
+steps:
+  - id: review
+    gate: "The draft of this month is ready, and it will be sent to everybody in the whole company at noon: is it fine?"
+    show: draft.txt
+    on_reject: retry
+    timeout: 60s
+  - {id: report, call: "tasks:note", arguments: {name: report}}
+"""
+
+
+def test_a_question_breaks_between_words_and_says_why_it_comes_again(folder, ran):
+    """What is no answer is told with those that are; after a reject the file is named, and not shown again."""
+    (folder / "w.yml").write_text(ASKING)
+    answers = [(QUESTION, b"aprove\n"), ("Did you mean 'approve'?", b"reject\n"), ("You chose reject", b"1\n")]
+    code, seen = in_terminal(folder, "run", "w.yml", answers=answers)
+    assert 0 == code, seen
+    lines = seen.replace("\r", "").split("\n")
+    assert "  review: The draft of this month is ready, and it will be sent to everybody in" in lines
+    assert "          the whole company at noon: is it fine?" in lines
+    assert "'aprove' is no answer. Did you mean 'approve'? It takes: 1 or approve, 2 or" in seen
+    assert "  You chose reject, and this gate asks again then (on_reject: retry)." in lines
+    assert (1, 2) == (seen.count("│ the draft"), seen.count("draft.txt\r\n"))
+    assert ["report"] == ran()
+
+
+def test_a_gate_whose_time_is_up_stays_open_and_says_so(folder, ran, cli):
+    """In a terminal the question goes; the run pauses, and can be answered later."""
+    (folder / "w.yml").write_text(ASKING.replace("60s", "1s"))
+    code, seen = in_terminal(folder, "run", "w.yml", answers=[])
+    assert 3 == code, seen
+    assert "review was not answered in time and stays open" in seen
+    assert [] == ran()
+    cli("answer", "w.yml", "review", "approve")
+    assert ["report"] == ran()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import shutil
 import sys
 import threading
 import time
@@ -11,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
+from ..errors import did_you_mean
 from ..events import GateAnswered, GateOpened
 from ..model import NodeId
 from ..outcome import Record, completed
-from ..reporters.escape import for_terminal
+from ..reporters.escape import for_terminal, wrapped
 from ..store import checkpoint as checkpoints
 from ..store.journal import Journal
 from ..store.lock import RunLock
@@ -61,21 +64,36 @@ class TerminalAsker:
     def __init__(self, folder: Path, asking: threading.Event) -> None:
         self._folder = folder
         self._asking = asking
-        self._awake, self._wake = os.pipe()
+        self._wake: int | None = None
+        """Where the question that is asked now hears that it needs no answer any more."""
+        self._rejected: dict[NodeId, str] = {}
+        """What was chosen for gates that may ask again."""
 
     def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
         """Ask, and come back at once."""
-        threading.Thread(target=self._ask, args=(gate, answer), name="nbflow-question", daemon=True).start()
+        if self._wake is not None:
+            os.close(self._wake)
+        awake, self._wake = os.pipe()  # of its own: what an earlier question did not hear is not for this one
+        threading.Thread(target=self._ask, args=(gate, answer, awake), name="nbflow-question", daemon=True).start()
 
     def withdraw(self) -> None:
         """The question needs no answer any more."""
-        os.write(self._wake, b"x")
+        if self._wake is not None:
+            with contextlib.suppress(OSError):  # it was answered, and listens no more
+                os.write(self._wake, b"x")
 
-    def _ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+    def _ask(self, gate: GateOpened, answer: Callable[[str | None], None], awake: int) -> None:
+        try:
+            self._until_answered(gate, answer, awake)
+        finally:
+            os.close(awake)
+
+    def _until_answered(self, gate: GateOpened, answer: Callable[[str | None], None], awake: int) -> None:
         self._asking.wait(PATIENCE)
-        self._say(*question(gate, self._folder), end="")
+        columns = shutil.get_terminal_size((80, 24)).columns - 1
+        self._say(*question(gate, self._folder, columns, rejected=self._rejected.pop(gate.node, "")), end="")
         while True:
-            text = self._line()
+            text = self._line(awake)
             if text is None:
                 return
             if text == "":  # end of input: that is no answer
@@ -84,16 +102,16 @@ class TerminalAsker:
                 return
             choice = chosen(gate, text)
             if choice is not None:
+                self._rejected[gate.node] = choice  # if it asks again, this is why
                 answer(choice)
                 return
-            self._say("  A number, or a name: ", end="")
+            self._say(*wrapped("  ", no_answer(gate, text.strip()), columns), end=" ")
 
-    def _line(self) -> str | None:
+    def _line(self, awake: int) -> str | None:
         """Give the line that was typed; empty at the end of input, ``None`` where none is wanted any more."""
         source = sys.stdin.fileno()
-        ready, _, _ = select.select([source, self._awake], [], [])
-        if self._awake in ready:
-            os.read(self._awake, 1)
+        ready, _, _ = select.select([source, awake], [], [])
+        if awake in ready:
             self._say("")
             return None
         return sys.stdin.readline()
@@ -104,15 +122,34 @@ class TerminalAsker:
         sys.stderr.flush()
 
 
-def question(gate: GateOpened, folder: Path) -> list[str]:
-    """Give the lines of a question: what is to be judged, what is asked, and the options."""
+def question(gate: GateOpened, folder: Path, columns: int, rejected: str = "") -> list[str]:
+    """Give the lines of a question: what is to be judged, what is asked, and the options.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file to be judged stands.
+    columns : int
+        Columns of the terminal that may be used.
+    rejected : str
+        What was chosen the last time, where it is asked again: the file was shown then.
+    """
     lines = [""]
+    if rejected:
+        why = f"You chose {for_terminal(rejected)}, and this gate asks again then (on_reject: retry)."
+        lines += [*wrapped("  ", why, columns), ""]
     if gate.show is not None:
         path = folder / gate.show
-        lines += [f"  {for_terminal(str(path))}", *(f"  │ {line}" for line in excerpt(path)), ""]
-    lines += [f"  {for_terminal(gate.label)}: {for_terminal(gate.message)}", ""]
+        lines += [f"  {for_terminal(str(path))}", *(f"  │ {line}" for line in excerpt(path) if not rejected), ""]
+    lines += [*wrapped(f"  {for_terminal(gate.label)}: ", for_terminal(gate.message), columns), ""]
     lines += [f"    {number}  {for_terminal(option)}" for number, option in enumerate(gate.options, 1)]
     return [*lines, "", "  Your answer (Ctrl-D leaves it open): "]
+
+
+def no_answer(gate: GateOpened, text: str) -> str:
+    """Give the words for what is no answer, with those that are."""
+    options = ", ".join(f"{number} or {for_terminal(name)}" for number, name in enumerate(gate.options, 1))
+    return f"{for_terminal(text)!r} is no answer.{did_you_mean(text, list(gate.options))} It takes: {options}."
 
 
 def excerpt(path: Path) -> list[str]:

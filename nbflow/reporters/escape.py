@@ -110,6 +110,35 @@ def fit_middle(text: str, columns: int) -> str:
     return begin + text[end:]
 
 
+def wrapped(begin: str, text: str, columns: int, most: int | None = None) -> list[str]:
+    """Give text behind its beginning, in lines that break between words.
+
+    Parameters
+    ----------
+    most : int, optional
+        So many lines at most, each cut where a word is wider than it; by default nothing is left out.
+
+    Examples
+    --------
+    >>> wrapped("  review: ", "Publish the report?", 22)
+    ['  review: Publish the', '          report?']
+    """
+    indent = " " * min(width(begin), columns // 2)
+    lines, line = [], begin
+    for word in text.split(" "):
+        glue = "" if line in (begin, indent) else " "
+        if glue and width(line) + 1 + width(word) > columns:
+            lines.append(line)
+            line, glue = indent, ""
+        line += glue + word
+    lines.append(line)
+    if most is None:
+        return [each.rstrip() for each in lines]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1]} …"]
+    return [fit(each, columns).rstrip() for each in lines]
+
+
 def left(text: str, columns: int) -> str:
     """Give the text in exactly so many columns, filled with spaces behind it.
 
