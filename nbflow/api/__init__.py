@@ -56,6 +56,7 @@ _WRONG_NAMES = {
     "max_workers": "max_concurrency",
     "jobs": "max_concurrency",
     "params": "parameters",
+    "inputs": "parameters",
     "outputs": "output",
     "kernel_name": "kernel",
     "retries": "retry",
