@@ -9,7 +9,8 @@
     │   ├── TargetError           no such run, notebook, item or folder
     │   ├── LockedError           another process works at this run
     │   ├── ChangedError          finished work has other code now: keep it or run it again?
-    │   └── StoreError            what is on disk cannot be read or written
+    │   ├── StoreError            what is on disk cannot be read or written
+    │   └── LibraryError          a library is missing that this needs
     └── RunFailedError            raised by Run.check(): items failed                    exit code 1
 """
 
@@ -20,6 +21,7 @@ from typing import ClassVar
 __all__ = [
     "ChangedError",
     "DefinitionError",
+    "LibraryError",
     "LockedError",
     "NbflowError",
     "ParameterError",
@@ -89,6 +91,10 @@ class ChangedError(RefusedError):
 
 class StoreError(RefusedError):
     """What is on disk cannot be read or written."""
+
+
+class LibraryError(RefusedError):
+    """A library is missing that this needs."""
 
 
 class RunFailedError(NbflowError):

@@ -815,3 +815,39 @@ def test_a_gate_whose_time_is_up_stays_open_and_says_so(folder, ran, cli):
     assert [] == ran()
     cli("answer", "w.yml", "review", "approve")
     assert ["report"] == ran()
+
+
+# -- what is not there ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_named_and_not_there_is_told_before_and_at_the_start(folder, cli, monkeypatch):
+    """Variables of secrets, and files to be judged, at any depth; a file whose name is computed can be made later."""
+    monkeypatch.delenv("NIXDA", raising=False)
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+inputs: {file: {type: string, default: gone.txt}}
+steps:
+  - {id: each, items: [1], step: {id: say, run: "true", secrets: [NIXDA, PATH]}}
+  - {id: computed, gate: "Fine?", show: "{{ inputs.file }}"}
+  - {id: review, gate: "Fine?", show: draft.txt}
+"""
+    )
+    told = (
+        "say: there is no environment variable NIXDA, so nothing of it can be masked",
+        "review: there is no file draft.txt to be shown, unless a step makes it",
+    )
+    assert [f"warning: w.yml: {text}" for text in told] == cli("validate", "w.yml").stdout.splitlines()[:-1]
+    assert [f"  warning  {text}" for text in told] == [
+        line for line in cli("run", "w.yml", code=3).stderr.splitlines() if "there is no" in line
+    ]
+
+
+def test_a_table_that_needs_a_missing_library_is_refused(folder, cli):
+    """Exit code 2, as for whatever was asked for and cannot begin; the list of runs has files, not notebooks alone."""
+    (folder / "w.yml").write_text('nbflow: 1\nsteps:\n  - {id: one, call: "builtins:dict"}\n')
+    (folder / "pandas.py").write_text("raise ImportError('as if it was not there')\n")
+    cli("run", "w.yml")
+    refused = cli("results", "w.yml", "-o", "r.parquet", code=2)
+    assert "error: -o r.parquet: needs pandas and pyarrow\n  pip install 'nbflow[frames]'" in refused.stderr
+    assert re.search(r"^ +run +file +status ", cli("status").stdout)

@@ -375,7 +375,7 @@ def resume(
     Parameters
     ----------
     target : path or str
-        A notebook (its run started or resumed last), a run folder, or the beginning of a run id.
+        A notebook or workflow (its run started or resumed last), a run folder, or the beginning of a run id.
     parameters : mapping, optional
         New values for parameters that all items share; every item runs again with them.
     changed : {"ask", "keep", "rerun"}
@@ -443,7 +443,7 @@ def status(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
     Parameters
     ----------
     target : path or str
-        A notebook, a run folder, or the beginning of a run id.
+        A notebook or workflow, a run folder, or the beginning of a run id.
 
     Examples
     --------
@@ -474,7 +474,7 @@ def logs(
     Parameters
     ----------
     target : path or str
-        A notebook, a run folder, or the beginning of a run id.
+        A notebook or workflow, a run folder, or the beginning of a run id.
     item : int or str, optional
         Of a map its index from 0, or what it is called (``"city=Cairo"``); of a workflow a node (``"train:fit:2"``),
         what that is called, or a step with all that is in it.
@@ -506,12 +506,12 @@ def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
 def clean(
     target: str | os.PathLike[str], *, keep: int = 1, state_dir: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Remove old runs of a notebook with all their files, and give what was removed.
+    """Remove old runs of a notebook or workflow with all their files, and give what was removed.
 
     Parameters
     ----------
     target : path or str
-        The notebook; or one run, by its folder or the beginning of its id: then that one alone.
+        The notebook or workflow; or one run, by its folder or the beginning of its id: then that one alone.
     keep : int
         How many stay: the one started or resumed last, and the newest of the others. A run that is at work stays
         in any case.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,6 +21,7 @@ from ..types import Changed
 from ..values import Value, tagged, untagged
 from .definition import FORMAT, Definition
 from .kinds import kinds, makers
+from .requirements import doubts
 
 _BROKEN = "Restore the file from a copy."
 
@@ -173,6 +175,7 @@ def flow_definition(
         If it cannot run.
     """
     built = build(definition, source, files, makers=makers())
+    built.warnings += doubts(built.block, files.folder, os.environ)
     code = {path: notebook.cell_digests for path, notebook in built.notebooks.items()}
     code.update((function, (source,)) for function, source in built.functions.items())
     return FlowDefinition(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import NbflowError, RunFailedError, StoreError, TargetError, did_you_mean
+from ..errors import LibraryError, RunFailedError, StoreError, TargetError, did_you_mean
 from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
 from ..model import NodeId, node_text
@@ -179,7 +179,7 @@ class Run:
         try:
             import pandas as pd
         except ImportError as problem:
-            raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
+            raise LibraryError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
         return pd.DataFrame(self.rows())  # type: ignore[no-any-return, unused-ignore]  # pandas may have no stubs
 
     def check(self) -> Run:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TextIO
 
-from ..errors import NbflowError, ParameterError, StoreError
+from ..errors import LibraryError, NbflowError, ParameterError, StoreError
 from ..events import GateOpened
 from ..model import node_text
 from ..reporters.audience import Reporter
@@ -283,8 +283,8 @@ def write_table(run: Run, file: Path) -> None:
         For an ending that is not known.
     StoreError
         If the file cannot be written, or cannot hold these values.
-    NbflowError
-        If a library is missing that writes it.
+    LibraryError
+        If one is missing that writes it.
     """
     if file.suffix not in (".csv", ".tsv", ".json", ".parquet"):
         raise ParameterError(f"-o {file}: unknown ending {file.suffix!r}", "Write to .csv, .tsv, .json or .parquet.")
@@ -310,7 +310,7 @@ def _parquet(rows: list[dict[str, Value]], file: Path) -> bytes:
 
         pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).to_parquet(buffer)
     except ImportError as problem:
-        raise NbflowError(f"-o {file}: needs pandas and pyarrow", "pip install 'nbflow[frames]'") from problem
+        raise LibraryError(f"-o {file}: needs pandas and pyarrow", "pip install 'nbflow[frames]'") from problem
     except (TypeError, ValueError, OverflowError, NotImplementedError) as problem:  # pyarrow's errors are such
         why = ": ".join(" ".join(str(part).split()) for part in problem.args)
         raise StoreError(f"-o {file}: {why}", "Write .csv or .json, which hold any values.") from problem

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     """Show how a run stands, or list all runs below this folder.
 
-    TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
+    TARGET is a notebook or workflow (its newest run), a run folder, or the beginning of a run id.
     """
     from ..api import state_folder
     from ..api.reading import locate
@@ -54,9 +54,9 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
 @options.state_dir
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def results(target: str, file: str | None, state_dir: str | None, as_json: bool) -> int:
-    """Show the results of a run as a table: one row per item.
+    """Show the results of a run as a table: one row per item of a map, or per task of a workflow.
 
-    TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
+    TARGET is a notebook or workflow (its newest run), a run folder, or the beginning of a run id.
     """
     from .. import api
     from ..api.showing import table_lines, write_table
