@@ -200,13 +200,13 @@ def test_a_run_that_broke_off_leaves_no_rows() -> None:
 
 
 def test_a_long_label_takes_a_third_of_the_line() -> None:
-    """What a task does must stay readable beside its name."""
+    """What a task does must stay readable beside its name, of which the end is shown too: there items differ."""
     terminal = Terminal(61)
     bars = bars_on(terminal)
-    for event in [*opened(2), started(0, "path=" + "x" * 80), cell(0, 1, "Load")]:
+    for event in [*opened(2), started(0, "path=" + "x" * 80 + " n=3"), cell(0, 1, "Load")]:
         bars(event)
     bars.draw(1001.0)
-    assert f"  path={'x' * 14}…  cell  1/11  Load" == terminal.text[1][:41].rstrip()
+    assert "  path=xxxxx…xxxxx n=3  cell  1/11  Load" == terminal.text[1][:41].rstrip()
 
 
 def test_an_interrupted_run_does_not_look_full() -> None:

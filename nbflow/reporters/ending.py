@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..outcome import Failure
 from ..types import RunStatus, Status
 from .amounts import duration
-from .escape import fit, for_terminal, left, width, wrapped
+from .escape import called, fit, for_terminal, width, wrapped
 from .table import GAP, INDENT, Grid, Row
 
 WIDTH = 79
@@ -214,7 +214,7 @@ def failures(failed: Sequence[Failed], columns: int = WIDTH) -> list[str]:
     for group in shown:
         first = group[0]
         place = f"{first.place:<{places}}{GAP}" if places else ""
-        begin = f"{INDENT}{left(for_terminal(first.label), labels)}{GAP}{place}"
+        begin = f"{INDENT}{called(for_terminal(first.label), labels)}{GAP}{place}"
         lines += wrapped(begin, for_terminal(first.message), columns, 3)
         if first.notebook:
             lines.append(f"{INDENT}{INDENT}{for_terminal(first.notebook)}")

@@ -151,6 +151,17 @@ def left(text: str, columns: int) -> str:
     return cut + " " * (columns - width(cut))
 
 
+def called(name: str, columns: int) -> str:
+    """Give what something is called in exactly so many columns; names begin alike, so they are cut in their middle.
+
+    Examples
+    --------
+    >>> called("fit-the-model city=Oslo", 16) + "|"
+    'fit-the-…ty=Oslo|'
+    """
+    return left(fit_middle(name, columns), columns)
+
+
 def right(text: str, columns: int) -> str:
     """Give the text in exactly so many columns, filled with spaces before it.
 

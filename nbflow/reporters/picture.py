@@ -9,7 +9,7 @@ from ..model import node_text
 from ..outcome import Outcome
 from ..state import Active, Progress
 from .amounts import duration
-from .escape import fit, for_terminal, left, width
+from .escape import called, fit, for_terminal, left, width
 
 NARROWEST_BAR = 10
 """Columns of the overall bar below which words go."""
@@ -90,10 +90,10 @@ def doing(task: Active) -> str:
 def row(task: Active, now: float, columns: int, labels: int) -> str:
     """Give the line of a task at work, in exactly so many columns."""
     took = duration(now - task.started)
-    begin = f"  {left(for_terminal(task.label), labels)}  {place(task)}"
-    if columns < width(f"{begin}  {took}"):
+    name = called(for_terminal(task.label), labels)
+    if columns < width(f"  {name}  {place(task)}  {took}"):
         return spread(f"  {for_terminal(task.label)}", took, columns)
-    return spread(f"  {left(for_terminal(task.label), labels)}  {left(place(task), 10)}  {doing(task)}", took, columns)
+    return spread(f"  {name}  {left(place(task), 10)}  {doing(task)}", took, columns)
 
 
 def spread(begin: str, end: str, columns: int) -> str:
@@ -108,7 +108,7 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
     cell = "" if error is None else error.place
     message = "" if error is None else for_terminal(error.message)
     name = for_terminal(label)
-    begin = f"  {word}  {left(name, labels) if labels else name}"
+    begin = f"  {word}  {called(name, labels) if labels else name}"
     where = f"{cell:<7}  " if cell else ""
     took = duration(outcome.seconds)
     if not columns:

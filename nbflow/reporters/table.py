@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import PurePath
 
 from ..values import File
-from .escape import fit, fit_middle, for_terminal, left, right, width
+from .escape import called, fit, for_terminal, left, right, width
 
 INDENT = "  "
 GAP = "  "
@@ -114,7 +114,7 @@ class _Column:
             return [right(text, self.width) for text in self.texts]
         wide = {text for text in self.texts if width(text) > self.width}
         alike = len({fit(text, self.width) for text in wide}) < len(wide)
-        return [left(fit_middle(text, self.width) if alike else text, self.width) for text in self.texts]
+        return [(called if alike else left)(text, self.width) for text in self.texts]
 
 
 def _fitted(columns: list[_Column], room: int, pinned: Collection[str]) -> list[_Column]:
