@@ -227,6 +227,8 @@ class Driver:
         Seconds that a killed task has to come back before it is given up.
     left_out : Recorded, optional
         How tasks stand that are left out, for only others were asked for.
+    overlaps : Overlaps, optional
+        Notices who wrote the same file as another at the same time.
     """
 
     machine: Machine
@@ -242,6 +244,8 @@ class Driver:
     grace: Mapping[StopReason, float] = field(default_factory=lambda: GRACE)
     last: float = LAST
     left_out: Recorded = field(default_factory=Recorded)
+    overlaps: Overlaps = field(default_factory=Overlaps)
+    """Who wrote the same file as another at the same time."""
     state: RunState = field(default_factory=RunState)
     """What the events add up to; written by the driver's thread only."""
     crashed: BaseException | None = None
@@ -257,7 +261,6 @@ class Driver:
         self._gates: dict[NodeId, GateOpened] = {}
         self._asked: NodeId | None = None  # the gate about which the person who is there was asked
         self._declined: set[NodeId] = set()  # gates to which that person had no answer
-        self._overlaps = Overlaps()
         self._warned: set[str] = set()
         self._why = ""
         self._full: OSError | None = None
@@ -525,16 +528,18 @@ class Driver:
         """Give warnings that follow from an event."""
         match event:
             case NodeStarted():
-                self._overlaps.started(event.node)
+                self.overlaps.started(event.node)
             case NodeFinished(leaf=True, kept=False):
                 messages = [
                     *event.outcome.warnings,
-                    *self._overlaps.finished(event.node, event.label, event.outcome.wrote),
+                    *self.overlaps.finished(event.node, event.label, event.outcome.wrote),
                 ]
                 fresh = [message for message in messages if message not in self._warned]
                 self._warned.update(fresh)
                 own = {message: f"{event.label}: {message}" for message in event.outcome.warnings}
-                return [Warned(event.at, event.node, own.get(message, message)) for message in fresh]
+                late = event.node in self._gates and event.outcome.status == "paused"  # others let go of it before
+                told = [f"{event.label} was not answered in time and stays open"] if late else []
+                return [Warned(event.at, event.node, own.get(message, message)) for message in [*fresh, *told]]
             case _:
                 pass
         return []

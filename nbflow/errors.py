@@ -10,7 +10,8 @@
     │   ├── TargetError           no such run, notebook, item or folder
     │   ├── LockedError           another process works at this run
     │   ├── ChangedError          finished work has other code now: keep it or run it again?
-    │   └── StoreError            what is on disk cannot be read or written
+    │   ├── StoreError            what is on disk cannot be read or written
+    │   └── LibraryError          a library is missing that this needs
     └── RunFailedError            raised by Run.check(): items failed                    exit code 1
 """
 
@@ -22,6 +23,7 @@ from typing import ClassVar
 __all__ = [
     "ChangedError",
     "DefinitionError",
+    "LibraryError",
     "LockedError",
     "ManyProblemsError",
     "NbflowError",
@@ -113,6 +115,10 @@ class ChangedError(RefusedError):
 
 class StoreError(RefusedError):
     """What is on disk cannot be read or written."""
+
+
+class LibraryError(RefusedError):
+    """A library is missing that this needs."""
 
 
 class RunFailedError(NbflowError):

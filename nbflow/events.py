@@ -62,9 +62,11 @@ class NodeStarted:
     key: str
     attempt: int
     label: str
-    """What people call it: ``city=Cairo``."""
+    """What people call it: ``city=Cairo``; in a workflow ``fit city=Cairo``."""
     index: int | None
     """The item's index from 0; ``None`` outside of fan-outs."""
+    items: tuple[Value, ...] = ()
+    """The items in which it stands, from the outermost; not journaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class NodeFinished:
     """Whether it is a task (or a gate), not a container."""
     kept: bool = False
     """Answered from the record of an earlier epoch; not journaled again."""
+    items: tuple[Value, ...] = ()
+    """The items in which it stands, from the outermost; not journaled."""
 
     @property
     def failed_itself(self) -> bool:
@@ -120,6 +124,8 @@ class GateOpened:
     """A file to be judged, relative to the workflow's folder."""
     label: str
     index: int | None
+    items: tuple[Value, ...] = ()
+    """The items in which it stands, from the outermost; not journaled."""
 
 
 @dataclass(frozen=True, slots=True)

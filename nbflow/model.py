@@ -182,6 +182,11 @@ class Step:
         """Where that source stands, as people call it."""
         return ""
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return ()
+
     @cached_property
     def code_digest(self) -> str:
         """Digest of kind and content: the first part of the fingerprint of its nodes, what an edit changes."""
@@ -379,18 +384,18 @@ class Workflow:
     """Seconds the whole run may take."""
 
 
-def label(item: Value, varying: Sequence[str] = ()) -> str:
-    """Give what people call an item: its varying parameters.
+def label(item: Value, varying: Sequence[str] = (), name: str = "") -> str:
+    """Give what people call an item: its varying parameters; the name is that of an item which is one value.
 
     Examples
     --------
     >>> label({"city": "Cairo", "year": 2026}, ["city"])
     'city=Cairo'
-    >>> label(3)
-    '3'
+    >>> label(3), label(3, name="depth")
+    ('3', 'depth=3')
     """
     if not isinstance(item, dict):
-        return _short(item)
+        return f"{name}={_short(item)}" if name else _short(item)
     names = [name for name in varying if name in item] or list(item)
     return " ".join(f"{name}={_short(item[name])}" for name in names)
 

@@ -11,6 +11,8 @@ from .model import NodeId
 class Overlaps:
     """Remembers who wrote what, as long as somebody who overlapped may still tell of the same file."""
 
+    remedy: str = "--cwd item"
+    """What gives each item a folder of its own."""
     _active: dict[NodeId, set[NodeId]] = field(default_factory=dict)
     """For each item at work, the items that ended while it was."""
     _wrote: dict[NodeId, tuple[str, frozenset[str]]] = field(default_factory=dict)
@@ -48,8 +50,7 @@ class Overlaps:
             name, theirs = self._wrote[other]
             for file in sorted(theirs.intersection(files) - self._told):
                 self._told.add(file)
-                remedy = "--cwd item gives each its own folder"
-                warnings.append(f"{name} and {label} both wrote {file}: {remedy}")
+                warnings.append(f"{name} and {label} both wrote {file}: {self.remedy} gives each its own folder")
         if files and self._active:
             self._wrote[node] = (label, frozenset(files))
             for ended in self._active.values():

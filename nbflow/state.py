@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .events import (
@@ -45,6 +45,39 @@ class Active:
     heading: str = ""
     line: str = ""
     """The last line it printed."""
+    items: tuple[Value, ...] = ()
+    """The items in which it stands, from the outermost."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long the tasks of one step take."""
+
+    count: int = 0
+    """Tasks that ended."""
+    seconds: float = 0.0
+    """Their seconds of work."""
+
+    def mean(self, running: Sequence[float]) -> float:
+        """Give the seconds of one task; with those at work that took longer already than the ones that ended."""
+        longer = [each for each in running if each * self.count > self.seconds]
+        return (self.seconds + sum(longer)) / (self.count + len(longer))
+
+
+def step_path(node: NodeId) -> str:
+    """Give which step a node is an instance of: its id without items and turns.
+
+    Examples
+    --------
+    >>> step_path(("train:fit:3",)), step_path(("train:fit:3", "score"))
+    ('train:fit', 'train:fit/score')
+    """
+    return "/".join(":".join([part.partition(":")[0], *part.split(":")[1::2]]) for part in node)
+
+
+def root_of(node: NodeId) -> str:
+    """Give the id of the step of the outermost list in which a node stands; empty for the run itself."""
+    return node[0].partition(":")[0] if node else ""
 
 
 @dataclass(slots=True)
@@ -69,8 +102,10 @@ class Progress:
     """Ended tasks by status; ``skipped`` are those that wait for one that did not complete."""
     kept: int = 0
     """Completed tasks answered from an earlier epoch."""
-    worked: float = 0.0
-    """Seconds of work of the tasks that ended in this epoch."""
+    paces: dict[str, Pace] = field(default_factory=dict)
+    """How long the tasks of each step took that ended in this epoch."""
+    totals: Counter[str] = field(default_factory=Counter)
+    """Tasks that are known of, by the step of the outermost list in which they stand."""
     cut_off: int = 0
     """Tasks that had begun and did not come to their end, of a run that nobody works at."""
     active: dict[NodeId, Active] = field(default_factory=dict)
@@ -92,20 +127,29 @@ class Progress:
         return max(0, self.total - self.ended - len(self.active))
 
     def remaining(self, now: float) -> float | None:
-        """Estimate the seconds left from the tasks of this epoch; ``None`` while there is nothing to go by."""
-        done = self.ended - self.kept
-        if done <= 0 or not self.total:
+        """Estimate the seconds left; ``None`` while there is nothing to go by.
+
+        A task at work takes as long as those of its step that ended in this epoch, one that waits as long as those at
+        work: what a step of another kind took says nothing. One that took longer already than the others counts with
+        that; when only such are left, nobody knows how long they take.
+        """
+        took: dict[str, list[float]] = {}
+        for task in self.active.values():
+            took.setdefault(step_path(task.node), []).append(now - task.started)
+        if not took or not self.total or any(step not in self.paces for step in took):
             return None
-        mean = self.worked / done
-        rests = [max(0.0, mean - (now - task.started)) for task in self.active.values()]
+        means = {step: self.paces[step].mean(seconds) for step, seconds in took.items()}
+        rests = [max(0.0, means[step] - each) for step, seconds in took.items() for each in seconds]
+        mean = sum(means[step] * len(seconds) for step, seconds in took.items()) / len(rests)
         workers = min(self.max_workers, self.waiting + len(rests))  # the others have nothing left to do
-        return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)])
+        return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)]) or None
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
         match event:
             case NodeStarted():
-                self.active[event.node] = Active(event.node, event.label, event.index, event.attempt, event.at)
+                called = (event.label, event.index, event.attempt, event.at)
+                self.active[event.node] = Active(event.node, *called, items=event.items)
             case NodeFinished(leaf=True):
                 self._finished(event)
             case NodeFinished() if event.failed_itself:  # then it counts like a task
@@ -128,6 +172,7 @@ class Progress:
                 self.warnings.append(event)
             case FanOutOpened() | StepsOpened():
                 self.total += event.total
+                self.totals[root_of(event.node)] += event.total
             case RunStarted():
                 self.run_id, self.name, self.status, self.epoch = (
                     event.run_id,
@@ -137,9 +182,11 @@ class Progress:
                 )
                 self.inputs, self.max_workers, self.started = event.inputs, event.max_workers, event.at
                 self.finished, self.reason, self.error = None, "", None
-                self.total, self.kept, self.worked = 0, 0, 0.0
+                self.total, self.kept = 0, 0
                 for collected in (self.counts, self.active, self.gates, self.failures, self.warnings):
                     collected.clear()
+                self.paces.clear()
+                self.totals.clear()
             case RunFinished():
                 self.status, self.finished, self.reason, self.error = (
                     event.status,
@@ -159,12 +206,13 @@ class Progress:
             return  # it was left out, and waits on
         if event.outcome.passed_over:
             self.total -= 1
+            self.totals[root_of(event.node)] -= 1
             return
         self.counts[event.outcome.status] += 1
         if event.kept:
             self.kept += 1
         else:
-            self.worked += event.outcome.seconds
+            self.took(event)
         if event.outcome.status == "failed":
             self.failures.append(event)
 
@@ -172,10 +220,18 @@ class Progress:
         """Forget that a task ended so: a newer start of the run says otherwise."""
         if event.outcome.passed_over:
             self.total += 1
+            self.totals[root_of(event.node)] += 1
             return
         self.counts[event.outcome.status] -= 1
         self.kept -= event.kept
         self.failures = [other for other in self.failures if other.node != event.node]
+
+    def took(self, event: NodeFinished) -> None:
+        """Learn how long a task of this epoch took; one that did nothing, or was cut off, tells nothing."""
+        if event.outcome.attempts and event.outcome.status in ("completed", "failed"):
+            pace = self.paces.setdefault(step_path(event.node), Pace())
+            pace.count += 1
+            pace.seconds += event.outcome.seconds
 
 
 @dataclass(slots=True)
@@ -184,7 +240,7 @@ class RunState:
 
     progress: Progress = field(default_factory=Progress)
     nodes: dict[NodeId, NodeFinished] = field(default_factory=dict)
-    """The nodes that ended, each with its outcome and index; items without their labels."""
+    """The nodes that ended, each with its outcome, index and label."""
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
@@ -195,8 +251,7 @@ class RunState:
                 task = self.progress.active.get(event.node)
                 if task is not None and not event.label:  # the journal tells label and index once, at the start
                     event = replace(event, label=task.label, index=task.index)
-                # A hundred thousand labels are not kept: who shows an item knows what it is called.
-                self.nodes[event.node] = event if event.index is None else replace(event, label="", at=0.0)
+                self.nodes[event.node] = event if event.index is None else replace(event, at=0.0)
             case _:
                 pass
         self.progress.apply(event)

@@ -126,6 +126,8 @@ class FanOut(Step):
     """Keys of an item by which people call it; none: all of them."""
     order: Order = "items"
     """``longest-first`` starts what took longest in an earlier run; only with ``on_error: continue``."""
+    says_step: bool = True
+    """Whether people call an item by its step too: ``fit city=Cairo``. That of a map goes without saying."""
     tells_outcomes: bool = False
     """Whether a later step reads its ``outcomes``, a full record of each item."""
 
@@ -140,6 +142,11 @@ class FanOut(Step):
                 f"max_concurrency is {self.max_concurrency.value!r:.40} in step {self.id!r}",
                 "It is a whole number from 1.",
             )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (self.body,)
 
 
 def _is_window(value: Value) -> bool:
@@ -163,6 +170,11 @@ class StepList(Step):
     leaf: ClassVar[bool] = False
 
     block: Block
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (self.block,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +231,11 @@ class If(Step):
     then: Block
     otherwise: Block
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (self.then, self.otherwise)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Switch(Step):
@@ -231,6 +248,11 @@ class Switch(Step):
     cases: tuple[tuple[str, Block], ...]
     """Texts, compared exactly with the text of the value, trimmed."""
     default: Block
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (*(block for _, block in self.cases), self.default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +273,11 @@ class Loop(Step):
             raise DefinitionError(
                 f"max_iterations is {self.max_iterations} in step {self.id!r}", "It is a number from 1."
             )
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (self.block,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,3 +306,8 @@ class SubWorkflow(Step):
     """Resolves to the values of its inputs, typed as it declares them."""
     context: Binding = NOTHING
     """Resolves to what its expressions know of the run."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The lists of steps in it, in the order of the text."""
+        return (self.block,)

@@ -1534,6 +1534,7 @@ def test_the_same_in_python_raises_and_changes_no_file(case: Case, place: Path, 
         ("workers", "max_concurrency"),
         ("max_workers", "max_concurrency"),
         ("params", "parameters"),
+        ("inputs", "parameters"),
         ("kernel_name", "kernel"),
         ("item", "items"),
         ("time_out", "timeout"),
@@ -1546,6 +1547,21 @@ def test_an_unknown_keyword_names_the_right_one(wrong: str, right: str, place: P
     with pytest.raises(TypeError, match=rf"no keyword '{wrong}'. Did you mean '{right}'\?"):
         nbflow.map("n.ipynb", **{wrong: 4})
     assert before == tree(place)
+
+
+@pytest.mark.parametrize(
+    ("verb", "wrong", "right"),
+    [
+        ("run", "parameters", "inputs"),
+        ("run", "max_concurrency", "max_workers"),
+        ("resume", "inputs", "parameters"),
+        ("resume", "max_workers", "max_concurrency"),
+    ],
+)
+def test_the_keyword_of_another_verb_names_the_one_of_this(verb: str, wrong: str, right: str) -> None:
+    """A run has inputs and workers; a resume, which is for maps too, parameters and items at a time."""
+    with pytest.raises(TypeError, match=rf"nbflow\.{verb}\(\) has no keyword '{wrong}'. Did you mean '{right}'\?"):
+        getattr(nbflow, verb)("w.yml", **{wrong: 4})
 
 
 @pytest.mark.parametrize("table", ["[]", "items"])

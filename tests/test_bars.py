@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from html import escape
 
 import pyte
 import pytest
@@ -20,6 +21,7 @@ from nbflow.events import (
     CellStarted,
     Event,
     FanOutOpened,
+    GateOpened,
     NodeFinished,
     NodeStarted,
     RunFinished,
@@ -83,17 +85,17 @@ def opened(total: int, workers: int = 4) -> list[Event]:
 
 
 def started(index: int, label: str = "", at: float = 1000.0, attempt: int = 1) -> NodeStarted:
-    return NodeStarted(at, ("map", str(index)), str(index), attempt, label or f"city=c{index}", index)
+    return NodeStarted(at, (f"map:notebook:{index}",), str(index), attempt, label or f"city=c{index}", index)
 
 
 def finished(index: int, outcome: Outcome, label: str = "", *, kept: bool = False) -> NodeFinished:
     return NodeFinished(
-        1041.0, ("map", str(index)), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
+        1041.0, (f"map:notebook:{index}",), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
     )
 
 
 def cell(index: int, number: int, heading: str, cells: int = 11) -> CellStarted:
-    return CellStarted(1000.0, ("map", str(index)), number, cells, heading)
+    return CellStarted(1000.0, (f"map:notebook:{index}",), number, cells, heading)
 
 
 def picture(terminal: Terminal) -> Bars:
@@ -199,13 +201,13 @@ def test_a_run_that_broke_off_leaves_no_rows() -> None:
 
 
 def test_a_long_label_takes_a_third_of_the_line() -> None:
-    """What a task does must stay readable beside its name."""
+    """What a task does must stay readable beside its name, of which the end is shown too: there items differ."""
     terminal = Terminal(61)
     bars = bars_on(terminal)
-    for event in [*opened(2), started(0, "path=" + "x" * 80), cell(0, 1, "Load")]:
+    for event in [*opened(2), started(0, "path=" + "x" * 80 + " n=3"), cell(0, 1, "Load")]:
         bars(event)
     bars.draw(1001.0)
-    assert f"  path={'x' * 14}…  cell  1/11  Load" == terminal.text[1][:41].rstrip()
+    assert "  path=xxxxx…xxxxx n=3  cell  1/11  Load" == terminal.text[1][:41].rstrip()
 
 
 def test_an_interrupted_run_does_not_look_full() -> None:
@@ -268,7 +270,7 @@ def test_an_attempt_a_warning_and_users_text_are_harmless_lines() -> None:
     for event in [
         *opened(2),
         started(0, "city=\x1b[2Jx\n"),
-        AttemptFailed(1.0, ("map", "0"), "0", 1, failed("dead-kernel", "died\x1b[5A"), 0.0),
+        AttemptFailed(1.0, ("map:notebook:0",), "0", 1, failed("dead-kernel", "died\x1b[5A"), 0.0),
         Warned(1.0, None, "model.pkl\r changed"),
         started(0, "city=\x1b[2Jx\n", attempt=2),
         cell(0, 1, "\x1b]0;title\x07Load"),
@@ -511,3 +513,17 @@ def test_a_notebook_shows_widgets_in_the_cell_that_began() -> None:
     assert f"cell{space}{space}3/11" in first[3]
     assert "none" == second[4]
     assert [0, [True] * 4] == ended
+
+
+def test_a_notebook_says_what_a_paused_run_waits_for_and_how_it_is_answered() -> None:
+    """In the picture and in its text, by what can be typed into the next cell; markup in it is text."""
+    widgets = pytest.importorskip("nbflow.reporters.widgets")
+    bars = widgets.WidgetBars(2, "flows/monthly.yml")
+    asked = ("Publish <b>2026</b>?", ("approve", "reject"), "draft.txt", "review", None)
+    bars(RunStarted(1000.0, "r", "monthly.yml", 1, {}, 2))
+    bars(GateOpened(1001.0, ("review",), "k", "f", *asked))
+    bars(RunFinished(1002.0, "paused"))
+    typed = 'nbflow.answer("flows/monthly.yml", "review", "approve")  # or "reject"'
+    question = "  review  Publish <b>2026</b>?\n    see draft.txt\n    "
+    assert f"{question}{typed}" == bars._text().partition("\n")[2]
+    assert escape(f"{question}{typed}") in bars._html()

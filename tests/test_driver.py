@@ -362,7 +362,7 @@ def test_a_warning_is_told_once(tmp_path: Path) -> None:
         return Outcome("completed", warnings=("figure cannot be saved",))
 
     run = drive(workflow(fan_out(range(5))), warn, tmp_path)
-    assert ["0: figure cannot be saved"] == [event.message for event in run.told if isinstance(event, Warned)]
+    assert ["item item=0: figure cannot be saved"] == [event.message for event in run.told if isinstance(event, Warned)]
 
 
 def test_items_that_write_the_same_file_at_once_are_warned_about(tmp_path: Path) -> None:

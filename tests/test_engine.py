@@ -364,14 +364,25 @@ def test_a_plan_of_a_halting_list_shows_all_items() -> None:
     assert [0, 1, 2] == [one.task.index for one in made.tasks]
 
 
+def labels(run: Simulated) -> list[str]:
+    """Give what the tasks that started are called."""
+    return [event.label for event in run.events if isinstance(event, NodeStarted)]
+
+
 def test_labels_say_what_people_call_an_item() -> None:
-    """By the varying keys; steps of an item add their id."""
+    """By step, varying keys of the items around it, and turn; in a map the step goes without saying."""
     items = [{"city": "Oslo", "year": 2026}, {"city": "Lima", "year": 2026}]
     step = FakeStep(id="fit", parameters=Name("item"))
     run = simulate(workflow(fan_out(items, step, varying=("city",))), fine)
-    assert ["city=Oslo", "city=Lima"] == [event.label for event in run.events if isinstance(event, NodeStarted)]
+    assert ["fit city=Oslo", "fit city=Lima"] == labels(run)
+    alone = simulate(workflow(fan_out(items, step, varying=("city",), says_step=False)), fine)
+    assert ["city=Oslo", "city=Lima"] == labels(alone)
     both = simulate(workflow(fan_out(items, [step, FakeStep(id="score")], varying=("city",))), fine)
-    assert ["city=Oslo fit", "city=Oslo score"] == [e.label for e in both.events if isinstance(e, NodeStarted)][:2]
+    assert ["fit city=Oslo", "score city=Oslo"] == labels(both)[:2]
+    numbers = simulate(workflow(fan_out([0, 1], step, item_name="depth")), fine)
+    assert ["fit depth=0", "fit depth=1"] == labels(numbers)
+    inner = fan_out(["a"], [step], id="deeper", item_name="model")
+    assert ["fit city=Oslo year=2026 model=a"] == labels(simulate(workflow(fan_out(items[:1], [inner])), fine))
 
 
 def test_a_fan_out_tells_how_many_items_it_has() -> None:

@@ -157,7 +157,7 @@ def test_an_item_that_failed_before_it_started_keeps_its_name():
 def test_a_small_item_takes_at_most_400_bytes():
     """The journal of a hundred thousand items stays below 40 MB."""
     run = simulate(
-        workflow(FakeStep(id="load"), fan_out([{"city": "Cairo"}], max_concurrency=Literal(4))),
+        workflow(FakeStep(id="load"), fan_out([{"city": "Cairo"}], max_concurrency=Literal(4), says_step=False)),
         lambda _: Outcome(
             "completed", {"rmse": 1.831, "n_days": 365}, None, 52.123456, 1, "16_Cairo.ipynb", "logs/16_Cairo.log"
         ),
@@ -169,6 +169,11 @@ def test_a_small_item_takes_at_most_400_bytes():
     ]
     assert len(lines) == 2
     assert sum(len(line) + 1 for line in lines) <= 400, lines
+
+
+def unwritten(event):
+    """Give the fields that are not journaled, as they are read: who reads asks the definition which items there are."""
+    return {"items": ()} if isinstance(event, (NodeStarted, NodeFinished)) else {}
 
 
 @pytest.fixture(scope="module")
@@ -451,7 +456,7 @@ def test_the_journal_tells_the_next_epoch_what_the_live_run_would(statuses, widt
         fan_out([{"city": c} for c in "abcd"], RETRIED, max_concurrency=Literal(width), on_error="continue")
     )
     run = simulate(flow, answer, cut_after=cut)
-    live = [START, *(replace(event, at=round(event.at, 3)) for event in run.events)]
+    live = [START, *(replace(event, at=round(event.at, 3), **unwritten(event)) for event in run.events)]
     read = [decode(line) for event in live if (line := encode(event))]
     assert (told(run).answers, told(run).attempts) == (records(read).answers, records(read).attempts)
     now, later = fold(live), fold(read)

@@ -37,12 +37,12 @@ def opened(total: int) -> list[Event]:
 
 
 def started(index: int, label: str = "", attempt: int = 1) -> NodeStarted:
-    return NodeStarted(1000.0, ("map", str(index)), str(index), attempt, label or f"city=c{index}", index)
+    return NodeStarted(1000.0, (f"map:notebook:{index}",), str(index), attempt, label or f"city=c{index}", index)
 
 
 def finished(index: int, outcome: Outcome, label: str = "", *, kept: bool = False) -> NodeFinished:
     return NodeFinished(
-        1041.0, ("map", str(index)), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
+        1041.0, (f"map:notebook:{index}",), str(index), "", outcome, label or f"city=c{index}", index, kept=kept
     )
 
 
@@ -95,8 +95,8 @@ def test_kept_items_and_cells_have_no_line() -> None:
     log = told(
         *opened(2),
         finished(0, MISSING, kept=True),
-        CellStarted(1.0, ("map", "1"), 1, 3, "Load"),
-        Printed(1.0, ("map", "1"), "hello"),
+        CellStarted(1.0, ("map:notebook:1",), 1, 3, "Load"),
+        Printed(1.0, ("map:notebook:1",), "hello"),
     )
     assert [] == log.lines
 
@@ -107,7 +107,7 @@ def test_a_failed_attempt_and_a_warning_have_a_line() -> None:
     log = told(
         *opened(200),
         started(1),
-        AttemptFailed(1.0, ("map", "1"), "1", 1, outcome, 0.0),
+        AttemptFailed(1.0, ("map:notebook:1",), "1", 1, outcome, 0.0),
         Warned(1.0, None, "model.pkl changed\x1b[2J"),
     )
     assert ["  attempt 1 failed  city=c1  kernel died (signal 9)  0:00", "  warning  model.pkl changed"] == log.lines

@@ -17,7 +17,7 @@ from nbflow import api
 from nbflow import cli as command_line
 from nbflow.api.showing import write_table
 from nbflow.cli import work
-from nbflow.errors import StoreError
+from nbflow.errors import LibraryError, StoreError
 
 MIXED = """\
 import math
@@ -199,7 +199,7 @@ def test_results_that_no_parquet_can_hold_leave_the_old_file_and_say_so(notebook
     assert b"old" == (folder / "r.parquet").read_bytes()
     for library in ("pyarrow", "fastparquet"):
         monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(nbflow.NbflowError, match=r"needs pandas and pyarrow\n  pip install 'nbflow\[frames\]'"):
+    with pytest.raises(LibraryError, match=r"needs pandas and pyarrow\n  pip install 'nbflow\[frames\]'"):
         write_table(run, folder / "r.parquet")
 
 

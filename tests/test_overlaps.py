@@ -19,7 +19,7 @@ def test_items_one_after_the_other_may_write_the_same_file() -> None:
 
 def test_two_items_at_once_are_told_of_once_for_each_file() -> None:
     """Two files, two warnings, each with both names."""
-    overlaps = Overlaps()
+    overlaps = Overlaps("cwd: item")
     overlaps.started(A)
     overlaps.started(B)
     assert [] == overlaps.finished(A, "Oslo", ("b.csv", "a.csv"))

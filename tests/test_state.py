@@ -17,6 +17,7 @@ from nbflow.events import (
     Printed,
     RunFinished,
     RunStarted,
+    StepsOpened,
     Warned,
 )
 from nbflow.outcome import Failure, Outcome, completed, failed
@@ -140,3 +141,24 @@ def test_an_end_without_a_label_takes_it_from_the_start() -> None:
 def test_what_was_left_out_waits_on() -> None:
     """A part of a run that was not asked for has not ended."""
     assert 4 == fold([BEGAN, OPENED, finished(0, Outcome("pending", attempts=0))]).progress.waiting
+
+
+def test_the_seconds_left_do_not_come_from_tasks_of_another_kind() -> None:
+    """A quick step tells nothing of the items behind it; the first item that ends does."""
+    quick = NodeFinished(100.0, ("say",), "say", "a.b.c", Outcome("completed", seconds=0.002), "say", None)
+    state = fold([BEGAN, StepsOpened(100.0, (), 2), quick, OPENED, started(0), started(1)])
+    assert state.progress.remaining(105.0) is None
+    state.apply(finished(0, Outcome("completed", seconds=10.0)))
+    assert pytest.approx((3 * 10.0 + 4.0) / 2) == state.progress.remaining(106.0)
+    other = NodeStarted(106.0, ("gather",), "gather", 1, "gather", None)
+    state.apply(other)
+    assert state.progress.remaining(106.0) is None, "what is at work now is of a kind that nobody has seen"
+
+
+def test_what_takes_longer_than_the_others_is_not_said_to_be_done() -> None:
+    """It counts with the seconds that it took already; when only such are left, nothing is said."""
+    took = [finished(index, Outcome("completed", seconds=10.0)) for index in (0, 1)]
+    alone = fold([BEGAN, FanOutOpened(100.0, ("map",), 3), *took, started(2, 110.0)]).progress
+    assert alone.remaining(140.0) is None
+    more = fold([BEGAN, FanOutOpened(100.0, ("map",), 5), *took, started(2, 110.0), started(3, 138.0)]).progress
+    assert pytest.approx((50.0 / 3 + 50.0 / 3 - 2.0) / 2) == more.remaining(140.0)

@@ -221,6 +221,13 @@ def test_a_table_never_wraps_and_never_raises(rows: list[dict[str, object]], col
     assert len(lines) >= len(rows) + 1
 
 
+def test_texts_that_differ_in_their_ends_are_cut_before_them() -> None:
+    """Else the rows of all items of a long name look the same; others lose their ends."""
+    nodes = [{"node": f"train-all-the-models:fit:{i}", "error": "a long sentence that nobody needs"} for i in (1, 12)]
+    _, one, other = table(nodes, ["node", "error"], 36)
+    assert ["  train-all-t…dels:fit:1  a long se…", "  train-all-t…els:fit:12  a long se…"] == [one, other]
+
+
 def test_columns_without_room_are_named_and_pinned_ones_stay() -> None:
     """A wide table loses its last results, not its status, and says so."""
     names = ["city", *(f"column_{i}" for i in range(9)), "status", "seconds"]

@@ -25,6 +25,7 @@ from nbflow.api.answering import record_answers
 from nbflow.api.checking import checked
 from nbflow.api.reading import locate
 from nbflow.errors import DefinitionError, TargetError
+from nbflow.events import Event, NodeFinished
 
 TASKS = """\
 import os
@@ -92,10 +93,13 @@ steps:
     )
     (folder / "good").touch()
     told = cli("run", "w.yml", code=1)
-    assert "failed     choose  in `steps.fit.output.failed | length > 0`: the filter 'length' of 1" in told.stderr
+    why = "in `steps.fit.output.failed | length > 0`: the filter 'length' of 1"
+    assert re.search(f"failed     choose +{re.escape(why)}", told.stderr)
     for text in (told.stdout, cli("status", "w.yml").stdout):
         assert "2 of 3 failed, 1 is done and kept:" in text
-        assert re.search(r"\n  bad +AssertionError: bad is missing\n  choose +in `steps\.fit\.output\.failed", text)
+        assert re.search(
+            r"\n  one item=bad +AssertionError: bad is missing\n  choose +in `steps\.fit\.output\.failed", text
+        )
         assert "1 of 2 failed" not in text
         assert re.search(r"\n  fit +1/2 +failed +0\.\d+\n", text), "seconds are those of the run"
     planned = ["fit:one:0", "fit:one:1", "choose"]
@@ -1275,3 +1279,295 @@ def test_an_input_of_another_type_than_the_parameter_is_refused(kind, parameter,
     (folder / "w.yml").write_text(f"nbflow: 1\ninputs: {{m: {{type: {kind}}}}}\nsteps:\n{step}")
     found = [one.message for one in checked("w.yml").problems]
     assert ([f"w.yml:4: steps[0].parameters.x: {told}"] if told else []) == found
+
+
+# -- the table ------------------------------------------------------------------------------------------------------
+
+FITTED = """\
+import pathlib
+import time
+
+
+def load():
+    return {"models": ["tree", "bogus", "logistic"], "day": "Monday"}
+
+
+def fit(model):
+    if model == "bogus":
+        raise ValueError("no such model")
+    for _ in range(3000):
+        if model != "tree" or pathlib.Path("logistic").exists():  # it ends after the one behind it
+            break
+        time.sleep(0.01)
+    pathlib.Path(model).touch()
+    return {"rmse": len(model) / 2, "status": "fine", "names": [model, "x"]}
+"""
+FIT = """\
+nbflow: 1
+steps:
+  - {id: load, call: "fitted:load"}
+  - id: train
+    items: "{{ steps.load.output.models }}"
+    as: model
+    max_concurrency: 3
+    on_error: continue
+    continue_on_error: true
+    step: {id: fit, call: "fitted:fit", arguments: {model: "{{ model }}"}}
+  - id: tell
+    items: [{city: Oslo, depth: 3}]
+    step: {id: say, run: "echo hello $CITY", env: {CITY: "{{ item.city }}"}}
+  - {id: review, gate: "Go on?"}
+  - {id: nine, call: "builtins:pow", arguments: {base: 3, exp: 2}}
+"""
+
+
+@pytest.fixture
+def fitted(folder: Path) -> Path:
+    """A workflow with items of several kinds, of which one fails and the first ends last."""
+    (folder / "fitted.py").write_text(FITTED)
+    path = folder / "fit.yml"
+    path.write_text(FIT)
+    return path
+
+
+def test_the_table_of_a_workflow_has_what_varies_and_the_results(fitted, cli):
+    """One row per task and gate, in the order of one worker; a name that is taken says what it is."""
+    run = nbflow.run("fit.yml", quiet=True)
+    nodes = ["load", "train:fit:0", "train:fit:1", "train:fit:2", "tell:say:0", "review"]
+    for seen in (run, nbflow.status("fit.yml")):
+        assert nodes == [row["node"] for row in seen.rows()] == list(seen.to_frame()["node"])
+        first, tree, bogus, logistic, told, gate = seen.rows()
+        assert ("Monday", None, "completed") == (first["day"], first["model"], first["status"])
+        assert ("tree", 2.0, "fine", "completed") == (
+            tree["model"],
+            tree["rmse"],
+            tree["result.status"],
+            tree["status"],
+        )
+        assert ("bogus", None, "ValueError: no such model") == (bogus["model"], bogus["rmse"], bogus["error"])
+        assert (["logistic", "x"], None) == (logistic["names"], logistic["city"])
+        assert ("Oslo", 3, "hello Oslo\n") == (told["city"], told["depth"], told["stdout"])
+        assert ("paused", None) == (gate["status"], gate["seconds"])
+    cli("results", "fit.yml", "-o", "table.csv")
+    head, _, row, *_ = (fitted.parent / "table.csv").read_text().splitlines()
+    results = "models,day,rmse,result.status,names,exit_code,stdout,stderr,message"
+    assert f"node,model,city,depth,{results},status,seconds,attempts,error,notebook" == head
+    assert row.startswith('train:fit:0,tree,,,,,2.0,fine,"[""tree"",""x""]",')
+    nbflow.answer("fit.yml", "review", "approve", quiet=True)
+    assert 9 == nbflow.status("fit.yml").rows()[-1]["output"]
+    assert re.search(r"^ +node +model +city +depth +error +", cli("results", "fit.yml").stdout)
+
+
+def test_a_run_at_work_has_its_table_too(fitted):
+    """What is at work has a row in its place, with what its item is; it is read while another task waits for us."""
+    seen: list[list[tuple[object, ...]]] = []
+    release = fitted.parent / "logistic"
+    fitted.write_text(FIT.replace('"{{ steps.load.output.models }}"', "[tree, late]"))
+
+    def look(event: Event) -> None:
+        if isinstance(event, NodeFinished) and event.label == "fit model=late":
+            run = nbflow.status("fit.yml")
+            seen.append([(row["node"], row["model"], row["status"]) for row in run.rows() if row["model"]])
+            release.touch()
+
+    nbflow.run("fit.yml", quiet=True, on_event=look)
+    assert [[("train:fit:0", "tree", "running"), ("train:fit:1", "late", "completed")]] == seen
+
+
+def test_what_an_item_is_called_outlives_an_answer(fitted, cli):
+    """Before and after a resume, by its node, its whole name, or the item alone where that is one task."""
+    cli("run", "fit.yml", code=3)
+    for _ in range(2):
+        run = nbflow.status("fit.yml")
+        assert ["train:fit:2"] * 3 == [run[name].id for name in ("train:fit:2", "fit model=logistic", "model=logistic")]
+        cli("answer", "fit.yml", "review", "approve", code=None)
+    for name in ("3", "logistic"):
+        refused = cli("logs", "fit.yml", name, code=2).stderr
+        assert f"has no node '{name}'" in refused
+        assert "It has: load, train, train:fit:0" in refused
+
+
+def test_logs_of_a_step_are_those_of_its_items_each_with_its_name(folder, cli):
+    """Also where there are many, the error about another one says that there are more."""
+    (folder / "many.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - id: each
+    items: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
+    as: n
+    step: {id: say, run: "echo hello $N", env: {N: "{{ n }}"}}
+"""
+    )
+    cli("run", "many.yml")
+    told = cli("logs", "many.yml", "each").stdout
+    assert told.startswith("==> each:say:0  completed <==\nhello 1\n==> each:say:1  completed <==\nhello 2\n")
+    assert "hello 3\n" == cli("logs", "many.yml", "n=3").stdout
+    assert nbflow.logs("many.yml", "each").startswith("hello 1\nhello 2\n")
+    assert "each:say:10, …." in cli("logs", "many.yml", "n=14", code=2).stderr
+
+
+# -- the picture ----------------------------------------------------------------------------------------------------
+
+NAPS = """\
+nbflow: 1
+steps:
+  - {id: quick, run: "true"}
+  - id: each
+    items: [0, 1, 2, 3, 4]
+    as: n
+    max_concurrency: 2
+    step: {id: nap, run: 'case $N in 0) ;; *) echo $N >> begun; read line < held;; esac', env: {N: "{{ n }}"}}
+  - {id: choose, switch: "'x'", cases: {a: [{id: never, run: "true"}]}}
+  - {id: review, gate: "Go on?"}
+"""
+
+
+@pytest.fixture
+def naps(folder: Path) -> Path:
+    """A workflow whose items but the first wait at a pipe for us."""
+    (folder / "naps.yml").write_text(NAPS)
+    os.mkfifo(folder / "held")
+    return folder / "naps.yml"
+
+
+def steps_of(text: str) -> dict[str, list[str]]:
+    """Give the table of steps: tasks and status by id."""
+    return {row[0]: row[1:3] for line in text.splitlines() if len(row := line.split()) == 4 and "/" in row[1] + "/"}
+
+
+def test_status_tells_of_steps_as_the_run_itself_does(naps, cli, until):
+    """A step whose items are at work is running, and has as many tasks as are known; cancelled, both call it so."""
+    process = cli.start("run", "naps.yml", "-j", "2")
+    begun = naps.parent / "begun"
+    until(lambda: begun.exists() and 2 == len(begun.read_text().split()))
+    assert ["1/5", "running"] == steps_of(cli("status", "naps.yml").stdout)["each"]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "started    nap n=1" in err
+    for text in (out, cli("status", "naps.yml").stdout):
+        told = steps_of(text)
+        assert (["1/5", "cancelled"], ["-", "pending"]) == (told["each"], told["review"])
+
+
+def test_a_finished_or_broken_run_still_has_its_table(folder, cli):
+    """Of an aborted run, and of one whose items are no list; what was not taken is through too."""
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - {id: choose, switch: "'x'", cases: {a: [{id: never, run: "true"}]}}
+  - {id: review, gate: "Go on?"}
+"""
+    )
+    cli("run", "w.yml", code=3)
+    cli("answer", "w.yml", "review", "reject", code=1)
+    told = steps_of(cli("status", "w.yml").stdout)
+    assert (["-", "completed"], ["-", "aborted"]) == (told["choose"], told["review"])
+    (folder / "bad.yml").write_text(
+        """\
+nbflow: 1
+inputs: {n: {type: integer, default: 3}}
+steps:
+  - {id: each, items: "{{ inputs.n }}", step: {id: nap, run: "true"}}
+"""
+    )
+    cli("run", "bad.yml", code=1)
+    assert re.search(r"\n  step +status +seconds\n  each +failed ", cli("status", "bad.yml").stdout)
+
+
+def test_items_that_write_the_same_file_are_told_of_once_and_with_the_key_of_workflows(folder, notebook, cli):
+    """A log has the warning at its time; what helps is what can be written in the file."""
+    notebook("import time; time.sleep(0.3); open('ran.txt', 'w').write(str(n)); time.sleep(0.5)", results=None)
+    (folder / "both.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - id: each
+    items: [1, 2]
+    as: n
+    max_concurrency: 2
+    step: {id: fit, notebook: work.ipynb, parameters: {n: "{{ n }}"}}
+"""
+    )
+    told = cli("run", "both.yml", "-j", "2")
+    both = r"fit n=[12] and fit n=[12] both wrote ran\.txt: cwd: item gives each its own folder"
+    assert 1 == len(re.findall(both, told.stderr))
+    assert "both wrote" not in told.stdout
+    assert re.search(both, cli("status", "both.yml").stdout)
+
+
+# -- questions ------------------------------------------------------------------------------------------------------
+
+ASKING = """\
+nbflow: 1
+steps:
+  - id: review
+    gate: "The draft of this month is ready, and it will be sent to everybody in the whole company at noon: is it fine?"
+    show: draft.txt
+    on_reject: retry
+    timeout: 60s
+  - {id: report, call: "tasks:note", arguments: {name: report}}
+"""
+
+
+def test_a_question_breaks_between_words_and_says_why_it_comes_again(folder, ran):
+    """What is no answer is told with those that are; after a reject the file is named, and not shown again."""
+    (folder / "w.yml").write_text(ASKING)
+    answers = [(QUESTION, b"aprove\n"), ("Did you mean 'approve'?", b"reject\n"), ("You chose reject", b"1\n")]
+    code, seen = in_terminal(folder, "run", "w.yml", answers=answers)
+    assert 0 == code, seen
+    lines = seen.replace("\r", "").split("\n")
+    assert "  review: The draft of this month is ready, and it will be sent to everybody in" in lines
+    assert "          the whole company at noon: is it fine?" in lines
+    assert "'aprove' is no answer. Did you mean 'approve'? It takes: 1 or approve, 2 or" in seen
+    assert "  You chose reject, and this gate asks again then (on_reject: retry)." in lines
+    assert (1, 2) == (seen.count("│ the draft"), seen.count("draft.txt\r\n"))
+    assert ["report"] == ran()
+
+
+def test_a_gate_whose_time_is_up_stays_open_and_says_so(folder, ran, cli):
+    """In a terminal the question goes; the run pauses, and can be answered later."""
+    (folder / "w.yml").write_text(ASKING.replace("60s", "1s"))
+    code, seen = in_terminal(folder, "run", "w.yml", answers=[])
+    assert 3 == code, seen
+    assert "review was not answered in time and stays open" in seen
+    assert [] == ran()
+    cli("answer", "w.yml", "review", "approve")
+    assert ["report"] == ran()
+
+
+# -- what is not there ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_named_and_not_there_is_told_before_and_at_the_start(folder, cli, monkeypatch):
+    """Variables of secrets, and files to be judged, at any depth; a file whose name is computed can be made later."""
+    monkeypatch.delenv("NIXDA", raising=False)
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+inputs: {file: {type: string, default: gone.txt}}
+steps:
+  - {id: each, items: [1], step: {id: say, run: "true", secrets: [NIXDA, PATH]}}
+  - {id: computed, gate: "Fine?", show: "{{ inputs.file }}"}
+  - {id: review, gate: "Fine?", show: draft.txt}
+"""
+    )
+    told = (
+        "say: there is no environment variable NIXDA, so nothing of it can be masked",
+        "review: there is no file draft.txt to be shown, unless a step makes it",
+    )
+    assert [f"warning: w.yml: {text}" for text in told] == cli("validate", "w.yml").stdout.splitlines()[:-1]
+    assert [f"  warning  {text}" for text in told] == [
+        line for line in cli("run", "w.yml", code=3).stderr.splitlines() if "there is no" in line
+    ]
+
+
+def test_a_table_that_needs_a_missing_library_is_refused(folder, cli):
+    """Exit code 2, as for whatever was asked for and cannot begin; the list of runs has files, not notebooks alone."""
+    (folder / "w.yml").write_text('nbflow: 1\nsteps:\n  - {id: one, call: "builtins:dict"}\n')
+    (folder / "pandas.py").write_text("raise ImportError('as if it was not there')\n")
+    cli("run", "w.yml")
+    refused = cli("results", "w.yml", "-o", "r.parquet", code=2)
+    assert "error: -o r.parquet: needs pandas and pyarrow\n  pip install 'nbflow[frames]'" in refused.stderr
+    assert re.search(r"^ +run +file +status ", cli("status").stdout)

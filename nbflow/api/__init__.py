@@ -58,6 +58,7 @@ _WRONG_NAMES = {
     "max_workers": "max_concurrency",
     "jobs": "max_concurrency",
     "params": "parameters",
+    "inputs": "parameters",
     "outputs": "output",
     "kernel_name": "kernel",
     "retries": "retry",
@@ -391,7 +392,7 @@ def resume(
     Parameters
     ----------
     target : path or str
-        A notebook (its run started or resumed last), a run folder, or the beginning of a run id.
+        A notebook or workflow (its run started or resumed last), a run folder, or the beginning of a run id.
     parameters : mapping, optional
         New values for parameters that all items share; every item runs again with them.
     changed : {"ask", "keep", "rerun"}
@@ -459,7 +460,7 @@ def status(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
     Parameters
     ----------
     target : path or str
-        A notebook, a run folder, or the beginning of a run id.
+        A notebook or workflow, a run folder, or the beginning of a run id.
 
     Examples
     --------
@@ -490,16 +491,17 @@ def logs(
     Parameters
     ----------
     target : path or str
-        A notebook, a run folder, or the beginning of a run id.
+        A notebook or workflow, a run folder, or the beginning of a run id.
     item : int or str, optional
-        Its index from 0, or what it is called (``"city=Cairo"``).
+        Of a map its index from 0, or what it is called (``"city=Cairo"``); of a workflow a node (``"train:fit:2"``),
+        what that is called, or a step with all that is in it.
 
     Examples
     --------
     >>> print(nbflow.logs("forecast.ipynb", "city=Cairo"))  # doctest: +SKIP
     """
     found = status(target, state_dir=state_dir)
-    chosen = found.outcomes if item is None else [found[item]]
+    chosen = found.outcomes if item is None else found.tasks(item)
     return "".join(log_text(found, one) for one in chosen)
 
 
@@ -521,12 +523,12 @@ def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
 def clean(
     target: str | os.PathLike[str], *, keep: int = 1, state_dir: str | os.PathLike[str] | None = None
 ) -> list[Path]:
-    """Remove old runs of a notebook with all their files, and give what was removed.
+    """Remove old runs of a notebook or workflow with all their files, and give what was removed.
 
     Parameters
     ----------
     target : path or str
-        The notebook; or one run, by its folder or the beginning of its id: then that one alone.
+        The notebook or workflow; or one run, by its folder or the beginning of its id: then that one alone.
     keep : int
         How many stay: the one started or resumed last, and the newest of the others. A run that is at work stays
         in any case.
@@ -594,7 +596,7 @@ def work(
     if (done := request.nothing_to_do()) is not None:
         return done
     asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
-    shown = None if quiet else plugins.reporter(reporter, Scene(request.workers, asking=asking))
+    shown = None if quiet else plugins.reporter(reporter, Scene(request.workers, asking=asking, target=_typed(request)))
     pool = plugins.executor(executor)
     session = Session(request, on_event=on_event, reporter=shown, asker=asker, executor=pool)
     session.start()
@@ -607,6 +609,12 @@ def work(
         stopped.run = session.run  # type: ignore[attr-defined]  # whoever catches it finds the run there
         raise stopped
     return session.run
+
+
+def _typed(request: Request) -> str:
+    """Give what a run is called in Python, from here: its file, or its folder where that is kept elsewhere."""
+    home = request.home
+    return os.path.relpath(home.file) if home.base == home.folder else str(request.folder)
 
 
 def listeners(given: OnEvent | Sequence[OnEvent], *, detach: bool = False) -> list[OnEvent]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 import threading
 import time
@@ -11,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ..errors import TargetError
+from ..errors import TargetError, did_you_mean
 from ..events import GateAnswered, GateOpened
 from ..model import NodeId, node_text
 from ..outcome import Record, completed
-from ..reporters.escape import for_terminal
+from ..reporters.escape import for_terminal, wrapped
 from ..store import checkpoint as checkpoints
 from ..store.commands import take_back
 from ..store.journal import Journal
@@ -67,10 +68,18 @@ class TerminalAsker:
         self._folder = folder
         self._asking = asking
         self._question: _Question | None = None
+        self._rejected: dict[NodeId, str] = {}
+        """What was chosen for gates that may ask again."""
 
     def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
         """Ask, and come back at once."""
-        self._question = question = _Question(gate, answer)
+
+        def chosen_now(choice: str | None) -> None:
+            if choice is not None:
+                self._rejected[gate.node] = choice  # if it asks again, this is why
+            answer(choice)
+
+        self._question = question = _Question(gate, chosen_now, self._rejected.pop(gate.node, ""))
 
         def begin() -> None:
             self._asking.wait(PATIENCE)
@@ -94,11 +103,14 @@ class _Question:
         What is asked.
     answer : callable
         Is told what was chosen; ``None``: nothing was.
+    rejected : str
+        What was chosen the last time, where it is asked again.
     """
 
-    def __init__(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+    def __init__(self, gate: GateOpened, answer: Callable[[str | None], None], rejected: str) -> None:
         self._gate = gate
         self._answer = answer
+        self._rejected = rejected
         self._awake, self._wake = os.pipe()
         self._open = True
         self._lock = threading.Lock()  # who withdraws must not write into what was closed, and is another's now
@@ -120,8 +132,9 @@ class _Question:
 
     def put(self, folder: Path) -> None:
         """Ask until there is an answer."""
+        columns = shutil.get_terminal_size((80, 24)).columns - 1
         self._forget_what_was_typed()
-        self._say(*question(self._gate, folder), end="")
+        self._say(*question(self._gate, folder, columns, rejected=self._rejected), end="")
         while (text := self._line()) is not None:
             if text == "":  # end of input: that is no answer
                 self._say("")
@@ -131,7 +144,7 @@ class _Question:
             if choice is not None:
                 self._answer(choice)
                 return
-            self._say("  A number, or a name: ", end="")
+            self._say(*wrapped("  ", no_answer(self._gate, text.strip()), columns), end=" ")
 
     @staticmethod
     def _forget_what_was_typed() -> None:
@@ -179,15 +192,34 @@ def undelivered(run: WorkflowRun, gates: Sequence[GateOpened], option: str, by: 
     return []  # it was heard, or lies there for a process that is alive and busy
 
 
-def question(gate: GateOpened, folder: Path) -> list[str]:
-    """Give the lines of a question: what is to be judged, what is asked, and the options."""
+def question(gate: GateOpened, folder: Path, columns: int, rejected: str = "") -> list[str]:
+    """Give the lines of a question: what is to be judged, what is asked, and the options.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file to be judged stands.
+    columns : int
+        Columns of the terminal that may be used.
+    rejected : str
+        What was chosen the last time, where it is asked again: the file was shown then.
+    """
     lines = [""]
+    if rejected:
+        why = f"You chose {for_terminal(rejected)}, and this gate asks again then (on_reject: retry)."
+        lines += [*wrapped("  ", why, columns), ""]
     if gate.show is not None:
         path = folder / gate.show
-        lines += [f"  {for_terminal(str(path))}", *(f"  │ {line}" for line in excerpt(path)), ""]
-    lines += [f"  {for_terminal(gate.label)}: {for_terminal(gate.message)}", ""]
+        lines += [f"  {for_terminal(str(path))}", *(f"  │ {line}" for line in excerpt(path) if not rejected), ""]
+    lines += [*wrapped(f"  {for_terminal(gate.label)}: ", for_terminal(gate.message), columns), ""]
     lines += [f"    {number}  {for_terminal(option)}" for number, option in enumerate(gate.options, 1)]
     return [*lines, "", "  Your answer (Ctrl-D leaves it open): "]
+
+
+def no_answer(gate: GateOpened, text: str) -> str:
+    """Give the words for what is no answer, with those that are."""
+    options = ", ".join(f"{number} or {for_terminal(name)}" for number, name in enumerate(gate.options, 1))
+    return f"{for_terminal(text)!r} is no answer.{did_you_mean(text, list(gate.options))} It takes: {options}."
 
 
 def excerpt(path: Path) -> list[str]:

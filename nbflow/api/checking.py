@@ -16,7 +16,7 @@ from ..loading.workflow_file import read_workflow
 from ..source import read_notebook
 from .kinds import all_kinds, kinds, makers
 from .requests import check_kernel
-from .requirements import check_requirements
+from .requirements import check_requirements, doubts
 
 __all__ = ["Checked", "checked", "graph_lines", "mermaid", "schema_data"]
 
@@ -61,6 +61,7 @@ def checked(file: str) -> Checked:
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - symlinks stay as they are named
         built = build(definition, source, OnDisk(folder, check_kernel), makers=makers())
         check_requirements(built, source)
+        built.warnings += doubts(built.block, folder, os.environ)
     except NbflowError as problem:
         several: Sequence[NbflowError] = getattr(problem, "problems", (problem,))
         return Checked(file, tuple(several))

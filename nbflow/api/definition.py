@@ -81,6 +81,11 @@ class Definition(ABC):
         """Give the notebooks as they are run."""
         return notebooks
 
+    @property
+    def apart(self) -> str:
+        """What gives each item a folder of its own, as it is written."""
+        return "cwd: item"
+
     def called(self, event: NodeFinished) -> str:
         """Give what people call a task."""
         return event.label or node_text(event.node)
@@ -157,6 +162,7 @@ class MapDefinition(Definition):
             on_error="halt" if self.fail_fast else "continue",
             max_failures=self.max_failures,
             varying=self.varying,
+            says_step=False,
         )
         return Workflow(name=self.notebook, block=Block([fan]), inputs=self.shared, max_workers=self.max_concurrency)
 
@@ -194,6 +200,11 @@ class MapDefinition(Definition):
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give its notebook with the kernel in which it runs."""
         return {path: replace(notebook, kernel=self.kernel) for path, notebook in notebooks.items()}
+
+    @property
+    def apart(self) -> str:
+        """What gives each item a folder of its own, as it is typed."""
+        return "--cwd item"
 
     def called(self, event: NodeFinished) -> str:
         """Give what people call an item."""

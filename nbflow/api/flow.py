@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,11 +17,12 @@ from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Block, NodeId, Step, TaskStep, Workflow
 from ..source import Notebook, changed_cells, read_notebook
-from ..steps import FanOut, If, Loop, StepList, SubWorkflow, Switch
 from ..types import Changed
 from ..values import Value, tagged, untagged
 from .definition import FORMAT, Definition
 from .kinds import kinds, makers
+from .order import tokens
+from .requirements import doubts
 
 _BROKEN = "Restore the file from a copy."
 
@@ -207,6 +209,7 @@ def flow_definition(
         If it cannot run.
     """
     built = build(definition, source, files, makers=makers())
+    built.warnings += doubts(built.block, files.folder, os.environ)
     code = {path: notebook.cell_digests for path, notebook in built.notebooks.items()}
     code.update((function, (source,)) for function, source in built.functions.items())
     return FlowDefinition(
@@ -260,44 +263,10 @@ def _places(before: Sequence[str], now: Sequence[str]) -> str:
 
 # -- where a node stands ------------------------------------------------------------------------------------------
 
-Token = tuple[str, str | None]
-"""The id of a step on the way to a node, and the item or turn in which it stands."""
-
-
-def tokens(node: NodeId) -> list[Token]:
-    """Give the steps on the way to a node.
-
-    Examples
-    --------
-    >>> tokens(("train:fit:3", "score"))
-    [('train', None), ('fit', '3'), ('score', None)]
-    """
-    found: list[Token] = []
-    for part in node:
-        first, *rest = part.split(":")
-        found.append((first, None))
-        found += [(step, index) for step, index in zip(rest[::2], rest[1::2], strict=False) if step != "*"]
-    return found
-
 
 def path_of(node: NodeId) -> tuple[str, ...]:
     """Give the ids of the steps on the way to a node."""
     return tuple(step_id for step_id, _ in tokens(node))
-
-
-def blocks(step: Step) -> list[Block]:
-    """Give the lists of steps in a step."""
-    match step:
-        case FanOut():
-            return [step.body]
-        case If():
-            return [step.then, step.otherwise]
-        case Switch():
-            return [*(block for _, block in step.cases), step.default]
-        case Loop() | StepList() | SubWorkflow():
-            return [step.block]
-        case _:
-            return []
 
 
 def steps_below(block: Block) -> dict[tuple[str, ...], Step]:
@@ -305,6 +274,6 @@ def steps_below(block: Block) -> dict[tuple[str, ...], Step]:
     found: dict[tuple[str, ...], Step] = {}
     for step in block.steps:
         found[(step.id,)] = step
-        for inner in blocks(step):
+        for inner in step.blocks:
             found.update({(step.id, *path): one for path, one in steps_below(inner).items()})
     return found

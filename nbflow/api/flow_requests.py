@@ -20,8 +20,9 @@ from ..model import Block, NodeId, node_text
 from ..steps import FanOut
 from ..store.home import Home
 from ..types import Changed
-from .flow import FlowDefinition, Token, blocks, flow_definition, of_run, path_of, steps_below, tokens
+from .flow import FlowDefinition, flow_definition, of_run, path_of, steps_below
 from .kinds import flows, kinds, planned
+from .order import Token, tokens
 from .reading import Stored
 from .requests import (
     Limits,
@@ -104,7 +105,7 @@ def flow_request(
 def _asks_for_seconds(block: Block) -> bool:
     """Whether some fan-out starts first what took longest."""
     return any(
-        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, blocks(step)))
+        (isinstance(step, FanOut) and step.order == "longest-first") or any(map(_asks_for_seconds, step.blocks))
         for step in block.steps
     )
 
@@ -323,7 +324,7 @@ def _waiting(request: Request, flow: FlowDefinition, found: Plan) -> Iterator[Pl
     steps, runs = steps_below(flow.built.block), request.recorded.only is None
     for event in found.waiting:
         assert event.outcome.error is not None
-        if event.leaf or blocks(steps[path_of(event.node)]):
+        if event.leaf or steps[path_of(event.node)].blocks:
             reason = event.outcome.error.message if runs else "left out"
             yield PlannedNode(node_text(event.node), event.label, runs=runs, reason=reason)
 
@@ -413,12 +414,12 @@ def _begins(given: list[Token], spine: tuple[Token, ...]) -> bool:
 
 def _dependents(block: Block, spine: list[str]) -> tuple[frozenset[str], ...]:
     found: list[frozenset[str]] = []
-    lists = [block]
+    lists: tuple[Block, ...] = (block,)
     for step_id in spine:
         here = next((one for one in lists if step_id in one.at), None)
         if here is None:
             break
         place = here.at[step_id]
         found.append(frozenset(one.id for at, one in enumerate(here.steps) if here.before[at] >> place & 1))
-        lists = blocks(here.steps[place])
+        lists = here.steps[place].blocks
     return (*found, *[frozenset[str]()] * (len(spine) - len(found)))

@@ -23,6 +23,7 @@ from ..store.home import Home, find, without_ending
 from ..store.journal import Journaled, Records, read_journal, records
 from ..store.lock import read_owner
 from ..types import RunStatus
+from ..values import Value
 from .definition import FORMAT, Definition, MapDefinition
 from .flow import FlowDefinition, of_run
 from .kinds import planned
@@ -245,21 +246,24 @@ def _state(stored: Stored) -> RunState:
     started = [event for event in stored.events if isinstance(event, RunStarted)]
     first = started[-1] if started else _started(stored)
     state.apply(first)
+    items: dict[NodeId, tuple[Value, ...]] = {}  # of tasks that have not ended: the journal does not tell them
     for event in planned(definition.workflow(), stored.recorded()).events:
         if isinstance(event, NodeFinished) and event.outcome.status == "pending":
+            items[event.node] = event.items
             continue
         state.apply(event)
     newest = stored.events[stored.events.index(first) + 1 :] if started else []
     at_work = stored.at_work
     labels: dict[str, NodeStarted] = {}
     begun: set[NodeId] = set()  # and not ended: these are at work, or between two attempts
+    closed: dict[NodeId, NodeFinished] = {}  # containers that ended before the run did
     for event in newest:
         match event:
             case NodeStarted():
                 labels[event.key] = event
                 begun.add(event.node)
                 if at_work:
-                    state.apply(event)
+                    state.apply(replace(event, items=items.get(event.node, ())))
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled":
                 start = labels.get(event.key)
                 named = replace(event, label=start.label, index=start.index) if start else event
@@ -267,6 +271,8 @@ def _state(stored: Stored) -> RunState:
                 state.apply(named)
             case NodeFinished(leaf=True):
                 _mark_done(state, event)
+            case NodeFinished():
+                closed[event.node] = event
             case _:
                 pass
         if not isinstance(event, (NodeStarted, NodeFinished)) and not _opens(event):
@@ -275,6 +281,8 @@ def _state(stored: Stored) -> RunState:
             begun.discard(event.node)
     for node in begun if at_work else ():
         _take_back(state, node)
+    for node, event in closed.items() if not at_work else ():
+        state.nodes.setdefault(node, event)  # what would go on with a resume, it left as cancelled
     _clock_containers(state, stored.events)
     return _settled(stored, state, at_work=at_work)
 
@@ -306,8 +314,8 @@ def _mark_done(state: RunState, event: NodeFinished) -> None:
     known = state.nodes.get(event.node)
     if known is not None and known.kept:
         state.nodes[event.node] = replace(known, kept=False)
-        state.progress.kept -= known.outcome.status == "completed" or known.outcome.status == "failed"
-        state.progress.worked += event.outcome.seconds
+        state.progress.kept -= 1
+        state.progress.took(event)
 
 
 def _started(stored: Stored) -> RunStarted:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -10,9 +12,37 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from ..errors import DefinitionError, NbflowError
 from ..loading.building import Built
 from ..loading.workflow_file import Source, refuse
+from ..model import Block, Literal
+from ..steps import GateStep, NotebookStep, ShellStep
 from ..store.surroundings import interpreter, packages
 
-__all__ = ["check_requirements"]
+__all__ = ["check_requirements", "doubts"]
+
+
+def doubts(block: Block, folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Give what is not there yet although steps name it: variables of secrets, and files to be judged.
+
+    Parameters
+    ----------
+    block : Block
+        The steps; those inside of them are looked at too.
+    folder : Path
+        The workflow's folder.
+    environment : mapping
+        The variables that there are.
+    """
+    for step in block.steps:
+        match step:
+            case NotebookStep(secrets=names) | ShellStep(secrets=names):
+                for name in names:
+                    if name not in environment:
+                        yield f"{step.id}: there is no environment variable {name}, so nothing of it can be masked"
+            case GateStep(show=Literal(value=str(file))) if not (folder / file).exists():
+                yield f"{step.id}: there is no file {file} to be shown, unless a step makes it"
+            case _:
+                pass
+        for inner in step.blocks:
+            yield from doubts(inner, folder, environment)
 
 
 def check_requirements(built: Built, source: Source) -> None:

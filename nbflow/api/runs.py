@@ -6,18 +6,18 @@ import glob
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..errors import NbflowError, RunFailedError, StoreError, TargetError, did_you_mean
+from ..errors import LibraryError, RunFailedError, StoreError, TargetError, did_you_mean
 from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
 from ..model import NodeId, node_text
 from ..outcome import Failure
 from ..reporters.picture import total as tasks
-from ..state import Progress
+from ..state import Active, Progress
 from ..store import commands
 from ..store.checkpoint import read as read_checkpoint
 from ..store.home import without_ending
@@ -27,6 +27,8 @@ from ..types import RunStatus, Status
 from ..values import File, Value, located, tagged
 from .definition import Definition, MapDefinition, find_item
 from .flow import FlowDefinition
+from .order import item_of, place_of
+from .rows import Row, table_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +58,11 @@ class Item:
     """What people call it: ``city=Cairo``."""
     kept: bool = False
     """Answered from an earlier start of this run."""
+
+    @property
+    def results(self) -> dict[str, Value]:
+        """Its results by name; none where there is none."""
+        return self.output if isinstance(self.output, dict) else {}
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of it."""
@@ -156,6 +163,10 @@ class Run:
         """Give one of them by what it is called."""
         raise NotImplementedError
 
+    def tasks(self, name: int | str) -> Sequence[Item | Node]:
+        """Give the items or tasks that a name means."""
+        raise NotImplementedError
+
     def __len__(self) -> int:
         """How many there are."""
         raise NotImplementedError
@@ -169,7 +180,7 @@ class Run:
         try:
             import pandas as pd
         except ImportError as problem:
-            raise NbflowError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
+            raise LibraryError("to_frame() needs pandas", "pip install 'nbflow[frames]'") from problem
         return pd.DataFrame(self.rows())  # type: ignore[no-any-return, unused-ignore]  # pandas may have no stubs
 
     def check(self) -> Run:
@@ -331,6 +342,10 @@ class MapRun(Run):
         """The items that failed, in item order."""
         return [item for item in self._items() if item.status == "failed"]
 
+    def tasks(self, name: int | str) -> list[Item]:
+        """Give the item that a name means."""
+        return [self[name]]
+
     def __getitem__(self, item: int | str) -> Item:
         """Give one item by its index, or by what it is called (``"city=Cairo"``)."""
         return self.outcomes[find_item(self._definition, str(item), self._typed())]
@@ -409,26 +424,8 @@ class MapRun(Run):
         A result that is called like another column gets ``result.`` before its name, a parameter ``parameter.``;
         what an item does not have is ``None``.
         """
-        items = list(self._items())
-        own = ("index", "status", "seconds", "attempts", "error", "notebook")
-        given = dict.fromkeys(name for item in items for name in item.parameters)
-        found = dict.fromkeys(name for item in items if isinstance(item.output, dict) for name in item.output)
-        parameters = {name: f"parameter.{name}" if name in own else name for name in given}
-        results = {name: f"result.{name}" if name in own or name in given else name for name in found}
-        return [self._row(item, parameters, results) for item in items]
-
-    def _row(self, item: Item, parameters: Mapping[str, str], results: Mapping[str, str]) -> dict[str, Value]:
-        output = item.output if isinstance(item.output, dict) else {}
-        return {
-            "index": item.index,
-            **{column: item.parameters.get(name) for name, column in parameters.items()},
-            **{column: output.get(name) for name, column in results.items()},
-            "status": item.status,
-            "seconds": item.seconds,
-            "attempts": item.attempts,
-            "error": item.error.message if item.error else None,
-            "notebook": str(item.notebook) if item.notebook else None,
-        }
+        rows = [Row(item.index, item.parameters, item.results, item) for item in self._items()]
+        return table_rows("index", rows)
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
@@ -484,6 +481,15 @@ class Node:
     """Whether it is a task or a gate, not a container."""
     kept: bool = False
     """Answered from an earlier start of this run."""
+    item: dict[str, Value] = field(default_factory=dict)
+    """The values of the items in which it stands, by name: ``{"city": "Oslo"}``."""
+
+    @property
+    def results(self) -> dict[str, Value]:
+        """What it gave, by name; what is no mapping is called ``output``."""
+        if isinstance(self.output, dict):
+            return self.output
+        return {} if self.output is None else {"output": self.output}
 
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of it."""
@@ -528,15 +534,20 @@ class WorkflowRun(Run):
 
     @property
     def nodes(self) -> dict[str, Node]:
-        """All nodes that ended or are at work, by id, in the order of one worker as far as it is known."""
-        labels = {event.node: event.label for event in list(self._source.progress.failures)}
-        found = {node_text(e.node): self._node(e, labels.get(e.node, e.label)) for e in self._source.ended()}
+        """All nodes that ended, are at work or wait for a person, by id, in the order of one worker."""
+        found = {event.node: self._node(event) for event in self._source.ended()}
         for task in list(self._source.progress.active.values()):
-            name = node_text(task.node)
-            found.setdefault(name, Node(name, "running", label=task.label, index=task.index, attempts=task.attempt))
-        return found
+            found.setdefault(task.node, self._open(task, "running", task.attempt))
+        for gate in self.waits_for:
+            found.setdefault(gate.node, self._open(gate, "paused", 0))
+        block = self._definition.built.block
+        return {node_text(node): found[node] for node in sorted(found, key=lambda node: place_of(node, block))}
 
-    def _node(self, event: NodeFinished, label: str) -> Node:
+    def _open(self, one: Active | GateOpened, status: Status, attempts: int) -> Node:
+        name, item = node_text(one.node), item_of(one.node, one.items, self._definition.built.block)
+        return Node(name, status, label=one.label, index=one.index, attempts=attempts, item=item)
+
+    def _node(self, event: NodeFinished) -> Node:
         o = event.outcome
         return Node(
             node_text(event.node),
@@ -547,22 +558,33 @@ class WorkflowRun(Run):
             round(o.seconds, 6) if o.seconds else None,
             self.folder / o.notebook if o.notebook else None,
             self.folder / o.log if o.log else None,
-            label or node_text(event.node),
+            event.label or node_text(event.node),
             event.index,
             event.leaf,
             event.kept,
+            item_of(event.node, event.items, self._definition.built.block),
         )
 
     def __getitem__(self, name: int | str) -> Node:
-        """Give one node by its id, or the only one that is called so."""
-        nodes, node = self.nodes, str(name)
-        if node in nodes:
-            return nodes[node]
-        called = [one for one in nodes.values() if one.label == node]
+        """Give one node by its id, or the only one that is called so: ``"fit city=Oslo"``, ``"city=Oslo"``."""
+        nodes, text = self.nodes, str(name)
+        if text in nodes:
+            return nodes[text]
+        called = [one for one in nodes.values() if one.label == text]
+        called = called or [one for one in nodes.values() if one.leaf and one.label.endswith(f" {text}")]
         if len(called) == 1:
             return called[0]
-        near = did_you_mean(node, list(nodes))
-        raise TargetError(f"run {self.id} has no node {node!r}.{near}", f"It has: {', '.join(list(nodes)[:12])}.")
+        if called:
+            several = _some([one.id for one in called])
+            raise TargetError(f"{text!r}: {len(called)} nodes are called so: {several}", "Name one of them.")
+        labels = [one.label for one in nodes.values() if one.leaf]
+        near = did_you_mean(text, list(dict.fromkeys([*nodes, *labels])))
+        raise TargetError(f"run {self.id} has no node {text!r}.{near}", f"It has: {_some(list(nodes))}.")
+
+    def tasks(self, name: int | str) -> list[Node]:
+        """Give the tasks and gates that a name means: one of them, or all that stand in a step."""
+        inside = [node for node in self.outcomes if node.id.startswith((f"{name}:", f"{name}/"))]
+        return inside or [self[name]]
 
     def __len__(self) -> int:
         """How many tasks and gates ended or are at work."""
@@ -570,22 +592,17 @@ class WorkflowRun(Run):
 
     @property
     def outcomes(self) -> list[Node]:
-        """The tasks and gates that ended or are at work."""
+        """The tasks and gates that ended, are at work or wait for a person, in the order of one worker."""
         return [node for node in self.nodes.values() if node.leaf]
 
     def rows(self) -> list[dict[str, Value]]:
-        """Give the table of the run, one mapping per task or gate."""
-        return [
-            {
-                "node": node.id,
-                "status": node.status,
-                "seconds": node.seconds,
-                "attempts": node.attempts,
-                "error": node.error.message if node.error else None,
-                "notebook": str(node.notebook) if node.notebook else None,
-            }
-            for node in self.outcomes
-        ]
+        """Give the table as one mapping per task or gate, in the order of one worker, all with the same names.
+
+        What varies between items and the results are columns, called as in :meth:`MapRun.rows`; what a task does not
+        have is ``None``. An output that is no mapping stands in the column ``output``.
+        """
+        rows = [Row(node.id, node.item, node.results, node) for node in self.outcomes]
+        return table_rows("node", rows)
 
     @property
     def results(self) -> dict[str, Value]:
@@ -650,6 +667,11 @@ class WorkflowRun(Run):
         progress = self.progress
         done = f"{progress.counts['completed']} of {tasks(progress)} tasks done"
         return f"<Run {self.id} of {self._definition.file}: {self.status}, {done}>"
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    """Give the first of many names, and that there are more."""
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def whoever(by: str) -> str:

@@ -22,6 +22,7 @@ from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
 from ..model import NodeId, Step
 from ..outcome import Record
+from ..overlaps import Overlaps
 from ..reporters.audience import Audience, Reporter, begun
 from ..source import Notebook
 from ..state import Progress, RunState
@@ -260,6 +261,7 @@ class Session:
             asker=self._asker,
             answers=request.answers,
             left_out=_shown(request),
+            overlaps=Overlaps(definition.apart),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TextIO
 
-from ..errors import NbflowError, ParameterError, StoreError
+from ..errors import LibraryError, NbflowError, ParameterError, StoreError
 from ..events import GateOpened
 from ..model import node_text
 from ..reporters.audience import Reporter
@@ -36,13 +36,15 @@ from .flow_requests import PlannedNode
 from .plugins import reporter
 from .reading import Stored, locate
 from .requests import Planned, map_of
+from .rows import ENDS
 from .runs import Item, MapRun, Run, WorkflowRun, log_file, step_of
 from .session import Request
 
 TAIL = 100_000
 """Bytes at the end of a log in which the cell at work is looked for."""
+SHORT = ("status", "seconds")
+"""The columns at the end of a table that is shown."""
 _CELL = re.compile(r"^--- cell (\d+)(.*)$", re.MULTILINE)
-LAST_COLUMNS = ("status", "seconds", "attempts", "error", "notebook")
 
 
 def write_lines(lines: list[str], file: TextIO) -> None:
@@ -91,9 +93,10 @@ def shown(
     return reporter(name, Scene(workers, file, [*lines, ""], asking))
 
 
-def end_lines(run: Run, target: str, state_dir: str | None, columns: int) -> list[str]:
-    """Give what there is to say of a run that ended."""
-    return ending(_ending(run, target, state_dir), columns)
+def end_lines(run: Run, target: str, state_dir: str | None, columns: int, *, warned: bool = False) -> list[str]:
+    """Give what there is to say of a run that ended; without the warnings, where they were told at their time."""
+    end = _ending(run, target, state_dir)
+    return ending(replace(end, warnings=()) if warned else end, columns)
 
 
 def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
@@ -150,15 +153,16 @@ def gate_lines(run: Run, target: str, state_dir: str | None) -> list[str]:
 
 def _steps(run: WorkflowRun) -> tuple[list[dict[str, Value]], list[str]]:
     """Give the rows of the table of steps, and its columns."""
-    nodes = run.nodes
+    nodes, totals, at_work = run.nodes, run.progress.totals, run.status == "running"
     rows: list[dict[str, Value]] = []
     for name in run.steps:
         node = nodes.get(name)
         inside = (one for one in nodes.values() if one.leaf and one.id.startswith((f"{name}:", f"{name}/")))
         below = [one for one in inside if one.status != "skipped" or one.error is not None]
         done = sum(one.status == "completed" for one in below)
-        tasks: Value = f"{done}/{len(below)}" if below else None
-        status: Value = node.status if node is not None else "pending"
+        total = max(totals[name], len(below))
+        tasks: Value = f"{done:,}/{total:,}" if total else None
+        status: Value = node.status if node is not None else "running" if below and at_work else "pending"
         seconds: Value = round(node.seconds, 3) if node is not None and node.seconds is not None else None
         rows.append({"step": name, "tasks": tasks, "status": status, "seconds": seconds})
     return rows, ["step", *(["tasks"] if any(row["tasks"] for row in rows) else []), "status", "seconds"]
@@ -253,10 +257,18 @@ def table_lines(run: Run, columns: int) -> list[str]:
     match run:
         case MapRun():
             rows, names = _table(run, run.outcomes)
+        case WorkflowRun():
+            rows = [{**row, "seconds": _rounded(row["seconds"])} for row in run.rows()]
+            parameters = dict.fromkeys(name for node in run.outcomes for name in node.item)
+            first = ["node", *parameters, *(["error"] if any(row["error"] for row in rows) else [])]
+            names = [*first, *(name for name in (rows[0] if rows else []) if name not in {*first, *ENDS}), *SHORT]
         case _:
-            rows = run.rows()
-            names = ["node", "status", "seconds", "error"]
+            raise AssertionError(run)
     return table(rows, names, columns, len(rows))
+
+
+def _rounded(seconds: Value) -> Value:
+    return round(seconds, 3) if isinstance(seconds, float) else seconds
 
 
 def _table(run: MapRun, items: list[Item]) -> tuple[list[dict[str, Value]], list[str]]:
@@ -285,8 +297,8 @@ def write_table(run: Run, file: Path) -> None:
         For an ending that is not known.
     StoreError
         If the file cannot be written, or cannot hold these values.
-    NbflowError
-        If a library is missing that writes it.
+    LibraryError
+        If one is missing that writes it.
     """
     if file.suffix not in (".csv", ".tsv", ".json", ".parquet"):
         raise ParameterError(f"-o {file}: unknown ending {file.suffix!r}", "Write to .csv, .tsv, .json or .parquet.")
@@ -312,7 +324,7 @@ def _parquet(rows: list[dict[str, Value]], file: Path) -> bytes:
 
         pd.DataFrame([{name: _cell(value) for name, value in row.items()} for row in rows]).to_parquet(buffer)
     except ImportError as problem:
-        raise NbflowError(f"-o {file}: needs pandas and pyarrow", "pip install 'nbflow[frames]'") from problem
+        raise LibraryError(f"-o {file}: needs pandas and pyarrow", "pip install 'nbflow[frames]'") from problem
     except (TypeError, ValueError, OverflowError, NotImplementedError) as problem:  # pyarrow's errors are such
         why = ": ".join(" ".join(str(part).split()) for part in problem.args)
         raise StoreError(f"-o {file}: {why}", "Write .csv or .json, which hold any values.") from problem
@@ -320,11 +332,11 @@ def _parquet(rows: list[dict[str, Value]], file: Path) -> bytes:
 
 
 def _separated(rows: list[dict[str, Value]], delimiter: str) -> bytes:
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in LAST_COLUMNS]
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ENDS]
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow([*names, *LAST_COLUMNS])
-    writer.writerows([_cell(row.get(name)) for name in (*names, *LAST_COLUMNS)] for row in rows)
+    writer.writerow([*names, *ENDS])
+    writer.writerows([_cell(row.get(name)) for name in (*names, *ENDS)] for row in rows)
     return text.getvalue().encode("utf-8")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     """Show how a run stands, or list all runs below this folder.
 
-    TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
+    TARGET is a notebook or workflow (its newest run), a run folder, or the beginning of a run id.
     """
     from ..api import state_folder
     from ..api.reading import locate
@@ -54,9 +54,9 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
 @options.state_dir
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def results(target: str, file: str | None, state_dir: str | None, as_json: bool) -> int:
-    """Show the results of a run as a table: one row per item.
+    """Show the results of a run as a table: one row per item of a map, or per task of a workflow.
 
-    TARGET is a notebook (its newest run), a run folder, or the beginning of a run id.
+    TARGET is a notebook or workflow (its newest run), a run folder, or the beginning of a run id.
     """
     from .. import api
     from ..api.showing import table_lines, write_table
@@ -81,7 +81,8 @@ def results(target: str, file: str | None, state_dir: str | None, as_json: bool)
 def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> int:
     """Show what an item printed, or all of them.
 
-    ITEM is its index from 0, or what it is called, such as city=Cairo.
+    ITEM of a map is its index from 0, or what it is called: city=Cairo. Of a workflow it is a node (train:fit:2),
+    what that is called, or a step with all that is in it.
     """
     from .. import api
     from ..api.runs import log_text
@@ -89,8 +90,9 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     if follow:
         return _follow(target, item, state_dir)
     run = api.status(target, state_dir=state_dir)
-    for one in run.outcomes if item is None else [run[item]]:
-        if item is None:
+    chosen = run.outcomes if item is None else run.tasks(item)
+    for one in chosen:
+        if item is None or len(chosen) > 1:
             say([f"==> {_called(one)}  {one.status} <=="])
         echo(log_text(run, one), nl=False)
     return 0
@@ -108,12 +110,13 @@ def _follow(target: str, item: str | None, state_dir: str | None) -> int:
         stored = locate(target, state_dir=api.state_folder(state_dir))
         at_work = stored.at_work  # asked before the logs are read: what comes later is read in the next turn
         run = stored.run()
-        chosen = run.outcomes if item is None else [run[item]]
+        chosen = run.outcomes if item is None else run.tasks(item)
+        several = item is None or len(chosen) > 1 or len(seen) > 1
         for one in chosen:
             file = log_file(run, one)
-            if file is not None and _print_new(file, one, seen, named=item is None and file != last):
+            if file is not None and _print_new(file, one, seen, named=several and file != last):
                 last = file
-        if not at_work or (item is not None and chosen[0].status not in ("running", "pending")):
+        if not at_work or (not several and chosen[0].status not in ("running", "pending")):
             return 0
         time.sleep(0.3)
 

@@ -27,7 +27,10 @@ def cancel(target: str, state_dir: str | None) -> int:
 @click.option("--keep", type=int, default=1, show_default=True, metavar="N", help="How many of the newest runs stay.")
 @options.state_dir
 def clean(target: str, keep: int, state_dir: str | None) -> int:
-    """Remove old runs of a notebook with all their files."""
+    """Remove old runs of a notebook or workflow with all their files.
+
+    TARGET is the notebook or workflow; or one run, by its folder or the beginning of its id: then that one alone.
+    """
     from .. import api
 
     gone, stay = api.cleaned(target, keep, state_dir)

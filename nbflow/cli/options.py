@@ -12,9 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def state_dir(command: F) -> F:
     """Add ``--state-dir``."""
-    return click.option("--state-dir", metavar="DIR", help="Where runs are kept instead of beside the notebook.")(
-        command
-    )
+    return click.option("--state-dir", metavar="DIR", help="Where runs are kept instead of beside their file.")(command)
 
 
 def output(command: F) -> F:
@@ -46,5 +44,5 @@ def plugged(command: F) -> F:
 
 
 def target(command: F) -> F:
-    """Add the target: a notebook, a run folder, or the beginning of a run id."""
+    """Add the target: a notebook or workflow, a run folder, or the beginning of a run id."""
     return click.argument("target")(command)

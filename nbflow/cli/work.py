@@ -276,7 +276,8 @@ class Show:
         if not run.is_newest():  # another run of this notebook began meanwhile: its name means that one now
             self._target = run.id
         screen = sys.stderr if self._quiet else sys.stdout
-        lines = end_lines(run, self._target, self._state_dir, columns(screen))
+        logged = not (self._quiet or sys.stderr.isatty())  # there warnings stand whole, each at its time
+        lines = end_lines(run, self._target, self._state_dir, columns(screen), warned=logged)
         self._tell(run, ["", *lines] if sys.stderr.isatty() else lines)
         if self._quiet and run.status != "completed":
             with contextlib.suppress(OSError, StoreError):  # the exit code says it too

@@ -335,7 +335,8 @@ class Machine:
         node.tries += 1
         node.began = self._now
         self._running[node.id] = node
-        self._out.append(NodeStarted(self._now, node.id, node.key, node.attempt, node.label, node.index))
+        called = (node.label, node.index, node.items)
+        self._out.append(NodeStarted(self._now, node.id, node.key, node.attempt, *called))
         what = (node.parameters, node.attempt, node.label, node.index, node.fingerprint, node.environment)
         self._out.append(Start(Task(node.id, node.key, step, *what)))
         if step.timeout is not None:
@@ -362,7 +363,7 @@ class Machine:
             return
         node.attempt += 1  # a timer of an earlier question is not its own
         self._asking[node.id] = node
-        about = (ask.message, ask.options, ask.show, node.label, node.index)
+        about = (ask.message, ask.options, ask.show, node.label, node.index, node.items)
         self._out.append(GateOpened(self._now, node.id, node.key, node.fingerprint, *about))
         if node.step.timeout is not None:
             self._out.append(SetTimer(node.id, "timeout", node.attempt, node.step.timeout))
@@ -417,7 +418,8 @@ class Machine:
 
     def _told(self, node: Node, outcome: Outcome, *, kept: bool = False) -> NodeFinished:
         leaf = node.step.leaf
-        return NodeFinished(self._now, node.id, node.key, node.fingerprint, outcome, node.label, node.index, leaf, kept)
+        called = (node.label, node.index, leaf, kept, node.items)
+        return NodeFinished(self._now, node.id, node.key, node.fingerprint, outcome, *called)
 
     def _ended(self, node: Node, outcome: Outcome, *, kept: bool = False) -> None:
         del self._live[node.id]

@@ -41,6 +41,7 @@ class Node:
         "group",
         "id",
         "index",
+        "items",
         "key",
         "label",
         "names",
@@ -51,6 +52,7 @@ class Node:
         "spared",
         "step",
         "tries",
+        "where",
     )
 
     def __init__(self, step: Step, node_id: NodeId, key: str, names: Names, group: Group | None, place: int) -> None:
@@ -62,7 +64,9 @@ class Node:
         self.group = group
         self.place = place
         self.path: tuple[int, ...] = (*owner.path, place) if owner is not None else ()
-        self.label: str = owner.label if owner is not None else ""
+        self.label = ""
+        self.where: str = owner.where if owner is not None else ""  # what people call the items in which it stands
+        self.items: tuple[Value, ...] = owner.items if owner is not None else ()
         self.index: int | None = owner.index if owner is not None else None
         self.entry = group.entry(place) if group is not None else ""
         self.flow: Flow | None = None
@@ -228,9 +232,9 @@ class StepGroup(Group):
         step = self.block.steps[place]
         names = StepNames(self.block, self.outcomes, self.block.before[place], self._names, self._earlier)
         node = Node(step, self.id(step), self.key(step), names, self, place)
-        turn = "" if self._turn is None else f"turn {self._turn}"
-        item = self.owner.label if self.owner.index is not None else ""
-        node.label = " ".join(filter(None, [item, step.name or step.id, turn]))
+        if self._turn is not None:
+            node.where = _joined(node.where, f"turn {self._turn}")
+        node.label = _joined(step.name or step.id, node.where)
         waits = self.block.waits[place]
         if lost := [other for other in waits if self._lost >> other & 1]:
             node.spared = _left(f"waits for {self.block.steps[lost[0]].id}, which did not complete", "skipped")
@@ -315,8 +319,10 @@ class ItemGroup(Group):
         names = Scope({"item": value, self.step.item_name: value, "index": place}, owner.names)
         node = Node(self.body, node_id, self.key(place), names, self, place)
         node.index = place
-        outer = owner.label if owner.index is not None else ""
-        node.label = " ".join(filter(None, [outer, label_of(value, self.step.varying)])) or f"item {place}"
+        item = label_of(value, self.step.varying, self.step.item_name) or f"item {place}"
+        node.where = _joined(owner.where, item)
+        node.label = _joined(self.body.name or self.body.id, node.where) if self.step.says_step else node.where
+        node.items = (*owner.items, value)
         return node
 
     def key(self, place: int) -> str:
@@ -389,6 +395,10 @@ def _left(reason: str, status: Literal["skipped", "pending"]) -> Outcome:
 def token(fingerprint: str, status: Status) -> int:
     """Give the digest of what a node did and how it ended."""
     return int.from_bytes(_hash(fingerprint, status), "big")
+
+
+def _joined(*words: str) -> str:
+    return " ".join(filter(None, words))
 
 
 def _hash(*parts: str) -> bytes:

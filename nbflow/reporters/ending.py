@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..outcome import Failure
 from ..types import RunStatus, Status
 from .amounts import duration
-from .escape import fit, for_terminal, left, width
+from .escape import called, fit, for_terminal, width, wrapped
 from .table import GAP, INDENT, Grid, Row
 
 WIDTH = 79
@@ -193,7 +193,7 @@ def open_gates(waits: Sequence[Waiting], target: str, options: str = "", columns
     target = " ".join(filter(None, [quoted(target), options]))
     lines = []
     for gate in waits[:MOST_FAILURES]:
-        lines += _wrapped(f"{INDENT}{for_terminal(gate.node)}{GAP}", for_terminal(gate.message), columns)
+        lines += wrapped(f"{INDENT}{for_terminal(gate.node)}{GAP}", for_terminal(gate.message), columns, 3)
         if gate.show is not None:
             lines.append(f"{INDENT}{INDENT}see {for_terminal(gate.show)}")
         answers = "|".join(for_terminal(option) for option in gate.options)
@@ -214,8 +214,8 @@ def failures(failed: Sequence[Failed], columns: int = WIDTH) -> list[str]:
     for group in shown:
         first = group[0]
         place = f"{first.place:<{places}}{GAP}" if places else ""
-        begin = f"{INDENT}{left(for_terminal(first.label), labels)}{GAP}{place}"
-        lines += _wrapped(begin, for_terminal(first.message), columns)
+        begin = f"{INDENT}{called(for_terminal(first.label), labels)}{GAP}{place}"
+        lines += wrapped(begin, for_terminal(first.message), columns, 3)
         if first.notebook:
             lines.append(f"{INDENT}{INDENT}{for_terminal(first.notebook)}")
         if len(group) > 1:
@@ -223,22 +223,6 @@ def failures(failed: Sequence[Failed], columns: int = WIDTH) -> list[str]:
             lines.append(fit(f"{INDENT}{INDENT}and {len(group) - 1:,} more the same: {others}", columns))
     more = sum(map(len, groups.values())) - sum(map(len, shown))
     return [*lines, f"{INDENT}... {more:,} more"] if more else lines
-
-
-def _wrapped(begin: str, message: str, columns: int, most: int = 3) -> list[str]:
-    """Give a message behind its beginning, in at most three lines."""
-    indent = " " * min(width(begin), columns // 2)
-    lines, line = [], begin
-    for word in message.split(" "):
-        glue = "" if line in (begin, indent) else " "
-        if glue and width(line) + 1 + width(word) > columns:
-            lines.append(line)
-            line, glue = indent, ""
-        line += glue + word
-    lines.append(line)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], f"{lines[most - 1]} …"]
-    return [fit(each, columns).rstrip() for each in lines]
 
 
 def _commands(end: Ending, columns: int) -> list[str]:

@@ -93,6 +93,52 @@ def fit(text: str, columns: int) -> str:
     return text[:low] + "…"
 
 
+def fit_middle(text: str, columns: int) -> str:
+    """Give the text, cut with ``…`` in its middle where it is wider than so many columns.
+
+    Examples
+    --------
+    >>> fit_middle("train-all-the-models:fit:12", 16)
+    'train-al…:fit:12'
+    """
+    if width(text) <= columns or columns < 3:
+        return fit(text, columns)
+    begin = fit(text, columns - (columns - 1) // 2)
+    end = len(text)
+    while width(text[end - 1 :]) <= columns - width(begin):
+        end -= 1
+    return begin + text[end:]
+
+
+def wrapped(begin: str, text: str, columns: int, most: int | None = None) -> list[str]:
+    """Give text behind its beginning, in lines that break between words.
+
+    Parameters
+    ----------
+    most : int, optional
+        So many lines at most, each cut where a word is wider than it; by default nothing is left out.
+
+    Examples
+    --------
+    >>> wrapped("  review: ", "Publish the report?", 22)
+    ['  review: Publish the', '          report?']
+    """
+    indent = " " * min(width(begin), columns // 2)
+    lines, line = [], begin
+    for word in text.split(" "):
+        glue = "" if line in (begin, indent) else " "
+        if glue and width(line) + 1 + width(word) > columns:
+            lines.append(line)
+            line, glue = indent, ""
+        line += glue + word
+    lines.append(line)
+    if most is None:
+        return [each.rstrip() for each in lines]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1]} …"]
+    return [fit(each, columns).rstrip() for each in lines]
+
+
 def left(text: str, columns: int) -> str:
     """Give the text in exactly so many columns, filled with spaces behind it.
 
@@ -103,6 +149,17 @@ def left(text: str, columns: int) -> str:
     """
     cut = fit(text, columns)
     return cut + " " * (columns - width(cut))
+
+
+def called(name: str, columns: int) -> str:
+    """Give what something is called in exactly so many columns; names begin alike, so they are cut in their middle.
+
+    Examples
+    --------
+    >>> called("fit-the-model city=Oslo", 16) + "|"
+    'fit-the-…ty=Oslo|'
+    """
+    return left(fit_middle(name, columns), columns)
 
 
 def right(text: str, columns: int) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from ..events import AttemptFailed, NodeFinished, Warned
+from ..model import node_text
 from ..outcome import Outcome
 from ..state import Active, Progress
 from .amounts import duration
-from .escape import fit, for_terminal, left, width
+from .escape import called, fit, for_terminal, left, width
 
 NARROWEST_BAR = 10
 """Columns of the overall bar below which words go."""
@@ -87,10 +90,10 @@ def doing(task: Active) -> str:
 def row(task: Active, now: float, columns: int, labels: int) -> str:
     """Give the line of a task at work, in exactly so many columns."""
     took = duration(now - task.started)
-    begin = f"  {left(for_terminal(task.label), labels)}  {place(task)}"
-    if columns < width(f"{begin}  {took}"):
+    name = called(for_terminal(task.label), labels)
+    if columns < width(f"  {name}  {place(task)}  {took}"):
         return spread(f"  {for_terminal(task.label)}", took, columns)
-    return spread(f"  {left(for_terminal(task.label), labels)}  {left(place(task), 10)}  {doing(task)}", took, columns)
+    return spread(f"  {name}  {left(place(task), 10)}  {doing(task)}", took, columns)
 
 
 def spread(begin: str, end: str, columns: int) -> str:
@@ -105,7 +108,7 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
     cell = "" if error is None else error.place
     message = "" if error is None else for_terminal(error.message)
     name = for_terminal(label)
-    begin = f"  {word}  {left(name, labels) if labels else name}"
+    begin = f"  {word}  {called(name, labels) if labels else name}"
     where = f"{cell:<7}  " if cell else ""
     took = duration(outcome.seconds)
     if not columns:
@@ -114,6 +117,28 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
         short = f"{begin}  {message}"  # what went wrong is worth more than where and how long
         return left(short if columns - width(f"{begin}  ") > LEGIBLE // 2 else f"  {word}  {name}  {message}", columns)
     return spread(f"{begin}  {where}{message}", took, columns)
+
+
+def questions(progress: Progress, target: str, most: int) -> list[str]:
+    """Give the open gates, each with what answers it from Python.
+
+    Parameters
+    ----------
+    target : str
+        What the run is called there.
+    most : int
+        Gates at most; how many more there are is said.
+    """
+    lines: list[str] = []
+    for gate in list(progress.gates.values())[:most]:
+        lines.append(f"  {for_terminal(gate.label)}  {for_terminal(gate.message)}")
+        lines += [f"    see {for_terminal(gate.show)}"] if gate.show is not None else []
+        options = [json.dumps(for_terminal(option), ensure_ascii=False) for option in gate.options]
+        words = [json.dumps(for_terminal(text), ensure_ascii=False) for text in (target, node_text(gate.node))]
+        others = f"  # or {' or '.join(options[1:])}" if options[1:] else ""
+        lines.append(f"    nbflow.answer({', '.join([*words, options[0]])}){others}")
+    more = len(progress.gates) - most
+    return [*lines, f"  ... {more:,} more"] if more > 0 else lines
 
 
 def failure(event: NodeFinished, columns: int, labels: int) -> str:

@@ -33,12 +33,14 @@ class Scene:
     """Lines above all others, in a terminal or a log."""
     asking: Event | None = None
     """Set while a question to a person has the terminal for itself; without it nobody is asked there."""
+    target: str = ""
+    """What the run is called in Python: a notebook shows how its gates are answered."""
 
 
 def _widgets(scene: Scene) -> Reporter:
     from .widgets import WidgetBars
 
-    return WidgetBars(scene.workers)
+    return WidgetBars(scene.workers, scene.target)
 
 
 def _bars(scene: Scene) -> Reporter:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import PurePath
 
 from ..values import File
-from .escape import fit, for_terminal, left, right, width
+from .escape import called, fit, for_terminal, left, right, width
 
 INDENT = "  "
 GAP = "  "
@@ -82,7 +82,8 @@ class Grid:
         """Lay out values in so many columns of a terminal."""
         made = [_Column.of(name, [row.get(name) for row in rows]) for name in columns]
         shown = _fitted(made, room - len(INDENT), pinned)
-        lines = [(INDENT + GAP.join(column.cell(i) for column in shown)).rstrip() for i in range(-1, len(rows))]
+        cells = zip(*(column.cells() for column in shown), strict=True)
+        lines = [(INDENT + GAP.join(row)).rstrip() for row in cells]
         hidden = [column.name for column in made if column.name not in {c.name for c in shown}] + list(left_out)
         notes = (
             [fit(f"{INDENT}no room for {len(hidden)} of the columns: {', '.join(map(for_terminal, hidden))}", room)]
@@ -107,8 +108,13 @@ class _Column:
         texts = [for_terminal(name), *(_numbers(values) if numeric else map(cell_text, values))]
         return cls(name, texts, numeric, min(WIDEST, max(map(width, texts))))
 
-    def cell(self, row: int) -> str:
-        return (right if self.numeric else left)(self.texts[row + 1], self.width)
+    def cells(self) -> list[str]:
+        """Give the heading and the texts in its width; those that differ only in their ends are cut before them."""
+        if self.numeric:
+            return [right(text, self.width) for text in self.texts]
+        wide = {text for text in self.texts if width(text) > self.width}
+        alike = len({fit(text, self.width) for text in wide}) < len(wide)
+        return [(called if alike else left)(text, self.width) for text in self.texts]
 
 
 def _fitted(columns: list[_Column], room: int, pinned: Collection[str]) -> list[_Column]:

@@ -120,7 +120,7 @@ def status_list(rows: Sequence[RunLine], columns: int = WIDTH) -> list[str]:
     words = [
         {
             "run": row.run_id,
-            "notebook": row.name,
+            "file": row.name,
             "status": row.status,
             "done": f"{row.done:,}/{row.total:,}",
             "failed": row.failed or None,

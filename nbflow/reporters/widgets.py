@@ -49,9 +49,12 @@ class WidgetBars:
     ----------
     workers : int
         Rows at most.
+    target : str, optional
+        What the run is called where its gates are answered; by default its name.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, target: str = "") -> None:
+        self._target = target
         self._progress = Progress()
         self._workers = min(workers, MOST_ROWS)
         self._places: list[NodeId | None] = [None] * self._workers
@@ -94,7 +97,7 @@ class WidgetBars:
                     filter(None, [picture.place(task), picture.doing(task), duration(now - task.started)])
                 )
                 _set(row, max(0, task.cell - 1), max(1, task.cells), for_terminal(task.label), words)
-        notes = self._failures()
+        notes = self._below()
         if notes != self._notes.value:  # a new value scrolls and flickers
             self._notes.value = notes
 
@@ -120,10 +123,15 @@ class WidgetBars:
         new = iter([node for node in active if node not in places])
         self._places = [next(new, None) if node is None else node for node in places]
 
-    def _failures(self) -> str:
+    def _questions(self) -> list[str]:
+        return picture.questions(self._progress, self._target or self._progress.name, MOST_FAILURES)
+
+    def _below(self) -> str:
+        """Give what stands below the bars: failures, warnings, and what a person is asked."""
         progress = self._progress
         lines = [picture.failure(event, 0, 0) for event in progress.failures[-MOST_FAILURES:]]
         lines += [picture.warning(event, 0) for event in progress.warnings[-MOST_FAILURES:]]
+        lines += self._questions()
         return f'<pre style="margin: 4px 0 0">{escape(chr(10).join(lines))}</pre>' if lines else ""
 
     def _bundle(self) -> dict[str, Any]:
@@ -135,7 +143,7 @@ class WidgetBars:
 
     def _text(self) -> str:
         failures = [picture.failure(event, 0, 0) for event in self._progress.failures[:MOST_FAILURES]]
-        return "\n".join([self._words(), *failures])
+        return "\n".join([self._words(), *failures, *self._questions()])
 
     def _html(self) -> str:
         """Give the last picture, which needs neither styles nor scripts to be read."""
@@ -143,7 +151,7 @@ class WidgetBars:
         color = COLORS.get(progress.status, COLORS["interrupted"])
         count, total = picture.done(progress), max(1, picture.total(progress))
         bar = f'<progress value="{count}" max="{total}" style="width: {BAR}; accent-color: {color}"></progress>'
-        return f'<div style="font-size: 13px">{bar} {escape(self._words())}</div>{self._failures()}'
+        return f'<div style="font-size: 13px">{bar} {escape(self._words())}</div>{self._below()}'
 
 
 def _bar() -> Any:
