@@ -549,7 +549,8 @@ class Driver:
     def _start(self, task: Task) -> None:
         stop = Stopper()
         context = Context(self.places(task), stop, self._inbox.put)
-        future = self.executor.submit(work, self.runners[type(task.step)], task, context)
+        given = task.at(context.places.folder)
+        future = self.executor.submit(work, self.runners[type(task.step)], given, context)
         self._flights[task.node] = _Flight(task, stop, future)
         future.add_done_callback(lambda done: self._landed(task, done))
 
@@ -646,7 +647,7 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
     """
     began = time.monotonic()
     try:
-        outcome = runner(task.at(context.places.folder), context)
+        outcome = runner(task, context)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -111,7 +111,7 @@ def run(flow) -> Callable[..., Ran]:
         task = make_task(given, index=index, env=env, cwd=cwd, **step)
         places = make_places(flow.parent / "run", f"{next(turns)}_x")
         runner = ShellRunner(folder or flow, "run-1", grace)
-        return Ran(work(runner, task, Context(places, stop or ManualStop(), told)), places, events)
+        return Ran(work(runner, task.at(places.folder), Context(places, stop or ManualStop(), told)), places, events)
 
     return go
 

@@ -88,7 +88,7 @@ steps:
     on_error: continue
     continue_on_error: true
     step: {id: one, call: "tasks:fail_unless", arguments: {name: "{{ item }}", path: "{{ item }}"}}
-  - {id: choose, if: "{{ steps.fit.output.failed | length > 0 }}", then: [{id: tell, call: "tasks:note"}]}
+  - {id: choose, if: "{{ steps.fit.output.failed | length > 0 }}", then: [{id: tell, call: "builtins:dict"}]}
 """
     )
     (folder / "good").touch()
