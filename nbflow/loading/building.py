@@ -18,7 +18,7 @@ from ..expressions import Condition, ExpressionError, Reference, bind, condition
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry
 from ..source import Notebook, read_notebook, selected
 from ..values import NotAValueError, Value, argument
-from .functions import function_source
+from .functions import Module, function_module
 from .inputs import Given
 from .parameters import check, shared_values
 from .scalars import Path as Place
@@ -67,8 +67,8 @@ class Files(Protocol):
         """Give a definition, where it stands, and its text."""
         ...
 
-    def function(self, text: str, below: str) -> str:
-        """Give the digest of a function's module."""
+    def function(self, text: str, below: str) -> Module:
+        """Give a function's module."""
         ...
 
     def has_folder(self, path: str) -> bool:
@@ -96,9 +96,9 @@ class OnDisk:
         definition, source = read_workflow(self.folder / path, path, kinds)
         return definition, source, (self.folder / path).read_text(encoding="utf-8-sig")
 
-    def function(self, text: str, below: str) -> str:
-        """Give the digest of a function's module."""
-        return function_source(text, self.folder / below)
+    def function(self, text: str, below: str) -> Module:
+        """Give a function's module."""
+        return function_module(text, self.folder / below)
 
     def has_folder(self, path: str) -> bool:
         """Tell whether there is such a folder."""
@@ -123,9 +123,9 @@ class Kept:
         """Give a definition."""
         return (*parse(self.texts[path], path, kinds), self.texts[path])
 
-    def function(self, text: str, below: str) -> str:  # noqa: ARG002 - as above
+    def function(self, text: str, below: str) -> Module:  # noqa: ARG002 - as above
         """Give nothing."""
-        return ""
+        return Module("")
 
     def has_folder(self, path: str) -> bool:  # noqa: ARG002 - as above
         """It had."""
@@ -521,13 +521,19 @@ def _check_secrets(names: Sequence[str], here: Here) -> None:
 
 def _call(one: d.Call, here: Here) -> model.Step:
     text = here.literal(one.call, "call")
-    source = ""
+    module = Module("")
     try:
-        source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
+        module = here.building.files.function(text, here.building.below)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
+    named = here.building.path(text) if module.folder else text  # each folder may have a module of this name
+    here.building.built.functions[named] = module.source
     return steps.CallStep(
-        **here.task, function=text, source=source, parameters=here.binding(one.arguments, "arguments")
+        **here.task,
+        function=text,
+        source=module.source,
+        folder=module.folder,
+        parameters=here.binding(one.arguments, "arguments"),
     )
 
 

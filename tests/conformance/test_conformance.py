@@ -76,7 +76,7 @@ def act(flow: FlowDefinition, folder: Path) -> Callable[[Task], Outcome | None]:
     """Give what carries tasks out, in this process."""
     import conformance_tasks  # type: ignore[import-not-found]  # it stands beside the cases
 
-    call = CallRunner(folder)
+    call = CallRunner()
 
     def notebook(task: Task, context: Any) -> Outcome:
         assert isinstance(task.step, NotebookStep)
