@@ -237,3 +237,52 @@ def test_a_module_that_cannot_be_loaded_leaves_nothing_behind(write):
     assert calendar is sys.modules["calendar"]
     write({"calendar.py": "def f():\n    return 1"})
     assert 1 == output("f.yml")
+
+
+CHANGES = """\
+def add(rows, item):
+    rows.append(item)
+    return rows
+
+
+def fail_once(rows):
+    rows.append(0)
+    assert len(rows) == 3
+    return rows
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_function_that_changes_its_arguments_changes_nobody_elses(write, workers):
+    """Neither those of other items, nor the output that they came from."""
+    write(
+        {
+            "work.py": CHANGES,
+            "f.yml": f"""\
+nbflow: 1
+steps:
+  - {{id: load, call: "builtins:dict", arguments: {{rows: [1, 2]}}}}
+  - id: fixed
+    items: [10, 20, 30]
+    max_concurrency: {workers}
+    step: {{id: s, call: "work:add", arguments: {{rows: [1, 2], item: "{{{{ item }}}}"}}}}
+  - id: read
+    items: [10, 20, 30]
+    max_concurrency: {workers}
+    step: {{id: s, call: "work:add", arguments: {{rows: "{{{{ steps.load.output.rows }}}}", item: "{{{{ item }}}}"}}}}
+  - {{id: last, call: "builtins:dict", arguments: {{rows: "{{{{ steps.load.output.rows }}}}"}}}}
+""",
+        }
+    )
+    run = nbflow.run("f.yml", quiet=True)
+    each = [[1, 2, 10], [1, 2, 20], [1, 2, 30]]
+    assert [each, each] == [run[step].output["results"] for step in ("fixed", "read")]
+    assert {"rows": [1, 2]} == run["last"].output
+
+
+def test_each_attempt_has_the_arguments_anew(write):
+    """What the one before did with them is gone."""
+    write({"work.py": CHANGES})
+    write({"f.yml": flow("work:fail_once", rows=[1]).replace("}}\n", "}, retry: {attempts: 3, on: [error]}}\n")})
+    failed = nbflow.run("f.yml", quiet=True)["a"]
+    assert (3, "AssertionError") == (failed.attempts, failed.error.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import reduce
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,7 @@ class CallRunner:
         name = step.function.partition(":")[2]
         with room(step.folder).importable() if step.folder else nullcontext():
             function: Any = reduce(getattr, name.split("."), self._module(step))
-            value = function(**task.parameters)
+            value = function(**deepcopy(task.parameters))  # it may change them, and they are those of others, too
         try:
             return completed(result(value))
         except NotAValueError as problem:
