@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["began", "boot", "quota", "usable_cores"]
+__all__ = ["began", "boot", "born", "quota", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -56,6 +56,12 @@ def _limit(group: Path) -> float | None:
         return int(most) / int(period) if int(most) > 0 else None
     except (OSError, ValueError):  # no limit, "max"
         return None
+
+
+@cache
+def born() -> float:
+    """Give when this process began, in seconds since 1970."""
+    return psutil.Process().create_time()
 
 
 @cache

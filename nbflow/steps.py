@@ -87,6 +87,8 @@ class CallStep(TaskStep):
     """``package.module:function``."""
     source: str = ""
     """Digest of the source of the function's module."""
+    folder: str = ""
+    """The folder of the workflow's in which the module was found; empty: it is where Python finds modules."""
 
     def work(self) -> Value:
         """Give the function's name."""

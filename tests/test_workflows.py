@@ -1462,8 +1462,7 @@ steps:
     )
     cli("run", "w.yml", code=3)
     cli("answer", "w.yml", "review", "reject", code=1)
-    told = steps_of(cli("status", "w.yml").stdout)
-    assert (["-", "completed"], ["-", "aborted"]) == (told["choose"], told["review"])
+    assert re.search(r"\n  choose +completed .*\n  review +aborted ", cli("status", "w.yml").stdout)
     (folder / "bad.yml").write_text(
         """\
 nbflow: 1

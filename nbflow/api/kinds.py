@@ -59,7 +59,7 @@ _STEPS: Mapping[type[d.Step], type[model.Step]] = {
     d.FanIn: steps.FanIn,
     d.SubWorkflow: steps.SubWorkflow,
 }
-_RUNNERS: Mapping[type[d.Step], RunnerMaker] = {d.Call: lambda folder, _: CallRunner(folder), d.Shell: ShellRunner}
+_RUNNERS: Mapping[type[d.Step], RunnerMaker] = {d.Call: lambda _folder, _id: CallRunner(), d.Shell: ShellRunner}
 
 BUILT_IN: tuple[StepKind, ...] = tuple(
     StepKind(written, MAKERS[written], step, KINDS[step], _RUNNERS.get(written)) for written, step in _STEPS.items()

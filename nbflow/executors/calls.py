@@ -2,61 +2,50 @@
 
 from __future__ import annotations
 
-import sys
-import threading
+from contextlib import nullcontext
+from copy import deepcopy
 from functools import reduce
-from importlib import import_module, reload
-from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 from ..outcome import Outcome, completed, failed
 from ..steps import CallStep
 from ..task import Context, Task
 from ..values import NotAValueError, result
+from .modules import installed, room
+
+__all__ = ["CallRunner"]
 
 
 class CallRunner:
-    """Calls functions. Shared by all workers' threads; keeps nothing.
-
-    Parameters
-    ----------
-    folder : Path, optional
-        The workflow's folder: its modules are found, as if Python was started there.
+    """Calls functions. Shared by all workers' threads; keeps only the modules that this run has met.
 
     A function cannot be interrupted from outside; one that does not come back in time is given up by the driver.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
+        self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def __call__(self, task: Task, context: Context) -> Outcome:
         """Call the function; what it returns is the output, and a path to a file in it becomes a reference."""
         step = task.step
         assert isinstance(step, CallStep), "the driver sends each kind of task to its own runner"
-        module, _, name = step.function.partition(":")
-        if self._folder is not None and str(self._folder) not in sys.path:
-            sys.path.append(str(self._folder))
-        function: Any = reduce(getattr, name.split("."), _module(module, step.source))
-        value = function(**task.parameters)
+        name = step.function.partition(":")[2]
+        with room(step.folder).importable() if step.folder else nullcontext():
+            function: Any = reduce(getattr, name.split("."), self._module(step))
+            value = function(**deepcopy(task.parameters))  # it may change them, and they are those of others, too
         try:
             return completed(result(value, str(context.places.folder)))
         except NotAValueError as problem:
             told = f"{step.function} returned {problem}, which cannot be kept"
             return failed("output", f"{told}: write it to a file and return its Path, or let a notebook do it")
 
-
-_LOCK = threading.Lock()
-_RAN: dict[str, str] = {}
-"""Digests of the modules that were imported here, as they were then."""
-
-
-def _module(name: str, source: str) -> ModuleType:
-    """Import a module; one that was edited since it was imported here is loaded again."""
-    with _LOCK:  # two threads that load one module again would see half of it
-        before = _RAN.setdefault(name, source)
-        module: Any = import_module(name)
-        if source and before != source:
-            module = reload(module)
-            _RAN[name] = source
-        return cast("ModuleType", module)
+    def _module(self, step: CallStep) -> ModuleType:
+        """Give the function's module, for the whole run as it was when the run met it first."""
+        name = step.function.partition(":")[0]
+        if not step.folder:
+            return installed(name, step.source)
+        met = self._modules.get((step.folder, name))
+        if met is None:
+            met = self._modules[step.folder, name] = room(step.folder).load(name)
+        return met

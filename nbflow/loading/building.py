@@ -21,7 +21,7 @@ from ..mistakes import path_text
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_expression
 from ..source import Notebook, Parameter, assigned, read_notebook, selected
 from ..values import DEEPEST, NotAValueError, Value, argument, passed
-from .functions import Arguments, function_arguments, function_source
+from .functions import Arguments, Module, function_arguments, function_module
 from .inputs import Given
 from .order import Order
 from .parameters import check, shared_values
@@ -71,8 +71,8 @@ class Files(Protocol):
         """Give a definition, where it stands, and its text."""
         ...
 
-    def function(self, text: str, below: str) -> str:
-        """Give the digest of a function's module."""
+    def function(self, text: str, below: str) -> Module:
+        """Give a function's module."""
         ...
 
     def arguments(self, text: str, below: str) -> Arguments | None:
@@ -104,9 +104,9 @@ class OnDisk:
         definition, source = read_workflow(self.folder / path, path, kinds)
         return definition, source, (self.folder / path).read_text(encoding="utf-8-sig")
 
-    def function(self, text: str, below: str) -> str:
-        """Give the digest of a function's module."""
-        return function_source(text, self.folder / below)
+    def function(self, text: str, below: str) -> Module:
+        """Give a function's module."""
+        return function_module(text, self.folder / below)
 
     def arguments(self, text: str, below: str) -> Arguments | None:
         """Give the arguments of a function."""
@@ -135,9 +135,9 @@ class Kept:
         """Give a definition."""
         return (*parse(self.texts[path], path, kinds), self.texts[path])
 
-    def function(self, text: str, below: str) -> str:  # noqa: ARG002 - as above
+    def function(self, text: str, below: str) -> Module:  # noqa: ARG002 - as above
         """Give nothing."""
-        return ""
+        return Module("")
 
     def arguments(self, text: str, below: str) -> Arguments | None:  # noqa: ARG002 - as above
         """Give nothing."""
@@ -589,16 +589,19 @@ def _check_secrets(names: Sequence[str], here: Here) -> None:
 
 def _call(one: d.Call, here: Here) -> model.Step:
     text = here.literal(one.call, "call")
-    source = ""
+    module = Module("")
     try:
-        source = here.building.built.functions[text] = here.building.files.function(text, here.building.below)
+        module = here.building.files.function(text, here.building.below)
         _check_arguments(one, here)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, "call")
+    named = here.building.path(text) if module.folder else text  # each folder may have a module of this name
+    here.building.built.functions[named] = module.source
     return steps.CallStep(
         **here.task,
         function=text,
-        source=source,
+        source=module.source,
+        folder=module.folder,
         parameters=here.binding(one.arguments, "arguments"),
         written=here.written(one.arguments),
     )

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import DefinitionError, did_you_mean
 
-__all__ = ["Arguments", "function_arguments", "function_source"]
+__all__ = ["Arguments", "Module", "function_arguments", "function_module"]
 
 _CALL = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def function_source(text: str, folder: Path) -> str:
-    """Give the digest of the module in which a function stands.
+class Module(NamedTuple):
+    """The module in which a function stands."""
+
+    source: str
+    """Digest of its source."""
+    folder: str = ""
+    """The real path of the workflow's folder, where it was found there; else it is where Python finds modules."""
+
+
+def function_module(text: str, folder: Path) -> Module:
+    """Give the module in which a function stands.
 
     Parameters
     ----------
@@ -33,26 +44,28 @@ def function_source(text: str, folder: Path) -> str:
 
     Examples
     --------
-    >>> len(function_source("json:dumps", Path(".")))
+    >>> len(function_module("json:dumps", Path(".")).source)
     12
     """
     if not _CALL.fullmatch(text):
         raise DefinitionError(f"is {text!r:.60}", "A function is named like this: package.module:function")
     module, _, name = text.partition(":")
     if module in sys.builtin_module_names:
-        return _digest(sys.version.encode())
-    file = _file(module, _places(folder))
+        return Module(_digest(sys.version.encode()))
+    beside = _file(module, [folder])
+    there = os.path.realpath(folder) if beside is not None else ""
+    file = beside or _file(module, _places(folder)[1:])
     if file is None:
         raise DefinitionError(
             f"there is no module {module!r}", f"It is looked for in {folder} and where Python finds modules."
         )
     if file.suffix != ".py":
-        return _digest(file.read_bytes())  # compiled: what it has is not known
+        return Module(_digest(file.read_bytes()), there)  # compiled: what it has is not known
     source = file.read_bytes()
     names, open_ended = _names(source, file)
     if not open_ended and name.partition(".")[0] not in names:
         raise DefinitionError(f"{file.name} has no {name!r}.{did_you_mean(name, sorted(names))}")
-    return _digest(source)
+    return Module(_digest(source), there)
 
 
 @dataclass(frozen=True)

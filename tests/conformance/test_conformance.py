@@ -88,7 +88,7 @@ def act(flow: FlowDefinition, folder: Path) -> Callable[[Task], Outcome | None]:
     """Give what carries tasks out, in this process."""
     import conformance_tasks  # type: ignore[import-not-found]  # it stands beside the cases
 
-    call, namer = CallRunner(folder), Namer(folder.parent / "run")
+    call, namer = CallRunner(), Namer(folder.parent / "run")
 
     def notebook(task: Task, context: Any) -> Outcome:
         assert isinstance(task.step, NotebookStep)
