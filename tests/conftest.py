@@ -33,9 +33,11 @@ with open(os.environ["RAN"], "a") as ran:
 
 
 def pytest_configure() -> None:
-    """Ctrl-C is heard as at a keyboard, also where a script runs the tests in its background."""
+    """Signals are heard as at a keyboard, also where the tests run in the background of a script, or by ``nohup``."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -769,11 +769,13 @@ def test_inputs_are_typed(gated):
 def test_a_workflow_in_a_workflow_has_a_scope_of_its_own(folder, ran):
     """Its inputs are typed, its paths relative to its file, its nodes below its step."""
     (folder / "inner").mkdir()
+    (folder / "tasks.py").rename(folder / "inner" / "own.py")
     (folder / "inner" / "in.yml").write_text(
         "nbflow: 1\ninputs: {n: {type: integer}}\nsteps:\n"
         "  - {id: here, run: 'pwd'}\n"
-        "  - {id: give, call: 'tasks:note', arguments: {name: give, value: '{{ inputs.n }}'}}\n"
+        "  - {id: give, call: 'own:note', arguments: {name: give, value: '{{ inputs.n }}'}}\n"
     )
+    (folder / "tasks.py").write_text(TASKS)
     (folder / "w.yml").write_text(
         "nbflow: 1\nsteps:\n  - {id: sub, workflow: inner/in.yml, inputs: {n: '{{ 1 + 1 }}'}}\n"
         "  - {id: last, call: 'tasks:note', arguments: {name: last, value: '{{ steps.sub.output.give.value }}'}}\n"
