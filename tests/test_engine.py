@@ -354,9 +354,10 @@ def test_labels_say_what_people_call_an_item() -> None:
     assert ["city=Oslo", "city=Lima"] == labels(alone)
     both = simulate(workflow(fan_out(items, [step, FakeStep(id="score")], varying=("city",))), fine)
     assert ["fit city=Oslo", "score city=Oslo"] == labels(both)[:2]
-    numbers = simulate(workflow(fan_out([0, 1], step, item_name="depth")), fine)
+    plain = FakeStep(id="fit")
+    numbers = simulate(workflow(fan_out([0, 1], plain, item_name="depth")), fine)
     assert ["fit depth=0", "fit depth=1"] == labels(numbers)
-    inner = fan_out(["a"], [step], id="deeper", item_name="model")
+    inner = fan_out(["a"], plain, id="deeper", item_name="model")
     assert ["fit city=Oslo year=2026 model=a"] == labels(simulate(workflow(fan_out(items[:1], [inner])), fine))
 
 
