@@ -107,6 +107,36 @@ steps:
     assert ["fit:one:1", "choose"] == [node.id for node in nbflow.status("w.yml").failures]
 
 
+def test_a_command_runs_where_its_file_and_its_expressions_say(folder):
+    """An expression is no path before it has a value; defaults hold for commands, too."""
+    for name in ("d2", "sub/d2", "far"):
+        (folder / name).mkdir(parents=True)
+    steps = """\
+  - {id: divided, run: pwd, cwd: "d{{ inputs.n // 2 }}"}
+  - {id: whole, run: pwd, cwd: "{{ inputs.far }}"}
+  - {id: up, run: pwd, cwd: "{{ 'd2/../d2' }}"}
+  - {id: plain, run: pwd}
+"""
+    inputs = "nbflow: 1\ninputs: {n: {type: integer, default: 5}, far: {type: string}}\n"
+    (folder / "sub" / "in.yml").write_text(f"{inputs}steps:\n{steps}")
+    (folder / "w.yml").write_text(
+        f"{inputs}defaults: {{cwd: far}}\nsteps:\n{steps}"
+        '  - {id: sub, workflow: sub/in.yml, inputs: {far: "{{ inputs.far }}"}}\n'
+    )
+    run = nbflow.run("w.yml", inputs={"far": str(folder / "far")}, quiet=True).check()
+    seen = {name: Path(run[name].output["stdout"].strip()).relative_to(folder) for name in run.nodes if name != "sub"}
+    assert {
+        "divided": Path("d2"),
+        "whole": Path("far"),
+        "up": Path("d2"),
+        "plain": Path("far"),
+        "sub/divided": Path("sub/d2"),
+        "sub/whole": Path("far"),
+        "sub/up": Path("sub/d2"),
+        "sub/plain": Path("sub"),
+    } == seen
+
+
 def test_a_command_ends_with_the_process_that_runs_it(folder, ran, cli, until):
     """Killed outright, it can end nothing itself; and a resume must not start beside what still works."""
     (folder / "w.yml").write_text("nbflow: 1\nsteps: [{id: a, run: 'sleep 60 & echo $! $$ > p; mv p pids; wait'}]\n")

@@ -235,7 +235,7 @@ class Building:
 
     def path(self, text: str) -> str:
         """Give a path of this file as the outermost workflow says it."""
-        return text if os.path.isabs(text) else os.path.normpath(os.path.join(self.below, text))  # noqa: PTH117, PTH118 - texts
+        return beneath(self.below, text)
 
     def list(
         self,
@@ -634,8 +634,10 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         run = Literal(one.run) if isinstance(one.run, str) else here.binding(one.run, "run")
     defaults = here.building.definition.defaults
     _check_secrets(one.secrets, here)
-    cwd, env = _directory(one.cwd, here), {**(defaults.env or {}), **one.env}
-    given = {"run": run, "cwd": here.text(cwd, "cwd")}
+    cwd, env = one.cwd or defaults.cwd or "notebook", {**(defaults.env or {}), **one.env}
+    cwd = "." if cwd == "notebook" else cwd  # as for a notebook: where the file stands
+    below = here.building.below
+    given = {"run": run, "cwd": _Directory(here.text(cwd, "cwd"), below)}
     return steps.ShellStep(
         **here.task,
         shell=isinstance(one.run, str),
@@ -643,14 +645,26 @@ def _shell(one: d.Shell, here: Here) -> model.Step:
         secrets=tuple(one.secrets),
         parameters=Record(tuple(given.items())),
         environment=here.binding(env, "env"),
-        written=here.written({"run": one.run, "cwd": cwd}, env),
+        written=here.written({"run": one.run, "cwd": cwd if "{{" in cwd else _directory(cwd, below)}, env),
     )
 
 
-def _directory(cwd: str | None, here: Here) -> str:
-    if cwd is None:
-        return here.building.below or "."
-    return cwd if cwd == "item" else here.building.path(cwd)
+def _directory(cwd: str, below: str) -> str:
+    return cwd if cwd == "item" else beneath(below, cwd)
+
+
+@dataclass(frozen=True)
+class _Directory:
+    """A directory: a path is relative to the file's folder, which is told once its expressions have values."""
+
+    text: Binding
+    below: str
+    """The folder of the file, as the outermost workflow says it."""
+
+    def resolve(self, names: Names) -> Value:
+        """Give it as the outermost workflow says it."""
+        value = self.text.resolve(names)
+        return _directory(value, self.below) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -852,6 +866,17 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
         inputs=Given(tuple(inner.inputs.items()), here.binding(one.inputs, "inputs")),
         context=_Inner(folder),
     )
+
+
+def beneath(folder: str, text: str) -> str:
+    """Give a path that a file says, as the workflow says it from whose folder the file's own is this.
+
+    Examples
+    --------
+    >>> beneath("sub", "../data"), beneath("sub", "/tmp")
+    ('data', '/tmp')
+    """
+    return text if os.path.isabs(text) else os.path.normpath(os.path.join(folder, text))  # noqa: PTH117, PTH118 - texts
 
 
 def replace_policy(block: Block, on_failure: Any) -> Block:
