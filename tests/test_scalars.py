@@ -173,6 +173,14 @@ def test_bad_yaml_is_refused_with_its_line(text, says):
     assert "\n" not in caught.value.message
 
 
+def test_aliases_do_not_nest_deeper_than_what_is_written_out():
+    """Each is flat where it stands; together they would be deeper than anybody can walk."""
+    deep = "[" * 40 + "1" + "]" * 40
+    with pytest.raises(ParameterError, match=r"x:2: with what \*a stands for it is nested more than 50 deep"):
+        load_yaml(f"a: &a {deep}\nb: {'[' * 15}*a{']' * 15}\n", "x")
+    assert {"a": [[1]], "b": [[[1]]]} == load_yaml("a: &a [[1]]\nb: [*a]\n", "x")[0]
+
+
 def test_an_alias_bomb_is_refused_at_once():
     """Ten lines that stand for ten billion values."""
     lines = ["- &a0 [x, x, x, x, x, x, x, x, x, x]"]

@@ -857,6 +857,18 @@ def test_what_is_written_grows_with_the_steps_and_not_with_their_square(folder):
 # -- plug-ins -------------------------------------------------------------------------------------------------------
 
 
+def test_files_that_name_each_other_again_and_again_are_refused_in_time(folder, cli):
+    """Each is short; together they would have more steps than anybody waits for."""
+    for level in range(14):
+        (folder / f"w{level}.yml").write_text(
+            f"nbflow: 1\nsteps:\n  - {{id: a, workflow: w{level + 1}.yml}}\n  - {{id: b, workflow: w{level + 1}.yml}}\n"
+        )
+    (folder / "w14.yml").write_text("nbflow: 1\nsteps: [{id: a, run: echo}]\n")
+    said = cli("validate", "w0.yml", code=2).stdout
+    assert "with the workflows in it, it has more than 5,000 steps" in said
+    assert "fine" in cli("validate", "w9.yml").stdout
+
+
 def test_a_plug_in_brings_a_step_kind_of_its_own(folder, cli, monkeypatch):
     """Found by its entry point: in files, in the schema, in dry runs, and it resumes like all others."""
     here = Path(__file__).parent / "plugin"

@@ -37,6 +37,10 @@ T = TypeVar("T")
 HOLDS = condition(True)  # noqa: FBT003 - it always holds
 
 
+MOST_STEPS = 5_000
+"""Steps of workflows in a workflow: twelve files that name the next one twice would have thousands."""
+
+
 @dataclass
 class Built:
     """A workflow that can run, and what it was made of."""
@@ -53,6 +57,8 @@ class Built:
     """Names of kernels, in order."""
     requires: list[d.Requires] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    steps: int = 0
+    """How many steps the workflows in it have, each time that one is named."""
 
 
 class Files(Protocol):
@@ -846,6 +852,12 @@ def _sub_workflow(one: d.SubWorkflow, here: Here) -> model.Step:
     below = os.path.dirname(path)  # noqa: PTH120 - a text
     building = Building(inner, source, outer.files, below, outer.built, outer.makers, (*outer.chain, path))
     building.read_whole = outer.tells
+    outer.built.steps += sum(1 for _ in _all_steps(inner.steps))
+    if outer.built.steps > MOST_STEPS:
+        raise DefinitionError(
+            f"{outer.source.name}: with the workflows in it, it has more than {MOST_STEPS:,} steps",
+            "Loop over items instead: a workflow file is read again for each step that names it.",
+        )
     block = building.block()
     outer.problems += building.problems
     for name in one.inputs:

@@ -259,7 +259,10 @@ class _Builder:
         self.value: Value = None
         self.lines: dict[Path, int] = {}
         """The lines of keys and elements."""
-        self.anchors: dict[str, tuple[Value, int]] = {}
+        self.anchors: dict[str, tuple[Value, int, int]] = {}
+        """Values, how many are in each, and how high they are stacked."""
+        self.height = 0
+        """Levels of nesting in the value that was read last."""
         self.count = 0
         self.repeated = 0
 
@@ -274,7 +277,7 @@ class _Builder:
 
     def node(self, event: yaml.Event, path: Path) -> Value:
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(event)
+            return self.alias(event, path)
         assert isinstance(event, yaml.NodeEvent), "the parser gives nodes here"
         if len(path) > DEEPEST:
             self.refuse(event, f"it is nested more than {DEEPEST} deep")
@@ -282,19 +285,21 @@ class _Builder:
         self.count += 1
         value: Value
         if isinstance(event, yaml.ScalarEvent):
-            value = self.scalar(event)
+            value, self.height = self.scalar(event), 0
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self.sequence(path)
         else:
             value = self.mapping(path)
         if event.anchor:
-            self.anchors[event.anchor] = (value, self.count - before)
+            self.anchors[event.anchor] = (value, self.count - before, self.height)
         return value
 
-    def alias(self, event: yaml.AliasEvent) -> Value:
+    def alias(self, event: yaml.AliasEvent, path: Path) -> Value:
         if event.anchor not in self.anchors:
             self.refuse(event, f"*{event.anchor} stands for nothing above it")
-        value, size = self.anchors[event.anchor]
+        value, size, self.height = self.anchors[event.anchor]
+        if len(path) + self.height > DEEPEST:
+            self.refuse(event, f"with what *{event.anchor} stands for it is nested more than {DEEPEST} deep")
         self.repeated += size
         self.count += size
         if self.repeated > MOST_BY_ALIAS:
@@ -310,14 +315,18 @@ class _Builder:
 
     def sequence(self, path: Path) -> Value:
         items: list[Value] = []
+        height = 0
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             place = (*path, len(items))
             self.note(place, event)
             items.append(self.node(event, place))
+            height = max(height, self.height)
+        self.height = height + 1
         return items
 
     def mapping(self, path: Path) -> Value:
         mapping: dict[str, Value] = {}
+        height = 0
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 self.refuse_key(event)
@@ -326,6 +335,8 @@ class _Builder:
             place = (*path, event.value)
             self.note(place, event)
             mapping[event.value] = self.node(next(self.events), place)
+            height = max(height, self.height)
+        self.height = height + 1
         return mapping
 
     def refuse_key(self, event: yaml.Event) -> NoReturn:
