@@ -488,6 +488,34 @@ def test_a_dry_run_goes_on_behind_an_open_gate_with_what_does_not_wait_for_it(fo
     }
 
 
+def test_a_turn_or_a_part_of_an_item_runs_again_with_what_is_behind_it(folder, ran, cli):
+    """Later turns follow from earlier ones; of other items nothing runs."""
+    note = "call: 'tasks:note', arguments: {name: "
+    (folder / "w.yml").write_text(
+        f"""\
+nbflow: 1
+steps:
+  - id: loop
+    do: [{{id: a, {note}a}}}}, {{id: b, {note}b}}}}]
+    while: "true"
+    max_iterations: 3
+  - id: each
+    needs: []
+    items: [1, 2]
+    steps:
+      - {{id: few, items: [x, y], step: {{id: one, {note}few}}}}}}
+      - {{id: last, {note}last}}}}
+"""
+    )
+    cli("run", "w.yml", "-q")
+    count = len(ran())
+    cli("resume", "w.yml", "-q", "--from", "loop:b:1")
+    assert ["a", "b", "b"] == sorted(ran()[count:])
+    count = len(ran())
+    cli("resume", "w.yml", "-q", "--from", "each:few:0")
+    assert ["few", "few", "last"] == sorted(ran()[count:])
+
+
 def test_changed_code_of_finished_steps_is_a_question(three, folder, cli, ran):
     """As with maps: exit code 2, the two answers, and each does what it says."""
     (folder / "ok").touch()

@@ -17,7 +17,7 @@ from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
 from ..model import Block, NodeId, node_text
-from ..steps import FanOut
+from ..steps import FanOut, Loop
 from ..store.home import Home
 from ..types import Changed
 from .flow import FlowDefinition, flow_definition, of_run, path_of, steps_below
@@ -277,9 +277,10 @@ def _forgets(
         return ()
     whole = Recorded(stored.records.answers, same=anything, statuses=frozenset({"completed", "failed"}))
     found = planned(flow.workflow(), whole)
-    keys = {event.node: event.key for event in found.events if isinstance(event, NodeFinished) and event.leaf}
+    ended = [event for event in found.events if isinstance(event, NodeFinished)]
+    keys = {event.node: event.key for event in ended if event.leaf}
     keys.update({one.task.node: one.task.key for one in found.tasks})
-    again = Again.of(name, flow.built.block, list(keys))
+    again = Again.of(name, flow.built.block, [*keys, *(event.node for event in ended)])
     chosen = [key for node, key in keys.items() if again.wants(node, dependents=only is None)]
     return tuple(chosen)
 
@@ -368,6 +369,8 @@ class Again:
     spine: tuple[Token, ...]
     dependents: tuple[frozenset[str], ...]
     """For each list on the way: the ids of the steps that wait for the one on the way."""
+    loops: tuple[bool, ...]
+    """For each list on the way: whether it is the body of a loop, whose later turns wait for the earlier ones."""
 
     @staticmethod
     def of(text: str, block: Block, nodes: list[NodeId]) -> Again:
@@ -381,11 +384,11 @@ class Again:
         exact = next((node for node in nodes if node_text(node) == text), None)
         if exact is not None:
             spine = tuple(tokens(exact))
-            return Again(spine, _dependents(block, [step for step, _ in spine]))
+            return Again(spine, *_around(block, [step for step, _ in spine]))
         known = list(steps_below(block))
         found = [path for path in known if path[-1] == text or "/".join(path) == text]
         if len(found) == 1:
-            return Again(tuple((step, None) for step in found[0]), _dependents(block, list(found[0])))
+            return Again(tuple((step, None) for step in found[0]), *_around(block, list(found[0])))
         if found:
             several = ", ".join("/".join(path) for path in found)
             raise TargetError(f"{text!r}: {len(found)} steps are called so: {several}", "Name one of them.")
@@ -398,12 +401,16 @@ class Again:
         if _begins(given, self.spine):
             return True
         return dependents and any(
-            len(given) > level
-            and _begins(given, self.spine[:level])
-            and given[level][0] in self.dependents[level]
-            and self.spine[level][1] in (None, given[level][1])
+            len(given) > level and _begins(given, self.spine[:level]) and self._waits(given[level], level)
             for level in range(len(self.spine))
         )
+
+    def _waits(self, given: Token, level: int) -> bool:
+        """Whether what stands in a list on the way waits for what is on the way."""
+        (step, turn), (_, wanted) = given, self.spine[level]
+        if self.loops[level] and turn is not None and wanted is not None and int(turn) > int(wanted):
+            return True
+        return step in self.dependents[level] and wanted in (None, turn)
 
 
 def _begins(given: list[Token], spine: tuple[Token, ...]) -> bool:
@@ -412,14 +419,19 @@ def _begins(given: list[Token], spine: tuple[Token, ...]) -> bool:
     )
 
 
-def _dependents(block: Block, spine: list[str]) -> tuple[frozenset[str], ...]:
+def _around(block: Block, spine: list[str]) -> tuple[tuple[frozenset[str], ...], tuple[bool, ...]]:
+    """Give for each list on the way who waits for the step on the way, and whether it is the body of a loop."""
     found: list[frozenset[str]] = []
+    loops: list[bool] = []
     lists: tuple[Block, ...] = (block,)
+    inside = False
     for step_id in spine:
         here = next((one for one in lists if step_id in one.at), None)
         if here is None:
             break
         place = here.at[step_id]
         found.append(frozenset(one.id for at, one in enumerate(here.steps) if here.before[at] >> place & 1))
-        lists = here.steps[place].blocks
-    return (*found, *[frozenset[str]()] * (len(spine) - len(found)))
+        loops.append(inside)
+        lists, inside = here.steps[place].blocks, isinstance(here.steps[place], Loop)
+    left = len(spine) - len(found)
+    return (*found, *[frozenset[str]()] * left), (*loops, *[False] * left)
