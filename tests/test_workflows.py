@@ -488,6 +488,21 @@ def test_a_dry_run_goes_on_behind_an_open_gate_with_what_does_not_wait_for_it(fo
     }
 
 
+def test_tasks_at_a_time_are_those_of_the_option_then_of_an_edit_then_as_before(three, cli):
+    """They change nothing of what is repeated."""
+
+    def at_a_time(*words):
+        said = cli("resume", "three.yml", *words, code=1).stderr
+        return int(re.search(r"(\d+) at a time", said)[1])
+
+    cli("run", "three.yml", "-q", "-j", "3", code=1)
+    assert 3 == at_a_time()
+    three.write_text(THREE.replace("nbflow: 1\n", "nbflow: 1\nmax_workers: 5\n"))
+    assert 5 == at_a_time()
+    assert 2 == at_a_time("-j", "2")
+    assert 2 == at_a_time()
+
+
 def test_a_turn_or_a_part_of_an_item_runs_again_with_what_is_behind_it(folder, ran, cli):
     """Later turns follow from earlier ones; of other items nothing runs."""
     note = "call: 'tasks:note', arguments: {name: "

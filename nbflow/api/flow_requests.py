@@ -243,6 +243,7 @@ def _now(
     settled = before.chosen | {name for name, one in declared.items() if "default" not in one.model_fields_set}
     kept = {name: value for name, value in before.given.items() if name in declared and name in settled}
     new = {n: fit(n, declared[n], value, text=text) if n in declared else value for n, value in given.items()}
+    edited = definition.max_workers not in (None, before.definition.max_workers)  # else as it was asked for, by -j too
     flow = flow_definition(
         definition,
         source,
@@ -250,7 +251,7 @@ def _now(
         given={**kept, **new},
         text=False,
         in_file=before.in_file,
-        max_workers=before.max_workers,
+        max_workers=(definition.max_workers if edited else None) or before.max_workers,
     )
     check_requirements(flow.built, source)
     unchanged = (flow.code, flow.said, flow.defaults) == (before.code, before.said, before.defaults)
