@@ -18,7 +18,8 @@ from nbflow.driver import Driver
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunFinished, RunStarted, Warned
 from nbflow.instruction import Instruction
 from nbflow.model import Literal, Retry
-from nbflow.outcome import Outcome, completed, failed
+from nbflow.outcome import Failure, Outcome, completed, failed
+from nbflow.store.journal import decode, encode
 from nbflow.task import Context, Task
 from nbflow.testing import FakeStep, ItemParameters, Simulated, fan_out, records, simulate, workflow
 from tests.runs import Memory, Run, drive, make
@@ -150,6 +151,33 @@ def test_a_task_that_finds_the_disk_full_interrupts_the_run(tmp_path: Path) -> N
     run = drive(workflow(fan_out(range(3), on_error="continue")), no_room, tmp_path)
     assert ("interrupted", "disk full") == (run.status, run.driver.state.progress.reason)
     assert "cancelled" == run.ended("map:item:0").status
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (completed({1, 2}), "returned set, which cannot be kept"),  # type: ignore[arg-type]
+        (completed([{"a": object()}]), "returned object at [0]['a'], which cannot be kept"),
+        (completed({"n": 10**5000}), "returned an integer of 16610 bits at ['n'], which cannot be kept"),
+        (Outcome("great"), "ended 'great', which is none of aborted, cancelled, completed"),  # type: ignore[arg-type]
+        (Outcome("failed", error=Failure("error", object())), "ended with the error Failure(kind='error'"),  # type: ignore[arg-type]
+        (None, "gave None, and no nbflow.outcome.Outcome"),
+    ],
+)
+def test_what_a_runner_gives_and_nobody_can_keep_is_its_failure(tmp_path: Path, given: Any, words: str) -> None:
+    """The others' work is kept, and what is written can be read."""
+
+    def odd(task: Task, context: Context) -> Outcome:
+        return given if task.index == 1 else completed((task.index,))  # type: ignore[arg-type, no-any-return]
+
+    run = drive(workflow(fan_out(range(3), on_error="continue")), odd, tmp_path)
+    error = run.ended("map:item:1").error
+    assert error is not None
+    assert "output" == error.kind
+    assert error.message.startswith(words)
+    assert ("failed", [[0], None, [2]]) == (run.status, run.results("map"))
+    lines = [line for line in map(encode, run.ledger.events) if line is not None]
+    assert len(lines) == len([decode(line) for line in lines])
 
 
 def test_cancel_interrupts_what_runs_and_starts_nothing_new(tmp_path: Path) -> None:

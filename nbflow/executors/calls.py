@@ -8,10 +8,9 @@ from functools import reduce
 from types import ModuleType
 from typing import Any
 
-from ..outcome import Outcome, completed, failed
+from ..outcome import Outcome, completed
 from ..steps import CallStep
 from ..task import Context, Task
-from ..values import NotAValueError, result
 from .modules import installed, room
 
 __all__ = ["CallRunner"]
@@ -33,11 +32,7 @@ class CallRunner:
         name = step.function.partition(":")[2]
         with room(step.folder).importable() if step.folder else nullcontext():
             function: Any = reduce(getattr, name.split("."), self._module(step))
-            value = function(**deepcopy(task.parameters))  # it may change them, and they are those of others, too
-        try:
-            return completed(result(value))
-        except NotAValueError as problem:
-            return failed("output", f"{step.function} returned {problem}, which cannot be kept")
+            return completed(function(**deepcopy(task.parameters)))  # it may change them, and they are others', too
 
     def _module(self, step: CallStep) -> ModuleType:
         """Give the function's module, for the whole run as it was when the run met it first."""
