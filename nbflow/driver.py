@@ -8,7 +8,6 @@ touches the state: workers, timers, people and other processes put something int
 from __future__ import annotations
 
 import contextlib
-import errno
 import heapq
 import itertools
 import queue
@@ -52,6 +51,7 @@ from .events import (
     TaskEvent,
     Warned,
 )
+from .files import DiskFullError, is_full
 from .instruction import Instruction
 from .model import NodeId, Step, node_text
 from .outcome import Failure, Outcome, failed
@@ -549,7 +549,7 @@ class Driver:
         if done.cancelled():
             return  # it was given up before it had begun
         problem = done.exception()
-        if isinstance(problem, OSError):
+        if isinstance(problem, DiskFullError):
             self._inbox.put(_Stop(_no_room(problem)))
             outcome = Outcome("cancelled", attempts=task.attempt)
         elif problem is not None:
@@ -616,7 +616,7 @@ def standing(event: Event, recorded: Recorded) -> Event:
 
 
 def _no_room(problem: OSError) -> str:
-    return "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
+    return "disk full" if is_full(problem) else str(problem)
 
 
 def _given_up(flight: _Flight) -> Outcome:
@@ -633,7 +633,7 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
 
     Raises
     ------
-    OSError
+    DiskFullError
         When there is no space left for what nbflow itself writes: that is no fault of the task.
     """
     began = time.monotonic()
@@ -643,10 +643,8 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
         return replace(outcome, output=output, seconds=_seconds(outcome, began), attempts=task.attempt)
     except NotAnOutcomeError as problem:
         outcome = failed("output", str(problem))
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        outcome = _exception(problem)
+    except DiskFullError:
+        raise
     except Exception as problem:  # noqa: BLE001 - whatever a task raises fails that task, and nothing else
         outcome = _exception(problem)
     return replace(outcome, seconds=_seconds(outcome, began), attempts=task.attempt)

@@ -16,6 +16,7 @@ import pytest
 
 from nbflow.driver import Driver
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunFinished, RunStarted, Warned
+from nbflow.files import own_writes
 from nbflow.instruction import Instruction
 from nbflow.model import Literal, Retry
 from nbflow.outcome import Failure, Outcome, completed, failed
@@ -143,14 +144,31 @@ def test_the_disk_is_full_once_and_the_run_can_be_resumed(tmp_path: Path) -> Non
 
 
 def test_a_task_that_finds_the_disk_full_interrupts_the_run(tmp_path: Path) -> None:
-    """No space is no fault of the item: it is not failed."""
+    """No space for what nbflow writes is no fault of the item: it is not failed."""
 
     def no_room(task: Task, context: Context) -> Outcome:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        with own_writes():
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     run = drive(workflow(fan_out(range(3), on_error="continue")), no_room, tmp_path)
     assert ("interrupted", "disk full") == (run.status, run.driver.state.progress.reason)
     assert "cancelled" == run.ended("map:item:0").status
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_an_error_of_the_system_that_a_task_raises_is_its_failure(tmp_path: Path, number: int) -> None:
+    """What it writes where is its own affair; the others go on."""
+
+    def odd(task: Task, context: Context) -> Outcome:
+        if task.index == 1:
+            raise OSError(number, "mine")
+        return completed(task.index)
+
+    run = drive(workflow(fan_out(range(3), on_error="continue")), odd, tmp_path)
+    assert ("failed", [0, None, 2]) == (run.status, run.results("map"))
+    error = run.ended("map:item:1").error
+    assert error is not None
+    assert error.message.endswith(f"[Errno {number}] mine")
 
 
 @pytest.mark.parametrize(
