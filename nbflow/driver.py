@@ -8,7 +8,6 @@ touches the state: workers, timers, people and other processes put something int
 from __future__ import annotations
 
 import contextlib
-import errno
 import heapq
 import itertools
 import queue
@@ -52,14 +51,16 @@ from .events import (
     TaskEvent,
     Warned,
 )
+from .files import DiskFullError, is_full
 from .instruction import Instruction
 from .model import NodeId, Step, node_text
-from .outcome import Failure, Outcome
+from .outcome import Failure, Outcome, failed
 from .overlaps import Overlaps
 from .printing import both_ends, short
 from .state import RunState
 from .task import Context, Places, Runner, Task
 from .types import RunStatus, Status, StopReason
+from .values import NotAValueError, Value, result
 
 GRACE: Mapping[StopReason, float] = {"cancel": 3.0, "timeout": 10.0}
 """Seconds between interrupt and kill."""
@@ -73,6 +74,9 @@ TRACEBACK, MESSAGE = 20_000, 600
 
 BATCH = 64
 """Messages taken in one turn at most: their events go out in one write."""
+
+ENDS: frozenset[Status] = frozenset({"completed", "failed", "skipped", "paused", "cancelled", "aborted"})
+"""How a task may end."""
 
 RUN_STATUS: Mapping[Status, RunStatus] = {
     "completed": "completed",
@@ -558,7 +562,7 @@ class Driver:
         if done.cancelled():
             return  # it was given up before it had begun
         problem = done.exception()
-        if isinstance(problem, OSError):
+        if isinstance(problem, DiskFullError):
             self._inbox.put(_Stop(_no_room(problem)))
             outcome = Outcome("cancelled", attempts=task.attempt)
         elif problem is not None:
@@ -625,7 +629,7 @@ def standing(event: Event, recorded: Recorded) -> Event:
 
 
 def _no_room(problem: OSError) -> str:
-    return "disk full" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else str(problem)
+    return "disk full" if is_full(problem) else str(problem)
 
 
 def _given_up(flight: _Flight) -> Outcome:
@@ -642,19 +646,52 @@ def work(runner: Runner, task: Task, context: Context) -> Outcome:
 
     Raises
     ------
-    OSError
+    DiskFullError
         When there is no space left for what nbflow itself writes: that is no fault of the task.
     """
     began = time.monotonic()
     try:
         outcome = runner(task, context)
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        outcome = _exception(problem)
+        output = output_of(outcome)
+        return replace(outcome, output=output, seconds=_seconds(outcome, began), attempts=task.attempt)
+    except NotAnOutcomeError as problem:
+        outcome = failed("output", str(problem))
+    except DiskFullError:
+        raise
     except Exception as problem:  # noqa: BLE001 - whatever a task raises fails that task, and nothing else
         outcome = _exception(problem)
-    return replace(outcome, seconds=outcome.seconds or time.monotonic() - began, attempts=task.attempt)
+    return replace(outcome, seconds=_seconds(outcome, began), attempts=task.attempt)
+
+
+def _seconds(outcome: Outcome, began: float) -> float:
+    return outcome.seconds or time.monotonic() - began
+
+
+class NotAnOutcomeError(TypeError):
+    """What a runner gave is no record of how its task ended."""
+
+
+def output_of(given: object) -> Value:
+    """Give the output of what a runner gave, as it can be kept; a runner of a plug-in may give anything.
+
+    Raises
+    ------
+    NotAnOutcomeError
+        If it cannot be kept.
+    """
+    match given:
+        case Outcome(status, output, None | Failure(str(), str(), None | str(), None | int(), None | str())):
+            if status not in ENDS:
+                raise NotAnOutcomeError(f"ended {status!r:.60}, which is none of {', '.join(sorted(ENDS))}")
+        case Outcome(error=error):
+            raise NotAnOutcomeError(f"ended with the error {error!r:.200}, which cannot be kept")
+        case _:
+            raise NotAnOutcomeError(f"gave {given!r:.60}, and no nbflow.outcome.Outcome")
+    try:
+        plain: Value = result(output)
+    except NotAValueError as problem:
+        raise NotAnOutcomeError(f"returned {problem}, which cannot be kept") from None
+    return plain
 
 
 def _exception(problem: BaseException) -> Outcome:

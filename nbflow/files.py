@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["sync_folder", "write_atomically"]
+__all__ = ["DiskFullError", "is_full", "own_writes", "sync_folder", "write_atomically"]
+
+
+class DiskFullError(OSError):
+    """There is no room for what nbflow itself writes while a task is at work: no fault of the task."""
+
+
+def is_full(problem: OSError) -> bool:
+    """Whether an error says that there is no room."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def own_writes() -> Iterator[None]:
+    """Tell a full disk as that: nothing but nbflow writes in here, the task's code has a process of its own.
+
+    Raises
+    ------
+    DiskFullError
+        In place of an OSError that says so.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if not is_full(problem):
+            raise
+        raise DiskFullError(problem.errno, problem.strerror, problem.filename) from problem
 
 
 def write_atomically(path: Path, data: bytes) -> None:

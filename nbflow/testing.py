@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from .driver import work
+from .driver import NotAnOutcomeError, output_of, work
 from .engine.kinds import KINDS, Kind, task
 from .engine.machine import Machine
 from .engine.protocol import (
@@ -334,10 +334,21 @@ def check_runner(runner: Runner, tasks: Sequence[Task], context: Callable[[Task]
     Raises
     ------
     AssertionError
-        If an outcome differs, or the runner changed its own attributes.
+        If an outcome differs, or cannot be kept, or the runner changed its own attributes.
     """
+    given: list[tuple[Task, object]] = []
+
+    def noted(task: Task, context: Context) -> Outcome:
+        given.append((task, outcome := runner(task, context)))
+        return outcome
+
     before = dict(vars(runner)) if hasattr(runner, "__dict__") else {}
-    alone = [work(runner, one, context(one)) for one in tasks]
+    alone = [work(noted, one, context(one)) for one in tasks]
+    for one, outcome in given:
+        try:
+            output_of(outcome)
+        except NotAnOutcomeError as problem:
+            raise AssertionError(f"{node_text(one.node)} {problem}") from None
     together: dict[NodeId, Outcome] = {}
     barrier = threading.Barrier(len(tasks))
 

@@ -213,7 +213,7 @@ def result(value: Any, folder: str | None = None) -> Any:
 def _walk(value: Any, where: str, depth: int, leaf: Any) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is float or kind is bool or value is None:
-        return _text(value, where) if kind is str else value
+        return _text(value, where) if kind is str else _whole(value, where) if kind is int else value
     if depth > DEEPEST:
         raise NotAValueError(f"a value nested more than {DEEPEST} deep", where[:60] + "...")
     if isinstance(value, (list, tuple)):
@@ -243,6 +243,15 @@ def _text(text: str, where: str) -> str:
     return text
 
 
+def _whole(value: int, where: str) -> int:
+    if not -EXACT <= value <= EXACT:
+        try:
+            _digits(value)
+        except NotAValueError as problem:
+            raise NotAValueError(problem.what, where) from None
+    return value
+
+
 def _name(value: Any) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -258,7 +267,7 @@ def _scalar(value: Any, where: str) -> Any:
     if isinstance(value, str):
         return _text(str.__str__(value), where)
     if isinstance(value, int):
-        return int.__int__(value)
+        return _whole(int.__int__(value), where)
     if isinstance(value, float):
         return float.__float__(value)
     return value

@@ -286,3 +286,10 @@ def test_each_attempt_has_the_arguments_anew(write):
     write({"f.yml": flow("work:fail_once", rows=[1]).replace("}}\n", "}, retry: {attempts: 3, on: [error]}}\n")})
     failed = nbflow.run("f.yml", quiet=True)["a"]
     assert (3, "AssertionError") == (failed.attempts, failed.error.exception)
+
+
+def test_what_a_function_returns_and_nobody_can_keep_is_its_failure(write):
+    """By name, with its place."""
+    write({"work.py": "def f():\n    return {'a': [{1}]}", "f.yml": flow("work:f")})
+    error = nbflow.run("f.yml", quiet=True)["a"].error
+    assert ("output", "returned set at ['a'][0], which cannot be kept") == (error.kind, error.message)

@@ -16,9 +16,11 @@ import pytest
 
 from nbflow.driver import Driver
 from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, RunFinished, RunStarted, Warned
+from nbflow.files import own_writes
 from nbflow.instruction import Instruction
 from nbflow.model import Literal, Retry
-from nbflow.outcome import Outcome, completed, failed
+from nbflow.outcome import Failure, Outcome, completed, failed
+from nbflow.store.journal import decode, encode
 from nbflow.task import Context, Task
 from nbflow.testing import FakeStep, ItemParameters, Simulated, fan_out, records, simulate, workflow
 from tests.runs import Memory, Run, drive, make
@@ -142,14 +144,58 @@ def test_the_disk_is_full_once_and_the_run_can_be_resumed(tmp_path: Path) -> Non
 
 
 def test_a_task_that_finds_the_disk_full_interrupts_the_run(tmp_path: Path) -> None:
-    """No space is no fault of the item: it is not failed."""
+    """No space for what nbflow writes is no fault of the item: it is not failed."""
 
     def no_room(task: Task, context: Context) -> Outcome:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        with own_writes():
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     run = drive(workflow(fan_out(range(3), on_error="continue")), no_room, tmp_path)
     assert ("interrupted", "disk full") == (run.status, run.driver.state.progress.reason)
     assert "cancelled" == run.ended("map:item:0").status
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_an_error_of_the_system_that_a_task_raises_is_its_failure(tmp_path: Path, number: int) -> None:
+    """What it writes where is its own affair; the others go on."""
+
+    def odd(task: Task, context: Context) -> Outcome:
+        if task.index == 1:
+            raise OSError(number, "mine")
+        return completed(task.index)
+
+    run = drive(workflow(fan_out(range(3), on_error="continue")), odd, tmp_path)
+    assert ("failed", [0, None, 2]) == (run.status, run.results("map"))
+    error = run.ended("map:item:1").error
+    assert error is not None
+    assert error.message.endswith(f"[Errno {number}] mine")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (completed({1, 2}), "returned set, which cannot be kept"),  # type: ignore[arg-type]
+        (completed([{"a": object()}]), "returned object at [0]['a'], which cannot be kept"),
+        (completed({"n": 10**5000}), "returned an integer of 16610 bits at ['n'], which cannot be kept"),
+        (Outcome("great"), "ended 'great', which is none of aborted, cancelled, completed"),  # type: ignore[arg-type]
+        (Outcome("failed", error=Failure("error", object())), "ended with the error Failure(kind='error'"),  # type: ignore[arg-type]
+        (None, "gave None, and no nbflow.outcome.Outcome"),
+    ],
+)
+def test_what_a_runner_gives_and_nobody_can_keep_is_its_failure(tmp_path: Path, given: Any, words: str) -> None:
+    """The others' work is kept, and what is written can be read."""
+
+    def odd(task: Task, context: Context) -> Outcome:
+        return given if task.index == 1 else completed((task.index,))  # type: ignore[arg-type, no-any-return]
+
+    run = drive(workflow(fan_out(range(3), on_error="continue")), odd, tmp_path)
+    error = run.ended("map:item:1").error
+    assert error is not None
+    assert "output" == error.kind
+    assert error.message.startswith(words)
+    assert ("failed", [[0], None, [2]]) == (run.status, run.results("map"))
+    lines = [line for line in map(encode, run.ledger.events) if line is not None]
+    assert len(lines) == len([decode(line) for line in lines])
 
 
 def test_cancel_interrupts_what_runs_and_starts_nothing_new(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -13,7 +14,7 @@ from nbflow.engine.plan import plan
 from nbflow.engine.protocol import Begin, Breath, Cancel, Finish, Interrupt, SetTimer, Start, TaskEnded, TimerFired
 from nbflow.engine.recorded import Recorded, equal_but_code
 from nbflow.events import AttemptFailed, FanOutOpened, NodeFinished, NodeStarted
-from nbflow.model import Literal, Merged, Name, Retry, Step, Workflow, node_text
+from nbflow.model import Literal, Merged, Name, Names, Retry, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
 from nbflow.steps import CallStep
 from nbflow.task import Task
@@ -392,3 +393,44 @@ def test_a_fan_out_tells_how_many_items_it_has() -> None:
     first = run.events[0]
     assert isinstance(first, FanOutOpened)
     assert (3, ("map",)) == (first.total, first.node)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A binding that gives what is said of the item."""
+
+    work: dict[int, str]
+
+    def resolve(self, names: Names) -> Any:
+        """Give the mapping."""
+        return {"work": self.work[Name("item").resolve(names)]}  # type: ignore[index]  # the items are numbers
+
+
+def before_last(items: Iterable[int], work: dict[int, str]) -> Workflow:
+    """Give a fan-out, and a step behind it that reads nothing of it."""
+    return workflow(fan_out(list(items), FakeStep(id="item", parameters=Said(work))), FakeStep(id="last"))
+
+
+@pytest.mark.parametrize("items", [*permutations([1, 2, 2])])
+def test_the_order_of_items_counts_for_nothing_behind_them(items: tuple[int, ...]) -> None:
+    """All is kept, whatever order they had."""
+    work = {1: "a", 2: "b"}
+    first = simulate(before_last([2, 1, 2], work), fine)
+    assert [] == nodes(simulate(before_last(items, work), fine, recorded=records(first)))
+
+
+@pytest.mark.parametrize(
+    ("items", "work"),
+    [
+        ([1, 2, 2], {1: "b", 2: "a"}),
+        ([1, 1, 2], {1: "a", 2: "b"}),
+        ([1], {1: "a"}),
+        ([1, 2], {1: "a", 2: "b"}),
+        ([1, 2, 2, 2], {1: "a", 2: "b"}),
+        ([2, 3, 3], {2: "a", 3: "b"}),
+    ],
+)
+def test_other_items_and_other_work_of_them_count_behind_them(items: list[int], work: dict[int, str]) -> None:
+    """Who did what, and how often."""
+    first = simulate(before_last([1, 2, 2], {1: "a", 2: "b"}), fine)
+    assert "last" in nodes(simulate(before_last(items, work), fine, recorded=records(first)))

@@ -15,8 +15,10 @@ from nbflow import testing
 from nbflow.api.plugins import executors, reporters
 from nbflow.events import Event, GateOpened
 from nbflow.executors.threads import ThreadExecutor
+from nbflow.outcome import Outcome, completed
 from nbflow.reporters.screen import Scene
-from nbflow.testing import check_executor, check_reporter
+from nbflow.task import Task
+from nbflow.testing import FakeStep, check_executor, check_reporter, check_runner
 
 sys.path.insert(0, str(Path(__file__).parent / "plugin"))
 
@@ -73,6 +75,22 @@ def test_an_executor_that_would_harm_a_run_is_found(
     monkeypatch.setattr(testing, "PATIENCE", 2.0)
     with pytest.raises(AssertionError, match=words):
         check_executor(make)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (completed({1, 2}), "one returned set, which cannot be kept"),  # type: ignore[arg-type]
+        (Outcome("great"), "one ended 'great', which is none of aborted, cancelled"),  # type: ignore[arg-type]
+        (None, "one gave None, and no nbflow.outcome.Outcome"),
+    ],
+)
+def test_a_runner_whose_outcome_cannot_be_kept_is_found(given: Any, words: str) -> None:
+    """As the driver finds it, but before somebody runs it."""
+    step = FakeStep(id="one")
+    tasks = [Task((name,), name, step, {}, 1, name, None, "-.-.-") for name in ("one", "two")]
+    with pytest.raises(AssertionError, match=words):
+        check_runner(lambda task, context: given, tasks, lambda task: None)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize("name", ["bars", "lines", "dots"])

@@ -24,6 +24,7 @@ from nbflow.driver import work
 from nbflow.events import Printed, TaskEvent
 from nbflow.executors import process
 from nbflow.executors.shell import KEPT, ShellRunner
+from nbflow.files import DiskFullError
 from nbflow.outcome import Failure, Outcome
 from nbflow.steps import ShellStep
 from nbflow.task import Context, Places, Task
@@ -852,7 +853,7 @@ def test_a_full_disk_ends_the_command_and_is_nobodys_failure(flow, until):
     """The log cannot be written: the driver is told, and nothing runs on."""
     places = make_places(flow, "x")
     full = Places(Path("/dev"), places.notebook, places.failed, Path("/dev/full"), places.artifacts, places.item)
-    with pytest.raises(OSError, match="No space left") as told:
+    with pytest.raises(DiskFullError, match="No space left") as told:
         work(
             ShellRunner(flow, "r"),
             make_task(GATE + "echo here; " + WAIT),

@@ -233,6 +233,7 @@ def test_a_time_zone_of_pandas_is_kept() -> None:
         np.array([1]),
         pd.DataFrame({"a": [1]}),
         "half \ud800",
+        10**5000,
     ],
     ids=lambda value: type(value).__name__,
 )

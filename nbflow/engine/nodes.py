@@ -8,6 +8,7 @@ from array import array
 from bisect import insort
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from itertools import islice
 from typing import Literal
 
 from ..model import Block, Names, NodeId, Step
@@ -167,7 +168,11 @@ class Group(ABC):
 
     def token(self, status: Status) -> int:
         """Give the digest of what the group did, after what, by the places that count."""
-        return token(self.owner.entry + self.tokens[: self.halt + 1].tobytes().hex(), status)
+        return token(self.owner.entry + self._done(), status)
+
+    def _done(self) -> str:
+        """Give what the children did, those that count."""
+        return self.tokens[: self.halt + 1].tobytes().hex()
 
 
 class StepGroup(Group):
@@ -327,13 +332,24 @@ class ItemGroup(Group):
 
     def key(self, place: int) -> str:
         """Give who the item is: its value, and how often that came before; never its position."""
+        self._know(place)
+        return _hash(self.owner.key, self.body.id, str(self._who[place]), str(self._repeated.get(place, 0))).hex()
+
+    def _know(self, place: int) -> None:
+        """Learn who the items are, up to this one."""
         while self._known <= place:
             who = int.from_bytes(_hash(canonical(self.items[self._known])), "big")
             self._who[self._known] = who
             if count := self._seen.add(who):
                 self._repeated[self._known] = count
             self._known += 1
-        return _hash(self.owner.key, self.body.id, str(self._who[place]), str(self._repeated.get(place, 0))).hex()
+
+    def _done(self) -> str:
+        """Give who did what; in which order the items stand says nothing, so their digests are added up."""
+        count = min(self.halt + 1, self.size)
+        self._know(count - 1)
+        pairs = islice(zip(self._who, self.tokens, strict=True), count)
+        return f"{sum(int.from_bytes(_hash(f'{who} {did}', size=16), 'big') for who, did in pairs) % 2**128:032x}"
 
     def entry(self, place: int) -> str:  # noqa: ARG002 - the same for all items
         """An item waits for what its fan-out waits for."""
@@ -401,5 +417,5 @@ def _joined(*words: str) -> str:
     return " ".join(filter(None, words))
 
 
-def _hash(*parts: str) -> bytes:
-    return blake2b("\0".join(parts).encode(), digest_size=8).digest()
+def _hash(*parts: str, size: int = 8) -> bytes:
+    return blake2b("\0".join(parts).encode(), digest_size=size).digest()

@@ -17,6 +17,7 @@ from typing import NoReturn
 from ..durations import about
 from ..errors import NbflowError, ParameterError
 from ..events import Printed
+from ..files import own_writes
 from ..masking import Masker, masked
 from ..outcome import Failure, Outcome, failed
 from ..printing import Ends, TaskLog, plain, short
@@ -64,7 +65,8 @@ class ShellRunner:
         assert isinstance(step, ShellStep), "the driver sends each kind of task to its own runner"
         began = time.monotonic()
         masker = Masker.of_environment(step.secrets, os.environ)
-        outcome = _Attempt(task, step, context, masker, self._folder, self._run_id, self._grace).run()
+        with own_writes():
+            outcome = _Attempt(task, step, context, masker, self._folder, self._run_id, self._grace).run()
         return replace(outcome, seconds=time.monotonic() - began)
 
 

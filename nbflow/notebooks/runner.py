@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..events import CellFinished, CellStarted, Printed
+from ..files import own_writes
 from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
 from ..printing import TaskLog, both_ends, short
@@ -73,7 +74,8 @@ class NotebookRunner:
         attempt = _Attempt(
             task, step, self._notebooks[step.path], context, self._folder, self._kernels, self._run_id, self._kept
         )
-        outcome = attempt.run()
+        with own_writes():
+            outcome = attempt.run()
         return replace(outcome, seconds=time.monotonic() - began)
 
 
