@@ -475,6 +475,7 @@ def test_inputs_are_typed(gated):
 def test_a_workflow_in_a_workflow_has_a_scope_of_its_own(folder, ran):
     """Its inputs are typed, its paths relative to its file, its nodes below its step."""
     (folder / "inner").mkdir()
+    (folder / "inner" / "tasks.py").write_text(TASKS)
     (folder / "inner" / "in.yml").write_text(
         "nbflow: 1\ninputs: {n: {type: integer}}\nsteps:\n"
         "  - {id: here, run: 'pwd'}\n"
