@@ -89,6 +89,8 @@ class CallStep(TaskStep):
     """Digest of the source of the function's module."""
     folder: str = ""
     """The folder of the workflow's in which the module was found; empty: it is where Python finds modules."""
+    named: str = ""
+    """The function with the folder of its file, as the outermost workflow says it: ``sub/helpers:f``."""
 
     def work(self) -> Value:
         """Give the function's name."""
@@ -101,8 +103,8 @@ class CallStep(TaskStep):
 
     @property
     def origin(self) -> str:
-        """The function."""
-        return self.function
+        """The function, and the folder of its module."""
+        return self.named or self.function
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,6 +196,7 @@ BEHAVIOUR = {
 }
 
 
+@pytest.mark.long
 def test_cells_that_behave_strangely_do_no_harm(place: Path) -> None:
     """Their items complete, soon, with their results; so does the one among them that does nothing."""
     sources = {"does nothing": "pass", **BEHAVIOUR}

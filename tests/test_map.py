@@ -461,6 +461,7 @@ kept = int(Path("model.pkl").read_text())
 """
 
 
+@pytest.mark.long
 def test_items_that_write_the_same_file_are_warned_about_and_right_in_folders_of_their_own(notebook, cli, folder):
     """By default the warning names the file, both items and the remedy; with the remedy all four are right."""
     path = notebook(MODEL, results="kept = kept")

@@ -56,6 +56,7 @@ print(int(peak.split()[1]) * 1024)
 """
 
 
+@pytest.mark.long
 def test_notebooks_that_ended_are_let_go_of(notebook, cli):
     """With eight megabytes of pictures in each, six need what two need, and none waits for the cycle collector."""
     notebook("from IPython.display import display\ndisplay({'image/svg+xml': 'x' * 8_000_000}, raw=True)")

@@ -6,7 +6,9 @@ import io
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,12 +22,21 @@ from nbflow.reporters.screen import Scene
 from nbflow.task import Task
 from nbflow.testing import FakeStep, check_executor, check_reporter, check_runner
 
-sys.path.insert(0, str(Path(__file__).parent / "plugin"))
 
-from nbflow_stamp import dots, named_threads
+def plugin() -> ModuleType:
+    """Load the plug-in by its path: on the path of all tests it would be installed for all."""
+    spec = spec_from_file_location("nbflow_stamp_by_path", Path(__file__).parent / "plugin" / "nbflow_stamp.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.parametrize("make", [*executors().values(), ThreadPoolExecutor, named_threads])
+STAMP = plugin()
+
+
+@pytest.mark.parametrize("make", [*executors().values(), ThreadPoolExecutor, STAMP.named_threads])
 def test_an_executor_that_keeps_the_contract_passes(make: Callable[[int], Executor]) -> None:
     """Ours, that of the standard library, and the plug-in's."""
     check_executor(make)
@@ -96,7 +107,7 @@ def test_a_runner_whose_outcome_cannot_be_kept_is_found(given: Any, words: str) 
 @pytest.mark.parametrize("name", ["bars", "lines", "dots"])
 def test_a_reporter_that_takes_all_passes(name: str) -> None:
     """Ours and the plug-in's, on a stream that is no terminal."""
-    make = {**reporters(), "dots": dots}[name]
+    make = {**reporters(), "dots": STAMP.dots}[name]
     check_reporter(lambda: make(Scene(2, io.StringIO(), ["head"])))
 
 

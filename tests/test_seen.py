@@ -296,6 +296,7 @@ def test_quiet_says_nothing_unless_something_failed(place: Path) -> None:
     assert there(bad.stderr.splitlines(), "KeyError: 'rain_mm'", "nbflow resume forecast.ipynb")
 
 
+@pytest.mark.long
 def test_status_of_a_run_at_work_shows_who_works_and_at_what(place: Path, terminal: Open) -> None:
     """From a second terminal: owner, cell of each item, and the command that stops it; then that it stopped."""
     go(place, "Oslo")

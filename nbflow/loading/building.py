@@ -608,6 +608,7 @@ def _call(one: d.Call, here: Here) -> model.Step:
         function=text,
         source=module.source,
         folder=module.folder,
+        named=named,
         parameters=here.binding(one.arguments, "arguments"),
         written=here.written(one.arguments),
     )
