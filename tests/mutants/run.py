@@ -43,6 +43,20 @@ MUTANTS = [
         f"{FLOWS}[any_interleaving_equals_one_worker]",
     ),
     Mutant(
+        "a container that fails itself is not told",
+        "events.py",
+        "self.leaf or (error is not None and error.node is None)",
+        "self.leaf",
+        f"{FLOWS}[a_failure_is_told_where_it_happened]",
+    ),
+    Mutant(
+        "a failure that came from below is told again",
+        "engine/machine.py",
+        "error=replace(outcome.error, node=node_text(node.id))",
+        "error=outcome.error",
+        f"{FLOWS}[a_failure_is_told_where_it_happened]",
+    ),
+    Mutant(
         "all turns of a loop are one",
         "engine/nodes.py",
         "*([] if self._turn is None else [str(self._turn)]), step.id",
@@ -118,8 +132,8 @@ MUTANTS = [
     Mutant(
         "finished work is repeated on resume",
         "engine/recorded.py",
-        "return record.outcome\n",
-        "return None\n",
+        "return record.outcome\n\n    def choice",
+        "return None\n\n    def choice",
         f"{ENGINE}a_resume_tells_recorded_items_as_kept_and_runs_the_rest",
     ),
     Mutant(
