@@ -503,6 +503,39 @@ def test_tasks_at_a_time_are_those_of_the_option_then_of_an_edit_then_as_before(
     assert 2 == at_a_time()
 
 
+def test_what_made_a_file_that_is_gone_runs_again_where_a_step_that_runs_needs_it(folder, ran, cli):
+    """Nothing else does: what nobody needs stays kept, and the run says that its file is gone."""
+    (folder / "made.py").write_text(
+        "import pathlib, tasks\n\n\ndef make(name):\n    tasks.note(name)\n    path = pathlib.Path(f'{name}.txt')\n"
+        "    path.write_text(name)\n    return {'file': path}\n\n\ndef read(file, ok):\n    tasks.note('read')\n"
+        "    assert pathlib.Path(ok).exists()\n    return open(file).read()\n"
+    )
+    (folder / "w.yml").write_text(
+        """\
+nbflow: 1
+steps:
+  - {id: load, call: "made:make", arguments: {name: load}}
+  - {id: aside, needs: [], call: "made:make", arguments: {name: aside}}
+  - id: use
+    needs: [load]
+    call: "made:read"
+    arguments: {file: "{{ steps.load.output.file }}", ok: ok}
+"""
+    )
+    cli("run", "w.yml", "-q", code=1)
+    assert ["aside", "load", "read"] == sorted(ran())
+    for name in ("load.txt", "aside.txt"):
+        (folder / name).unlink()
+    rows = {row["node"]: (row["runs"], row["reason"]) for row in cli.json("resume", "w.yml", "--dry-run")["nodes"]}
+    assert (True, "a file of its results is gone") == rows["load"]
+    assert (False, "kept") == rows["aside"]
+    (folder / "ok").touch()
+    said = cli("resume", "w.yml")
+    assert ["aside", "load", "load", "read", "read"] == sorted(ran())
+    assert "1 file of kept results is gone" in said.stdout + said.stderr
+    assert "load" == nbflow.status("w.yml")["use"].output
+
+
 def test_a_turn_or_a_part_of_an_item_runs_again_with_what_is_behind_it(folder, ran, cli):
     """Later turns follow from earlier ones; of other items nothing runs."""
     note = "call: 'tasks:note', arguments: {name: "

@@ -20,6 +20,7 @@ from ..model import Block, NodeId, node_text
 from ..steps import FanOut, Loop
 from ..store.home import Home
 from ..types import Changed
+from ..values import File, Value
 from .flow import FlowDefinition, flow_definition, of_run, path_of, steps_below
 from .kinds import flows, kinds, planned
 from .order import Token, tokens
@@ -50,6 +51,7 @@ class PlannedNode:
     """Whether it would run."""
     reason: str
     """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
+    ``a file of its results is gone``,
     ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
     code: bool = False
     """Whether it runs again only because its code changed: a question for a person."""
@@ -193,6 +195,8 @@ def flow_resume_request(
         recorded = replace(recorded, statuses=frozenset({"completed", "failed"}))
     forgets = _forgets(stored, flow, from_, only, force=force)
     recorded = _without(recorded, forgets, only=only is not None)
+    lost = _lost(flow, recorded, stored.folder) if only is None else frozenset[str]()
+    recorded = replace(recorded, answers={key: one for key, one in recorded.answers.items() if key not in lost})
     asked = ["--force"] if force else []
     asked += [f"--from={from_}"] if from_ is not None else []
     asked += [f"--only={only}"] if only is not None else []
@@ -204,6 +208,7 @@ def flow_resume_request(
         stored=stored,
         take_over=take_over,
         forgets=forgets,
+        lost=lost,
         again=tuple(asked),
         answers=gates or {},
         seconds=seconds,
@@ -286,6 +291,63 @@ def _forgets(
     return tuple(chosen)
 
 
+# -- what is gone --------------------------------------------------------------------------------------------------
+
+
+def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> frozenset[str]:
+    """Give the keys of finished tasks of which files are gone that a task needs which will run."""
+    gone = {
+        key
+        for key, record in recorded.answers.items()
+        if any(not (folder / file.path).exists() for file in _files(record.outcome.output))
+    }
+    lost: set[str] = set()
+    while gone - lost:
+        left = {key: record for key, record in recorded.answers.items() if key not in lost}
+        found = planned(flow.workflow(), replace(recorded, answers=left))
+        runs = [*(one.task.node for one in found.tasks), *(event.node for event in found.waiting)]
+        more = {
+            event.key
+            for event in found.kept
+            if event.key in gone and any(_behind(node, event.node, flow.built.block) for node in runs)
+        }
+        if not more:
+            break
+        lost |= more
+    return frozenset(lost)
+
+
+def _files(value: Value) -> Iterator[File]:
+    """Give the references to files in a value, at any depth."""
+    match value:
+        case File():
+            yield value
+        case list():
+            for part in value:
+                yield from _files(part)
+        case dict():
+            for part in value.values():
+                yield from _files(part)
+        case _:
+            pass
+
+
+def _behind(node: NodeId, other: NodeId, block: Block) -> bool:
+    """Whether a node waits for another one."""
+    lists: tuple[Block, ...] = (block,)
+    inside = False
+    for (step, turn), (before, earlier) in zip(tokens(node), tokens(other), strict=False):
+        if turn != earlier:  # another item, or another turn
+            return inside and turn is not None and earlier is not None and int(turn) > int(earlier)
+        here = next((one for one in lists if step in one.at and before in one.at), None)
+        if here is None:
+            return False
+        if step != before:
+            return bool(here.before[here.at[step]] >> here.at[before] & 1)
+        lists, inside = here.steps[here.at[step]].blocks, isinstance(here.steps[here.at[step]], Loop)
+    return False
+
+
 # -- why ----------------------------------------------------------------------------------------------------------
 
 
@@ -302,7 +364,8 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     ]
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
-        reason = "asked for" if asked else _reason(request, flow, one)
+        gone = "a file of its results is gone" if one.task.key in request.lost else ""
+        reason = "asked for" if asked else gone or _reason(request, flow, one)
         code = one.task.key in questions
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]

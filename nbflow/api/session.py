@@ -74,6 +74,8 @@ class Request:
     """Answers to gates that will open, each with who gave it."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long items took in an earlier run, by key."""
+    lost: frozenset[str] = frozenset()
+    """Keys of finished tasks that run again, for files of their results are gone and needed."""
     again: tuple[str, ...] = ()
     """What was asked to run again, in the words of the command line: a detached process is told it."""
 
