@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -83,7 +84,7 @@ class TerminalAsker:
 
         def begin() -> None:
             self._asking.wait(PATIENCE)
-            with question:
+            with contextlib.closing(question):
                 question.put(self._folder)
 
         threading.Thread(target=begin, name="nbflow-question", daemon=True).start()
@@ -115,10 +116,8 @@ class _Question:
         self._open = True
         self._lock = threading.Lock()  # who withdraws must not write into what was closed, and is another's now
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of it: from here on there is nothing to withdraw."""
         with self._lock:
             self._open = False
             os.close(self._wake)

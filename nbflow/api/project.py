@@ -205,7 +205,3 @@ def _plugins() -> Check:
     names = [kind.__name__ for kind in kinds if not kind.__module__.startswith("nbflow.")]
     names += [name for name, maker in others if not maker.__module__.startswith("nbflow.")]
     return Check("plug-ins", fine=True, message=", ".join(names) or "none")
-
-
-def _missing(names: list[str]) -> str:
-    return f"not installed here: {', '.join(names)}" if names else ""
