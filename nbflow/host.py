@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
 import psutil
 
-__all__ = ["began", "boot", "born", "quota", "usable_cores"]
+__all__ = ["began", "boot", "born", "cache_folder", "quota", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -56,6 +57,14 @@ def _limit(group: Path) -> float | None:
         return int(most) / int(period) if int(most) > 0 else None
     except (OSError, ValueError):  # no limit, "max"
         return None
+
+
+def cache_folder() -> Path:
+    """Give the folder for what this user's processes remember, and can find out again; it need not be there."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(base).expanduser() / "nbflow"
 
 
 @cache

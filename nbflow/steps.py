@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from .errors import DefinitionError
 from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Step, TaskStep
 from .model import Literal as Constant
-from .types import OnError, OnExhausted, OnReject, Order, Verdict
+from .types import KernelStart, OnError, OnExhausted, OnReject, Order, Verdict
 from .values import Value
 
 
@@ -32,6 +32,10 @@ class NotebookStep(TaskStep):
     """Names of environment variables whose values are masked in everything written."""
     cell_timeout: float | None = None
     """Seconds that each cell may take."""
+    kernel_start: KernelStart = "warm"
+    """``warm``: where there are several kernels they are forked from one that has imported what they import."""
+    preload: tuple[str, ...] | None = None
+    """Modules that are imported before the fork; ``None``: known ones that the cells import."""
 
     def work(self) -> Value:
         """Give outputs, kernel and directory."""

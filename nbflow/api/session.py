@@ -45,6 +45,7 @@ from .ledger import RunLedger
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
 from .runs import Run, run_of
+from .warming import warmth
 
 OnEvent = Callable[[Event], None]
 
@@ -314,7 +315,8 @@ class Session:
         kernels = LocalKernels()
         self._kernels = kernels
         notebooks = request.definition.as_run(request.notebooks)
-        runner: Runner = NotebookRunner(notebooks, request.home.folder, kernels, request.run_id)
+        warm = warmth(request.definition.workflow())
+        runner: Runner = NotebookRunner(notebooks, request.home.folder, kernels, request.run_id, warmth=warm)
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return runner

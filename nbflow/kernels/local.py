@@ -11,7 +11,7 @@ import signal
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -21,9 +21,11 @@ import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
 from ..errors import NbflowError
-from ..host import usable_cores
+from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
 from .specs import kernel_spec
+from .warm.provisioner import WarmProvisioner
+from .warm.templates import Templates
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -54,13 +56,16 @@ class LocalKernels:
         self._start_seconds = start_seconds
         remove_left()
         self._context = zmq.asyncio.Context()
+        self._templates = Templates(cache_folder() / "preload")
         self._close = weakref.finalize(self, self._context.destroy, 0)
         # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
         self._context.setsockopt(zmq.RCVHWM, 0)
         self._context.setsockopt(zmq.LINGER, 0)
         self._context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
 
-    async def launch(self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard) -> Kernel:
+    async def launch(
+        self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard, preload: Sequence[str] | None = None
+    ) -> Kernel:
         """Start the process of a kernel; :meth:`Kernel.ready` waits until it answers.
 
         Parameters
@@ -73,6 +78,8 @@ class LocalKernels:
             Its environment, whole.
         heard : callable
             Gets what the process itself writes to stdout and stderr, as it comes.
+        preload : sequence of str, optional
+            Have it forked from a template that has imported these modules; by default it is started.
 
         Raises
         ------
@@ -85,15 +92,23 @@ class LocalKernels:
             await asyncio.sleep(0.01)
         kernel = Kernel(name, self._context, heard, self._starting.release, self._start_seconds)
         try:
-            await kernel.launch(cwd, env)
+            await kernel.launch(cwd, env, None if preload is None else self._warm(preload))
         except BaseException:
             await kernel.close()
             raise
         return kernel
 
+    def _warm(self, preload: Sequence[str]) -> dict[str, Any]:
+        """Give the options of a provisioner that forks."""
+        return {"templates": self._templates, "preload": list(preload)}
+
     def close(self) -> None:
-        """Give back the sockets' threads; no kernel may be running. Happens by itself when this is forgotten."""
+        """Give back the sockets' threads, and end the templates; no kernel may be running.
+
+        The threads go by themselves when this is forgotten.
+        """
         self._close()
+        self._templates.close()
 
 
 class Kernel:
@@ -139,8 +154,8 @@ class Kernel:
         """The last lines that the process wrote to its own stderr and stdout."""
         return "\n".join(line for line in self._words if line.strip())
 
-    async def launch(self, cwd: Path, env: Mapping[str, str]) -> None:
-        """Start the process."""
+    async def launch(self, cwd: Path, env: Mapping[str, str], warm: Mapping[str, Any] | None = None) -> None:
+        """Start the process, or have it forked by a provisioner with these options."""
         spec = kernel_spec(self.name)
         self.language = str(spec.language or "").lower()
         self._endpoint = endpoint = make_endpoint()
@@ -152,6 +167,8 @@ class Kernel:
             context=self._context,
             log=QUIET,
         )
+        if warm is not None and _starts_as_usual(spec):
+            manager.provisioner = WarmProvisioner(kernel_spec=spec, parent=manager, **warm)
         # Kernels of one notebook at a time would fight for one history database.
         own = ["--HistoryManager.hist_file=:memory:"] if any("ipykernel" in part for part in spec.argv) else []
         self._pipe, theirs = os.pipe()
@@ -309,9 +326,14 @@ class Kernel:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
         while (code := await provisioner.poll()) is None:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.002)
         self._listen()
         return int(code)
+
+
+def _starts_as_usual(spec: Any) -> bool:
+    """Whether nobody said how the processes of such kernels are to be started."""
+    return "kernel_provisioner" not in spec.metadata and "JUPYTER_DEFAULT_PROVISIONER_NAME" not in os.environ
 
 
 async def _process_gone(pid: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -132,12 +132,13 @@ class Execution:
         env: Mapping[str, str],
         heard: Callable[[str], None],
         prepare: Callable[[str], tuple[Document, SaveManager]],
+        preload: Sequence[str] | None = None,
     ) -> Ending:
         """Start the kernel and run the notebook.
 
         Parameters
         ----------
-        name, cwd, env, heard
+        name, cwd, env, heard, preload
             Of the kernel.
         prepare : callable
             Makes the notebook and its bookkeeping while the kernel starts; gets the kernel's language.
@@ -150,7 +151,8 @@ class Execution:
 
         unlisten = self._stop.listen(notice)
         try:
-            return await self._run(name, cwd, env, heard, prepare)
+            launch = self._kernels.launch(name, cwd=cwd, env=env, heard=heard, preload=preload)
+            return await self._run(launch, prepare)
         finally:
             unlisten()
             for timer in self._timers:
@@ -160,13 +162,10 @@ class Execution:
 
     async def _run(
         self,
-        name: str,
-        cwd: Path,
-        env: Mapping[str, str],
-        heard: Callable[[str], None],
+        launch: Coroutine[Any, Any, Kernel],
         prepare: Callable[[str], tuple[Document, SaveManager]],
     ) -> Ending:
-        self._starting = asyncio.create_task(self._kernels.launch(name, cwd=cwd, env=env, heard=heard))
+        self._starting = asyncio.create_task(launch)
         try:
             self._kernel = await self._starting
             self._document, manager = prepare(self._kernel.language)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +60,14 @@ class Kernel(Protocol):
 class Kernels(Protocol):
     """Starts kernels; shared by all threads."""
 
-    async def launch(self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Callable[[str], None]) -> Kernel:
-        """Start the process of a kernel, or raise NbflowError."""
+    async def launch(
+        self,
+        name: str,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        heard: Callable[[str], None],
+        preload: Sequence[str] | None = None,
+    ) -> Kernel:
+        """Start the process of a kernel, or have it forked from one that has imported modules; or raise NbflowError."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,11 +19,12 @@ from ..printing import TaskLog, both_ends, short
 from ..source import Notebook
 from ..steps import NotebookStep
 from ..task import Context, Places, Task
-from ..types import Status
+from ..types import Status, Warmth
 from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
+from .preload import imported
 from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
@@ -50,6 +51,9 @@ class NotebookRunner:
         The run's id; kernels find it in ``NBFLOW_RUN_ID``.
     kept : int, optional
         Characters that a cell may print into the notebook; above that it keeps the beginning and the end.
+    warmth : mapping of str to Warmth, optional
+        How kernels start, by the ``path`` of their steps: ``none`` in a process of its own, else forked from a template
+        that has imported the ``kernel`` alone, or ``modules`` of the notebook too. By default each has its own.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class NotebookRunner:
         kernels: Kernels,
         run_id: str,
         kept: int = KEPT,
+        warmth: Mapping[str, Warmth] | None = None,
     ) -> None:
         self._notebooks = notebooks
         self._folder = folder.absolute()
         self._kernels = kernels
         self._run_id = run_id
         self._kept = kept
+        self._warmth = warmth or {}
 
     def __call__(self, task: Task, context: Context) -> Outcome:
         """Run one attempt; gives its outcome, whatever the notebook did."""
@@ -72,7 +78,15 @@ class NotebookRunner:
         assert isinstance(step, NotebookStep), "the driver sends each kind of task to its own runner"
         began = time.monotonic()
         attempt = _Attempt(
-            task, step, self._notebooks[step.path], context, self._folder, self._kernels, self._run_id, self._kept
+            task,
+            step,
+            self._notebooks[step.path],
+            context,
+            self._folder,
+            self._kernels,
+            self._run_id,
+            self._kept,
+            self._warmth.get(step.path, "none"),
         )
         with own_writes():
             outcome = attempt.run()
@@ -91,6 +105,7 @@ class _Attempt:
     kernels: Kernels
     run_id: str
     kept: int
+    warmth: Warmth
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
@@ -116,6 +131,15 @@ class _Attempt:
         if self.step.cwd == "notebook":
             return (self.folder / self.step.path).parent
         return self.places.item if self.step.cwd == "item" else self.folder / self.step.cwd
+
+    @property
+    def preload(self) -> Sequence[str] | None:
+        """What the template of the kernel has imported; ``None``: the kernel has a process of its own."""
+        if self.warmth == "none" or self.step.kernel_start == "cold":
+            return None
+        if self.warmth == "kernel":
+            return self.step.preload or ()
+        return self.step.preload if self.step.preload is not None else imported(self.notebook.cells)
 
     def run(self) -> Outcome:
         """Run it, with its log open."""
@@ -151,6 +175,7 @@ class _Attempt:
             self._environment(),
             lambda text: self.log.printed("kernel", text),
             lambda language: self._prepare(name, language),
+            self.preload,
         )
         if execution.lost_output:
             self.warnings.append(f"{self.task.label}: a part of the output was lost on its way from the kernel.")

@@ -1,0 +1,40 @@
+"""Which notebooks of a run have their kernels forked: where there are several, one start serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..model import Block, Literal, Step, Workflow
+from ..steps import FanOut, Loop, NotebookStep
+from ..types import Warmth
+
+__all__ = ["warmth"]
+
+
+def warmth(workflow: Workflow) -> dict[str, Warmth]:
+    """Tell for each notebook of a workflow, by its path, what its kernels have in common.
+
+    A notebook that runs many times shares its imports; notebooks that run once share the kernel's own with the others.
+    A kernel that is the only one has a process of its own: there is nobody to share a template's start with.
+    """
+    steps = list(_notebooks(workflow.block, many=False))
+    counts = {path: [many for other, many in steps if other == path] for path, _ in steps}
+    repeated = {path for path, many in counts.items() if any(many) or len(many) > 1}
+    alone: Warmth = "kernel" if len(steps) > 1 or repeated else "none"
+    return {path: "modules" if path in repeated else alone for path in counts}
+
+
+def _notebooks(block: Block, *, many: bool) -> Iterator[tuple[str, bool]]:
+    for step in block.steps:
+        if isinstance(step, NotebookStep):
+            yield step.path, many
+        for inner in step.blocks:
+            yield from _notebooks(inner, many=many or _repeats(step))
+
+
+def _repeats(step: Step) -> bool:
+    """Whether what is in a step may run more than once."""
+    if isinstance(step, FanOut):
+        items = step.items.value if isinstance(step.items, Literal) else None
+        return not isinstance(items, list) or len(items) > 1
+    return isinstance(step, Loop)

@@ -1,0 +1,112 @@
+"""A provisioner of kernels that are forked from a template; jupyter_client, nbclient and papermill can use it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import subprocess
+from typing import Any
+
+from jupyter_client.provisioning import LocalProvisioner
+from traitlets import Any as Anything
+from traitlets import List, Unicode
+
+from .templates import SUPPORTED, Forked, NoKernelError, Templates
+
+__all__ = ["WarmProvisioner"]
+
+QUIET = logging.getLogger("nbflow.kernels")
+
+
+class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client is untyped
+    """Forks IPython kernels from a template that has imported them, and starts all others as they always start.
+
+    Registered as ``nbflow-warm``: name it in a kernel's spec under ``metadata.kernel_provisioner``, or by
+    ``JUPYTER_DEFAULT_PROVISIONER_NAME=nbflow-warm``.
+    """
+
+    preload: Any = List(Unicode(), help="Modules that the template imports.").tag(config=True)
+    templates: Any = Anything(help="The templates; by default those of this process.")
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """Fork a kernel, or start it where it cannot be forked."""
+        process = await self._forked(cmd, kwargs) if SUPPORTED else None
+        if process is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.process = process
+        self.pid = self.pgid = process.pid
+        self.cwd = kwargs.get("cwd")
+        return self.connection_info
+
+    async def _forked(self, cmd: list[str], given: dict[str, Any]) -> Forked | None:
+        env = {**given.get("env", os.environ), "JPY_PARENT_PID": str(os.getpid())}
+        templates = self.templates if self.templates is not None else _own()
+        cwd = given.get("cwd") or os.getcwd()  # noqa: PTH109 - text
+        try:
+            with contextlib.ExitStack() as stack:
+                streams = _streams(given, stack)
+                return await templates.fork(cmd, env, str(cwd), streams, self.preload)
+        except NoKernelError as problem:
+            QUIET.debug("a kernel starts cold: %s", problem)
+            return None
+
+    async def wait(self) -> int | None:
+        """Wait for the end of the kernel, without looking again and again."""
+        if self.process is not None and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(ProcessLookupError):  # its template died, and it is gone
+                await _readable(os.pidfd_open(self.pid))
+        code: int | None = await super().wait()
+        return code
+
+
+def _streams(given: dict[str, Any], stack: contextlib.ExitStack) -> list[int]:
+    """Give the descriptors for stdin, stdout and stderr that a call of ``Popen`` asks for."""
+    stdin = given.get("stdin")
+    if stdin is None:
+        read, write = os.pipe()
+        stack.callback(os.close, read)
+        os.close(write)
+        streams = [read]
+    else:
+        streams = [_descriptor(stdin, 0, stack)]
+    streams.append(_descriptor(given.get("stdout"), 1, stack))
+    stderr = given.get("stderr")
+    streams.append(streams[1] if stderr == subprocess.STDOUT else _descriptor(stderr, 2, stack))
+    return streams
+
+
+def _descriptor(stream: Any, own: int, stack: contextlib.ExitStack) -> int:
+    if stream is None:
+        return own
+    if stream == subprocess.DEVNULL:
+        null = os.open(os.devnull, os.O_RDWR)
+        stack.callback(os.close, null)
+        return null
+    if stream == subprocess.PIPE:
+        raise NoKernelError("somebody wants its stream as a pipe")
+    return stream if isinstance(stream, int) else int(stream.fileno())
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+_templates: list[Templates] = []
+
+
+def _own() -> Templates:
+    """Give the templates that live as long as this process."""
+    from ...host import cache_folder
+
+    if not _templates:
+        _templates.append(Templates(cache_folder() / "preload"))
+    return _templates[0]

@@ -1,0 +1,829 @@
+"""The template: a process that has imported a kernel once, and forks a fresh one whenever it is asked.
+
+The kernel's own interpreter runs this file, and its environment need not have nbflow: standard library and ipykernel
+only, Linux, Python 3.9. It is asked over a socket that it inherits; for each kernel it gets the end of a channel:
+
+    asked        descriptors: channel, stdin, stdout, stderr, and a file with the request as JSON
+    on a channel {"pid"} with a pidfd, {"bound"}: the kernel listens, {"exit"}: its code; or {"no"}: why there is none
+
+The channel is also the kernel's life line: when the owner's end closes, by whatever death, Linux kills the kernel's
+process group. So nobody ever writes to it from the owner's side. Nothing computes here: importing is harmless, and
+what a library computes may start threads that a fork would lose.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib
+import importlib.util
+import json
+import locale
+import mmap
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import warnings
+
+IDLE = 600.0
+"""Seconds without kernels and requests after which a template ends; the next request makes a new one."""
+
+PROBE_SECONDS = 5.0
+"""How long the probe may take; it needs a tenth of a second."""
+
+LEARNED = 1 << 17
+"""Bytes in which a kernel that ends names what it imported."""
+
+FAMILY = frozenset(
+    "IPython ipykernel traitlets jupyter_client jupyter_core zmq tornado comm psutil jedi parso pygments stack_data"
+    " executing asttokens pure_eval decorator prompt_toolkit wcwidth dateutil pytz tzdata six PIL kiwisolver contourpy"
+    " cycler pyparsing packaging threadpoolctl charset_normalizer idna urllib3 certifi httpcore h11 anyio sniffio"
+    " greenlet typing_extensions platformdirs fontTools".split()
+)
+"""What kernels and the known libraries import themselves, often late."""
+
+NEVER = frozenset(
+    "matplotlib_inline IPython.core.pylabtools this antigravity turtle tkinter idlelib readline rlcompleter pty"
+    " lib2to3 test pydoc_data debugpy".split()
+)
+"""Importing these does something: it draws, prints, or looks which shell there is."""
+
+
+class Unfit(Exception):
+    """The modules cannot all be imported in a template; carries the module and the reason."""
+
+
+# What an import may leave behind
+
+
+def _threads() -> int:
+    """Count the native threads that nobody accounts for."""
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+            names.append(file.read().strip())
+    jemalloc = sum(name.startswith("jemalloc_bg") for name in names)
+    return max(0, len(names) - 1 - jemalloc - _blas_threads())
+
+
+def _blas_threads() -> int:
+    """Count the threads of the OpenBLAS libraries that are loaded: those know how to be forked."""
+    libraries = set()
+    with open("/proc/self/maps") as file:
+        for line in file:
+            if "openblas" in line:
+                libraries.add(line.split(maxsplit=5)[-1].strip())
+    if not libraries:
+        return 0
+    import ctypes
+
+    count = 0
+    for path in libraries:
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(path)
+            for prefix in ("scipy_openblas", "openblas"):
+                for suffix in ("64_", "_64_", "64", "_", ""):
+                    ask = getattr(library, f"{prefix}_get_num_threads{suffix}", None)
+                    if ask is not None:
+                        count += max(0, ask() - 1)
+                        break
+                else:
+                    continue
+                break
+    return count
+
+
+def _descriptors() -> set[str]:
+    """Name the open descriptors that a fork would share with its siblings."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if not target.startswith("/"):
+                found.add(f"{name} {target}")
+            elif not target.startswith(("/dev/", "/memfd:")):
+                flags = fcntl.fcntl(int(name), fcntl.F_GETFL) & os.O_ACCMODE
+                if flags != os.O_RDONLY:
+                    found.add(f"{name} {target}")
+    return found
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/children") as file:
+            found.update(file.read().split())
+    return found
+
+
+def _signals() -> list[int]:
+    """Give which signals are ignored, handled and blocked; those of threads are the C library's own."""
+    with open("/proc/self/status") as file:
+        lines = [line.split() for line in file if line.startswith(("SigIgn", "SigCgt", "SigBlk"))]
+    return [int(mask, 16) & 0x7FFFFFFF for _, mask in lines]
+
+
+@contextlib.contextmanager
+def _as_in_a_kernel():
+    """Have the environment that libraries see at their import in a kernel; what they add to it stays."""
+    own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    given = {name: value for name, value in own.items() if name not in os.environ}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name, None)
+
+
+def _look() -> dict[str, object]:
+    """Tell what an import must not change; the keys are the words for it."""
+    return {
+        "a native thread that is not known": _threads(),
+        "a Python thread": [thread.ident for thread in threading.enumerate()],
+        "an open socket or file": _descriptors(),
+        "a child process": _children(),
+        "a signal handler": _signals(),
+        "a locale": locale.setlocale(locale.LC_ALL, None),
+        "the working directory": os.getcwd(),
+        "the path of modules": list(sys.path),
+        "the hooks of the interpreter": (sys.excepthook, sys.displayhook, sys.stdout, sys.stderr),
+    }
+
+
+def _said() -> int:
+    """Give how much was printed so far."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return os.lseek(1, 0, os.SEEK_END)
+
+
+def _version(module: str) -> str:
+    """Give the version of the library that a module belongs to."""
+    top = module.partition(".")[0]
+    loaded = sys.modules.get(top)
+    version = getattr(loaded, "__version__", None)
+    if isinstance(version, str):
+        return version
+    from importlib import metadata
+
+    with contextlib.suppress(Exception):  # no such distribution, or a broken one
+        return metadata.version(top)
+    spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(top)
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        return str(int(os.stat(spec.origin).st_mtime))  # type: ignore[union-attr,arg-type]
+    return ""
+
+
+def _sites() -> list[str]:
+    """Give the folders into which libraries are installed."""
+    return [folder for folder in sys.path if folder.rstrip("/").endswith(("site-packages", "dist-packages"))]
+
+
+def _changed() -> list[int]:
+    """Give when something was last installed."""
+    times = []
+    for folder in _sites():
+        with contextlib.suppress(OSError):
+            times.append(os.stat(folder).st_mtime_ns)
+    return times
+
+
+class Notes:
+    """What is remembered of modules between templates, in the user's cache folder: culprits by name and version,
+    and for each set of modules that it passed the probe, and what its kernels imported later.
+
+    Parameters
+    ----------
+    folder : str
+        The folder; made when something is to be remembered.
+    about : list
+        What the set of modules depends on.
+    """
+
+    def __init__(self, folder: str, about: object) -> None:
+        import hashlib
+
+        self._folder = folder
+        self._culprits = os.path.join(folder, "culprits.json")
+        about = [sys.version, sys.prefix, *_sites(), *_changed(), about]
+        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+        self._set = os.path.join(folder, f"{name}.json")
+        self.known = self._read(self._set)
+
+    def culprit(self, module: str) -> str:
+        """Give why this module is not imported here; empty: it may be."""
+        culprits = self._read(self._culprits)
+        if not any(key.startswith(f"{module} ") for key in culprits):
+            return ""
+        return str(culprits.get(f"{module} {_version(module)}", ""))
+
+    def blame(self, module: str, why: str) -> None:
+        """Remember a culprit."""
+        self._write(self._culprits, {**self._read(self._culprits), f"{module} {_version(module)}": why})
+
+    def remember(self, **facts: object) -> None:
+        """Remember something of this set of modules."""
+        self.known = {**self._read(self._set), **facts}
+        self._write(self._set, self.known)
+
+    @staticmethod
+    def _read(path: str) -> dict[str, object]:
+        try:
+            with open(path, encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):  # nothing is remembered, or nothing that can be read
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, path: str, content: object) -> None:
+        if not self._folder:
+            return
+        with contextlib.suppress(OSError):  # what cannot be remembered is found out again
+            os.makedirs(self._folder, mode=0o700, exist_ok=True)
+            temporary = f"{path}.{os.getpid()}"
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(content, file)
+            os.replace(temporary, path)
+
+
+# Loading
+
+
+def load(module: str) -> None:
+    """Import one module; ``a.b`` may be a name in ``a``.
+
+    Raises
+    ------
+    Unfit
+        If the import left something behind that forks would share or lose.
+    """
+    before, said, environment = _look(), _said(), dict(os.environ)
+    parent, _, name = module.rpartition(".")
+    try:
+        if parent:
+            importlib.import_module(parent)
+        if not (parent and hasattr(sys.modules[parent], name)):
+            importlib.import_module(module)
+    except ModuleNotFoundError:
+        return  # the cell will say it better
+    except BaseException as problem:
+        raise Unfit(module, f"its import raised {type(problem).__name__}") from None
+    after = _look()
+    for what, there in after.items():
+        if there != before[what]:
+            raise Unfit(module, f"its import leaves or changes {what}")
+    if _said() != said:
+        raise Unfit(module, "its import prints")
+    if any(os.environ.get(name) != value for name, value in environment.items()):
+        raise Unfit(module, "its import changes the environment")
+
+
+def installed(module: str) -> bool:
+    """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
+    top = module.partition(".")[0]
+    spec = None
+    if top in sys.modules:
+        spec = getattr(sys.modules[top], "__spec__", None)
+    else:
+        with contextlib.suppress(Exception):  # a finder that fails finds nothing
+            spec = importlib.util.find_spec(top)
+    origin = getattr(spec, "origin", None) or ""
+    if origin in ("built-in", "frozen"):
+        return True
+    return any(origin.startswith(os.path.join(folder, "")) for folder in [*_sites(), os.path.dirname(os.__file__)])
+
+
+def may_be_learned(module: str, known: frozenset[str]) -> bool:
+    """Tell whether a module that some kernel imported late may be imported here for all of them."""
+    parts = module.split(".")
+    if any(".".join(parts[: i + 1]) in NEVER for i in range(len(parts))) or parts[0].startswith("__"):
+        return False
+    if parts[0] in sys.builtin_module_names or parts[0] in getattr(sys, "stdlib_module_names", ()):
+        return True
+    return parts[0] in known or parts[0] in FAMILY
+
+
+class Template:
+    """The process.
+
+    Parameters
+    ----------
+    control : int
+        Descriptor of the socket over which it is asked.
+    preload : list of str
+        Modules to import; those that are known only from where libraries are installed.
+    known : frozenset of str
+        Libraries that may be preloaded for all when one kernel imported them.
+    cache : str
+        Folder for notes; empty: nothing is remembered.
+    suspicious : bool
+        Whether to probe after each module: one of them is a culprit.
+    """
+
+    def __init__(
+        self, control: int, preload: list[str], *, known: frozenset[str], cache: str, suspicious: bool
+    ) -> None:
+        self.control: socket.socket | None = socket.socket(fileno=control)
+        os.set_inheritable(control, False)
+        self.owner = os.getppid()
+        self.owner_gone = os.pidfd_open(self.owner)
+        self.preload = preload
+        self.known = known
+        self.suspicious = suspicious
+        self.notes = Notes(cache, preload)
+        self.children: dict[int, tuple[int, socket.socket, mmap.mmap]] = {}
+        """Pidfd, channel, and what was learned, of each kernel; one that was let go of stays until it is reaped."""
+        self.ended: set[int] = set()
+        self.base: frozenset[str] = frozenset()
+        """What a kernel has imported before it looks into its directory for modules."""
+        self.loaded: frozenset[str] = frozenset()
+        self.added: dict[str, str] = {}
+        self.filters: list[object] = []
+        self.sites: list[int] = []
+        with open("/proc/self/cgroup") as file:
+            self.cgroup = file.read()
+
+    # Getting ready
+
+    def prepare(self) -> None:
+        """Import the kernel and the modules."""
+        gc.disable()
+        before = dict(os.environ)
+        with _as_in_a_kernel():
+            import ipykernel.ipkernel
+            import ipykernel.kernelapp
+            import ipykernel.zmqshell  # noqa: F401 - kernels use it
+
+            filters, self.base = list(warnings.filters), frozenset(sys.modules)
+            try:
+                self._import()
+            except Unfit as problem:
+                self._again_without(*problem.args)
+        self.added = {name: value for name, value in os.environ.items() if name not in before}
+        self.filters = [entry for entry in warnings.filters if entry not in filters]
+        self.sites = _changed()
+        self._settle()
+
+    def _import(self) -> None:
+        for module in self.preload:
+            known = module.partition(".")[0] in self.known
+            if self.notes.culprit(module) or (known and not installed(module)):
+                continue
+            load(module)
+            if self.suspicious and (why := self._probe()):
+                raise Unfit(module, why)
+        learned = self.notes.known.get("learned", [])
+        assert isinstance(learned, list)
+        self._learn(learned)
+        if self.preload and self.notes.known.get("probed") is not True:
+            why = self._probe()
+            if why and not self.suspicious:
+                self._again(self.preload, suspicious=True)
+            if why:
+                raise Unfit(self.preload[-1], why)
+            self.notes.remember(probed=True)
+
+    def _settle(self) -> None:
+        """Make what stands in memory stay where it is: the collector of a kernel would copy each page."""
+        self.loaded = frozenset(sys.modules)
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+    def _again_without(self, module: str, why: str) -> None:
+        """Begin anew without a module: what was imported cannot be taken back."""
+        self.notes.blame(module, why)
+        print(f"{module} is not preloaded: {why}", flush=True)
+        for child in _children():
+            os.kill(int(child), signal.SIGKILL)
+        self._again([other for other in self.preload if other != module], suspicious=self.suspicious)
+
+    def _again(self, preload: list[str], *, suspicious: bool) -> None:
+        assert self.control is not None
+        os.set_inheritable(self.control.fileno(), True)
+        for number in range(1, signal.NSIG):
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        given = json.loads(sys.argv[1])
+        given.update(preload=preload, suspicious=suspicious)
+        os.execv(sys.executable, [*_interpreter(), __file__, json.dumps(given), *sys.argv[2:]])
+
+    def _probe(self) -> str:
+        """Fork a child that does what kernels do; give what went wrong."""
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="nbf-probe-") as folder:
+            shared = mmap.mmap(-1, LEARNED)
+            pid = _fork()
+            if pid == 0:
+                code = 1
+                with contextlib.suppress(BaseException):
+                    rehearse(folder, self.preload)
+                    tell_learned(shared, self.loaded, self.known)
+                    code = 0
+                os._exit(code)
+            gone = os.pidfd_open(pid)
+            answered, _, _ = select.select([gone], [], [], PROBE_SECONDS)
+            if not answered:
+                os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            os.close(gone)
+            self._learn(learned_of(shared))
+            shared.close()
+        if not answered:
+            return "hangs after a fork"
+        return f"fails after a fork ({os.waitstatus_to_exitcode(status)})" if status else ""
+
+    def _learn(self, modules: list[str]) -> bool:
+        """Import what kernels import anyway; tells whether that left nothing behind."""
+        new = [
+            name for name in modules if name not in sys.modules and may_be_learned(name, self.known) and installed(name)
+        ]
+        if not new:
+            return True
+        before, said = _look(), _said()
+        with _as_in_a_kernel():
+            for name in new:
+                # A module that cannot be imported now was made by a cell, or is there no more.
+                with warnings.catch_warnings(), contextlib.suppress(Exception):
+                    warnings.simplefilter("ignore")
+                    importlib.import_module(name)
+        fine = _look() == before and _said() == said
+        learned = self.notes.known.get("learned", [])
+        assert isinstance(learned, list)
+        if not set(new) <= set(learned) or not fine:
+            self.notes.remember(learned=sorted({*learned, *new}) if fine else [])
+        self._settle()
+        return fine
+
+    # At work
+
+    def serve(self) -> dict[str, object]:
+        """Fork kernels until nobody asks any more; in a kernel it comes back with its request."""
+        poll = select.poll()
+        poll.register(self.owner_gone, select.POLLIN)
+        assert self.control is not None
+        poll.register(self.control, select.POLLIN)
+        while self.control is not None or self.children:
+            ready = poll.poll(None if self.children else IDLE * 1000)
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                if descriptor == self.owner_gone:
+                    self._kill_all()
+                elif self.control is not None and descriptor == self.control.fileno():
+                    request = self._asked(poll)
+                    if request is not None:
+                        return request
+                else:
+                    self._heard(descriptor, poll)
+        os._exit(0)
+
+    def _asked(self, poll: select.poll) -> dict[str, object] | None:
+        """Take one request; give it in the kernel that was made for it."""
+        assert self.control is not None
+        size = array.array("i").itemsize
+        data, extra, _, _ = self.control.recvmsg(64, socket.CMSG_SPACE(5 * size), socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            poll.unregister(self.control)
+            self.control.close()
+            self.control = None
+            return None
+        descriptors = array.array("i")
+        for _, _, part in extra:
+            descriptors.frombytes(part[: len(part) - len(part) % size])
+        channel_end, *streams, asked = descriptors
+        channel = socket.socket(fileno=channel_end)
+        with open(asked, encoding="utf-8") as file:
+            file.seek(0)
+            request = json.load(file)
+        stale, hidden = self._stale(request), self._hidden(str(request["cwd"]))
+        if stale or hidden:
+            send(channel, {"no": stale or hidden, "stale": bool(stale)})
+            channel.close()
+        else:
+            learned = mmap.mmap(-1, LEARNED)
+            pid = _fork()
+            if pid == 0:
+                self._let_go()
+                line(channel)
+                request.update(streams=streams, channel=channel, learned=learned)
+                return request
+            gone = os.pidfd_open(pid)
+            self.children[pid] = (gone, channel, learned)
+            poll.register(gone, select.POLLIN)
+            poll.register(channel, 0)  # the other end closes
+        for stream in streams:
+            os.close(stream)
+        return None
+
+    def _stale(self, request: dict[str, object]) -> str:
+        if _changed() != self.sites:
+            return "something was installed since"
+        return "it is in another control group" if request["cgroup"] != self.cgroup else ""
+
+    def _hidden(self, folder: str) -> str:
+        """Tell which file in a kernel's directory stands for a module that is imported here from elsewhere."""
+        for name in sorted({name.partition(".")[0] for name in self.loaded - self.base}):
+            if os.path.exists(f"{folder}/{name}.py") or os.path.exists(f"{folder}/{name}/__init__.py"):
+                return f"its directory has a module {name}"
+        if "matplotlib" in self.loaded and os.path.exists(f"{folder}/matplotlibrc"):
+            return "its directory has a matplotlibrc"
+        return ""
+
+    def _let_go(self) -> None:
+        """Close, in a kernel, what is the template's."""
+        for gone, channel, learned in self.children.values():
+            os.close(gone)
+            channel.close()
+            learned.close()
+        assert self.control is not None
+        self.control.close()
+        os.close(self.owner_gone)
+
+    def _heard(self, descriptor: int, poll: select.poll) -> None:
+        """A kernel ended, or its owner let go of it."""
+        for pid, (gone, channel, learned) in self.children.items():
+            if descriptor == gone:
+                poll.unregister(gone)
+                self.ended.add(pid)
+                status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                assert status is not None
+                code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+                send(channel, {"exit": code})  # and it stays a zombie: its number stays its own
+                if self.control is not None and not self._learn(learned_of(learned)):
+                    self.sites = []  # no more kernels from this one
+                return
+            if descriptor == channel.fileno():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # what it left running
+                if pid in self.ended:
+                    self._reap(pid, poll)
+                else:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)  # it may not be the leader of its group yet
+                    select.select([gone], [], [], 1.0)
+                return
+
+    def _reap(self, pid: int, poll: select.poll) -> None:
+        gone, channel, learned = self.children.pop(pid)
+        self.ended.discard(pid)
+        poll.unregister(channel)
+        os.waitpid(pid, 0)
+        os.close(gone)
+        channel.close()
+        learned.close()
+
+    def _kill_all(self) -> None:
+        for pid in self.children:
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+
+def _interpreter() -> list[str]:
+    """Give the command of this interpreter with its flags, as it was started."""
+    given = sys.orig_argv if hasattr(sys, "orig_argv") else [sys.executable, *sys.argv]
+    return list(given[: given.index(__file__)])
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # BLAS threads know about forks
+        return os.fork()
+
+
+def send(channel: socket.socket, message: dict[str, object], *descriptors: int) -> None:
+    """Tell the owner something; an owner that is gone need not know."""
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    with contextlib.suppress(OSError):
+        channel.sendmsg([json.dumps(message).encode()], rights)
+
+
+# In a kernel
+
+
+def line(channel: socket.socket) -> None:
+    """Begin a session of its own, whose life hangs on the owner's end of the channel."""
+    os.setsid()
+    descriptor = channel.fileno()
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpid())
+    fcntl.fcntl(descriptor, 10, signal.SIGKILL)  # F_SETSIG
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(channel, 0)
+    if poll.poll(0):  # it closed before that
+        os._exit(1)
+    own = os.pidfd_open(os.getpid())
+    send(channel, {"pid": os.getpid()}, own)
+    os.close(own)
+
+
+def become(request: dict, added: dict[str, str]) -> None:
+    """Take over what a process of its own would have got at its start."""
+    for target, stream in enumerate(request["streams"]):
+        os.dup2(stream, target)
+        os.close(stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["mask"])
+    for which, limits in request["limits"]:
+        if resource.getrlimit(which) != tuple(limits):
+            resource.setrlimit(which, tuple(limits))
+    os.umask(request["umask"])
+    if request["nice"] != os.nice(0):
+        os.nice(request["nice"] - os.nice(0))
+    if set(request["affinity"]) != os.sched_getaffinity(0):
+        os.sched_setaffinity(0, request["affinity"])
+    os.environ.clear()
+    os.environ.update({**added, **request["env"]})
+    time.tzset()
+    os.chdir(request["cwd"])
+    command = request["argv"]
+    launcher = importlib.util.find_spec("ipykernel_launcher")
+    assert launcher is not None
+    behind = command.index("-m") + 2
+    sys.argv[:] = [launcher.origin or "ipykernel_launcher", *command[behind:]]
+    if hasattr(sys, "orig_argv"):
+        sys.orig_argv[:] = command
+    for folder, finder in list(sys.path_importer_cache.items()):
+        if finder is None:
+            del sys.path_importer_cache[folder]  # it may have been made since
+    importlib.invalidate_caches()
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    reseed()
+    title(command)
+
+
+def reseed() -> None:
+    """Give this kernel random numbers of its own; what draws from the system has them anyway."""
+    random.seed()
+    for name, do in (("numpy.random", "seed"), ("torch", "seed")):
+        if name in sys.modules:
+            getattr(sys.modules[name], do)()
+    if "multiprocessing.process" in sys.modules:
+        sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
+
+
+def title(command: list[str]) -> None:
+    """Stand in ``ps`` as the kernel's command: written over the template's own arguments, as far as they reach."""
+    import ctypes
+
+    with open("/proc/self/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    words = "\0".join(command).encode("utf-8", "surrogateescape")[: end - start - 1]
+    ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
+
+
+def run(request: dict, template: Template) -> None:
+    """Be the kernel, from its first moment to its exit."""
+    channel = request["channel"]
+    code = 1
+    app = None
+    try:
+        become(request, template.added)
+        app = start_app(int(request["env"].get("JPY_PARENT_PID") or 0))
+        app.initialize(sys.argv[1:])
+        order_filters(template.filters)
+        draw_after_cells()
+        send(channel, {"bound": True})
+        app.start()
+        code = 0
+    except SystemExit as problem:
+        code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    leave(app, code, request["learned"], template.loaded, template.known)
+
+
+def start_app(owner: int):
+    """Give the application, which need not look after its parent: the channel does."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    app = IPKernelApp.instance()
+    app.parent_handle = owner
+    app.init_poller = lambda: None
+    return app
+
+
+def order_filters(filters: list) -> None:
+    """Have the filters of warnings in the order in which they come if a cell imports the modules."""
+    for entry in reversed(filters):
+        if entry in warnings.filters:
+            warnings.filters.remove(entry)
+            warnings.filters.insert(0, entry)
+    warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None
+
+
+def draw_after_cells() -> None:
+    """Make pyplot, imported when there was no shell, do what its import does where there is one."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.install_repl_displayhook()
+
+
+def leave(app, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
+    """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
+    try:
+        if app is not None:
+            atexit.unregister(app.close)
+            if app.iopub_thread is not None:
+                atexit.unregister(app.iopub_thread.stop)
+        with contextlib.suppress(Exception):
+            tell_learned(learned, loaded, known)
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(Exception):
+                stream.flush()
+    finally:
+        os._exit(code & 0xFF)
+
+
+def tell_learned(learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
+    """Name the modules that were imported since the fork."""
+    names = [name for name in list(sys.modules) if name not in loaded and may_be_learned(name, known)]
+    text = json.dumps(names).encode()
+    if len(text) + 4 <= len(learned):
+        learned[4 : 4 + len(text)] = text
+        learned[:4] = struct.pack("I", len(text))
+
+
+def learned_of(learned: mmap.mmap) -> list[str]:
+    """Give the names that a kernel has left."""
+    (length,) = struct.unpack("I", learned[:4])
+    if not length:
+        return []
+    try:
+        return list(json.loads(learned[4 : 4 + length]))
+    except ValueError:  # it was killed while it wrote
+        return []
+
+
+USES = {
+    "numpy": "import numpy as m; a = m.ones((64, 64)); a @ a",
+    "pandas": "import pandas as m; m.DataFrame({'a': [1, 2]}).describe()",
+    "pyarrow": "import pyarrow as m; import pyarrow.compute as c; c.sum(m.array([1, 2]))",
+}
+"""One line for a library that shows whether it works after a fork."""
+
+
+def rehearse(folder: str, preload: list[str]) -> None:
+    """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
+    import subprocess
+
+    for target in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), target)
+    for module in preload:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+        use = USES.get(module.partition(".")[0])
+        if use:
+            exec(use, {})
+    thread = threading.Thread(target=len, args=("",))
+    thread.start()
+    thread.join()
+    subprocess.run(["true"], check=True)
+    pid = _fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    app = start_app(os.getppid())
+    app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
+    app.initialize(
+        ["--transport=ipc", f"--ip={folder}/k", "-f", f"{folder}/kernel.json", "--HistoryManager.enabled=False"]
+    )
+
+
+def main() -> None:
+    """Run the template."""
+    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # not where the interpreter is told to be safe
+        del sys.path[0]
+    given = json.loads(sys.argv[1])
+    template = Template(
+        given["control"],
+        given["preload"],
+        known=frozenset(given["known"]),
+        cache=given["cache"],
+        suspicious=given.get("suspicious", False),
+    )
+    template.prepare()
+    request = template.serve()
+    run(request, template)
+
+
+if __name__ == "__main__":
+    main()
