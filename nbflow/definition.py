@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from .durations import seconds
 from .errors import DefinitionError, ManyProblemsError, ParameterError, did_you_mean
 from .mistakes import path_text, place_of, words
+from .steps import KernelStart
 from .types import OnError, OnExhausted, OnFailure, OnReject, Order, Verdict
 
 __all__ = [
@@ -122,6 +123,20 @@ def _condition(value: object) -> object:
     return value
 
 
+def _kernel_start(value: object) -> object:
+    if value not in ("warm", "cold"):
+        raise refuse(f"is {_shown(value)}: it is warm, or cold")
+    return value
+
+
+def _preload(value: object) -> object:
+    try:
+        KernelStart.said(None, value)
+    except ParameterError as problem:
+        raise refuse(f"is {_shown(value)}: it is auto, off, or a list of names of modules") from problem
+    return value
+
+
 def _list_or_text(value: object) -> object:
     if not isinstance(value, (list, str)):
         raise refuse(f"is {_shown(value)}: it is a list, or an expression that gives one")
@@ -145,6 +160,12 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_present)]
 Texts = Annotated[list[str], BeforeValidator(_list_of_text)]
 Value: TypeAlias = Annotated[Any, WithJsonSchema(_ANY)]
+Start = Annotated[str, PlainValidator(_kernel_start), WithJsonSchema({"enum": ["warm", "cold"]})]
+Preload = Annotated[
+    Any,
+    PlainValidator(_preload),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "off"]}, {"type": "array", "items": {"type": "string"}}]}),
+]
 Condition = Annotated[bool | str, PlainValidator(_condition), WithJsonSchema({"type": ["boolean", "string"]})]
 ListOrText = Annotated[list[Any] | str, PlainValidator(_list_or_text), WithJsonSchema({"type": ["array", "string"]})]
 NumberOrText = Annotated[
@@ -253,6 +274,8 @@ class Defaults(Part):
     """What holds for all steps that do not say otherwise."""
 
     kernel: Text | None = None
+    kernel_start: Start | None = None
+    preload: Preload | None = None
     timeout: Duration | None = None
     retry: Retry | None = None
     cwd: Text | None = None
@@ -297,6 +320,10 @@ class Notebook(Task):
     outputs: Texts = []
     """Names whose values are its output; by default those of the cell tagged ``results``."""
     kernel: Text | None = None
+    kernel_start: Start | None = None
+    """``warm`` (forked from a kernel that is ready, where there are several), or ``cold``."""
+    preload: Preload | None = None
+    """Modules that are imported before the fork: ``auto``, ``off``, or a list of names."""
     cwd: Text | None = None
     """``notebook`` (its own folder), ``item`` (an empty one for each item), or a path."""
     env: dict[str, Value] = {}
@@ -316,6 +343,8 @@ class Cells(Task):
     parameters: dict[str, Value] = {}
     outputs: Texts = []
     kernel: Text | None = None
+    kernel_start: Start | None = None
+    preload: Preload | None = None
     cwd: Text | None = None
     env: dict[str, Value] = {}
     secrets: Texts = []

@@ -61,10 +61,10 @@ def _limit(group: Path) -> float | None:
 
 def cache_folder() -> Path:
     """Give the folder for what this user's processes remember, and can find out again; it need not be there."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        base = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return Path(base).expanduser() / "nbflow"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        base = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache").expanduser()
+    return base / "nbflow"
 
 
 @cache

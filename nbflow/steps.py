@@ -3,13 +3,74 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import ClassVar, Literal
 
-from .errors import DefinitionError
+from .errors import DefinitionError, ParameterError
 from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Step, TaskStep
 from .model import Literal as Constant
-from .types import KernelStart, OnError, OnExhausted, OnReject, Order, Verdict
+from .types import OnError, OnExhausted, OnReject, Order, Verdict
 from .values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStart:
+    """How the kernels of notebooks start.
+
+    Parameters
+    ----------
+    cold : bool
+        Whether each has a process of its own from the first moment; else they are forked, where there are several, from
+        one that has imported what they import.
+    preload : tuple of str, optional
+        Modules that are imported before the fork; by default known ones that the cells import.
+    """
+
+    cold: bool = False
+    preload: tuple[str, ...] | None = None
+
+    def data(self) -> dict[str, Value]:
+        """Give what JSON can hold of it."""
+        return {"cold": self.cold, "preload": None if self.preload is None else list(self.preload)}
+
+    @staticmethod
+    def of(data: Value) -> KernelStart | None:
+        """Give what :meth:`data` gave; null is nothing."""
+        if not isinstance(data, dict):
+            return None
+        preload = data["preload"]
+        return KernelStart(bool(data["cold"]), tuple(map(str, preload)) if isinstance(preload, list) else None)
+
+    @staticmethod
+    def said(kernel_start: str | None, preload: object) -> KernelStart | None:
+        """Give what somebody said: ``warm`` or ``cold``, and ``auto``, ``off`` or a list of modules; ``None``: nothing.
+
+        Raises
+        ------
+        ParameterError
+            If it is something else.
+
+        Examples
+        --------
+        >>> KernelStart.said("warm", ["pandas"])
+        KernelStart(cold=False, preload=('pandas',))
+        """
+        if kernel_start is None and preload is None:
+            return None
+        if kernel_start not in (None, "warm", "cold"):
+            raise ParameterError(f"kernel_start is {kernel_start!r:.60}", "It is warm or cold.")
+        names = {"auto": None, "off": ()}.get(preload) if isinstance(preload, str) else preload
+        if isinstance(preload, str) and preload not in ("auto", "off"):
+            names = [name.strip() for name in preload.split(",")]
+        if names is not None and not (
+            isinstance(names, (list, tuple)) and all(isinstance(name, str) and _is_module(name) for name in names)
+        ):
+            raise ParameterError(f"preload is {preload!r:.60}", "It is auto, off, or names of modules: [pandas, scipy]")
+        return KernelStart(kernel_start == "cold", None if names is None else tuple(dict.fromkeys(names)))
+
+
+def _is_module(name: str) -> bool:
+    return all(part.isidentifier() and not iskeyword(part) for part in name.split("."))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +93,8 @@ class NotebookStep(TaskStep):
     """Names of environment variables whose values are masked in everything written."""
     cell_timeout: float | None = None
     """Seconds that each cell may take."""
-    kernel_start: KernelStart = "warm"
-    """``warm``: where there are several kernels they are forked from one that has imported what they import."""
-    preload: tuple[str, ...] | None = None
-    """Modules that are imported before the fork; ``None``: known ones that the cells import."""
+    start: KernelStart = KernelStart()
+    """How its kernel starts, which changes nothing of what it does."""
 
     def work(self) -> Value:
         """Give outputs, kernel and directory."""

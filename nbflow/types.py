@@ -34,8 +34,5 @@ Order: TypeAlias = Literal["items", "longest-first"]
 Changed: TypeAlias = Literal["ask", "keep", "rerun"]
 """What a resume does with finished work whose code changed since."""
 
-KernelStart: TypeAlias = Literal["warm", "cold"]
-"""How the kernel of a notebook may start: forked from one that is ready, or always as a process of its own."""
-
 Warmth: TypeAlias = Literal["none", "kernel", "modules"]
 """What the kernels of a notebook have in common: nothing, the kernel's own imports, or those of the cells too."""

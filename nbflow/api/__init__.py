@@ -18,6 +18,7 @@ from ..loading.workflow_file import read_workflow
 from ..model import NodeId, node_text
 from ..reporters.screen import Scene
 from ..source import read_notebook
+from ..steps import KernelStart
 from ..store.home import find, remove
 from ..store.lock import RunLock
 from ..types import Changed
@@ -93,6 +94,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     output_dir: str | os.PathLike[str] | None = None,
     name: str | None = None,
     cwd: str | os.PathLike[str] = "notebook",
+    kernel_start: str | None = None,
+    preload: str | Sequence[str] | None = None,
     timeout: float | str | None = None,
     retry: int = 0,
     fail_fast: bool = False,
@@ -136,6 +139,10 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     cwd : str
         Where kernels start: ``"notebook"`` (its directory), ``"item"`` (an empty folder each), or a folder
         (from the working directory).
+    kernel_start : {"warm", "cold"}, optional
+        By default ``warm``: where there are several items, kernels are forked from one that is ready.
+    preload : {"auto", "off"} or sequence of str, optional
+        Modules that it has imported; by default ``auto``, the known ones that the cells import.
     timeout : float or str, optional
         Seconds (or ``"30m"``) that an item may take.
     retry : int
@@ -194,6 +201,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
             output_dir=os.fspath(output_dir) if output_dir is not None else None,
             name=name,
             cwd=os.fspath(cwd),
+            start=KernelStart.said(kernel_start, preload),
             timeout=None if timeout is None else duration(timeout, "timeout"),
             retry=retry,
             fail_fast=fail_fast,
@@ -219,6 +227,8 @@ def run(
     *,
     inputs: Mapping[str, Any] | None = None,
     max_workers: int | None = None,
+    kernel_start: str | None = None,
+    preload: str | Sequence[str] | None = None,
     detach: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -238,8 +248,8 @@ def run(
         Values of its inputs.
     max_workers : int, optional
         Tasks in flight at most; by default what the workflow says, else four, or the usable cores if they are fewer.
-    detach, dry_run, quiet, state_dir, on_event, executor, reporter
-        As in :func:`map`. A dry run gives a list of :class:`PlannedNode`.
+    kernel_start, preload, detach, dry_run, quiet, state_dir, on_event, executor, reporter
+        As in :func:`map`; what is said here holds for all steps. A dry run gives a list of :class:`PlannedNode`.
 
     Returns
     -------
@@ -260,7 +270,13 @@ def run(
     refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
     told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
-        request = flow_request(workflow, given=inputs or {}, max_workers=max_workers, state_dir=state_folder(state_dir))
+        request = flow_request(
+            workflow,
+            given=inputs or {},
+            max_workers=max_workers,
+            start=KernelStart.said(kernel_start, preload),
+            state_dir=state_folder(state_dir),
+        )
         if dry_run:
             return explained_nodes(request)
         if detach:
@@ -380,6 +396,8 @@ def resume(
     timeout: float | str | None = None,
     fail_fast: bool | None = None,
     max_failures: int | None = None,
+    kernel_start: str | None = None,
+    preload: str | Sequence[str] | None = None,
     quiet: bool = False,
     state_dir: str | os.PathLike[str] | None = None,
     on_event: OnEvent | Sequence[OnEvent] = (),
@@ -409,6 +427,8 @@ def resume(
         As in :func:`map`, for the rest of a map; by default as they were.
     fail_fast : bool, optional
         As in :func:`map`, for the rest of a map; ``False`` also takes ``max_failures`` away. By default as it was.
+    kernel_start, preload
+        As in :func:`map`, for the rest of the run; by default as it was.
     detach, max_concurrency, quiet, state_dir, on_event, executor, reporter
         As in :func:`map`.
 
@@ -438,6 +458,7 @@ def resume(
                 fail_fast=fail_fast,
                 max_failures=max_failures,
                 timeout=None if timeout is None else duration(timeout, "timeout"),
+                start=KernelStart.said(kernel_start, preload),
             ),
             changed=changed,
             from_=None if from_ is None else str(from_),

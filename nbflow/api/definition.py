@@ -90,6 +90,9 @@ class Definition(ABC):
         """Give what people call a task."""
         return event.label or node_text(event.node)
 
+    start: Value
+    """How kernels start, where somebody said it for all steps."""
+
     def copies(self, folder: Path) -> dict[int, Path]:  # noqa: ARG002 - maps alone have them
         """Give where copies of finished notebooks go, by index."""
         return {}
@@ -120,6 +123,8 @@ class MapDefinition(Definition):
     outputs: tuple[str, ...] = ()
     """Names asked for as results; none: those of the cell tagged ``results``."""
     cwd: str = "notebook"
+    start: Value = None
+    """How kernels start, where somebody said it: the data of a :class:`KernelStart`."""
     timeout: float | None = None
     """Seconds that an item may take."""
     retry: int = 0

@@ -43,6 +43,8 @@ class FlowDefinition(Definition):
     chosen: frozenset[str] = frozenset()
     """Names of the inputs that somebody gave; the others follow the defaults of the file."""
     max_workers: int
+    start: Value = None
+    """How kernels start, where somebody said it for all steps: the data of a :class:`KernelStart`."""
     changed: Changed = "ask"
     """What was said about finished tasks with other code."""
     context: Mapping[str, Value] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class FlowDefinition(Definition):
             "inputs": tagged(self.given),
             "chosen": sorted(self.chosen),
             "max_workers": self.max_workers,
+            "start": self.start,
             "changed": self.changed,
             "code": {path: list(digests) for path, digests in self.code.items()},
             "files": dict(self.built.files),
@@ -181,6 +184,7 @@ class FlowDefinition(Definition):
                 given=(given := untagged(data["inputs"])),
                 chosen=frozenset(data["chosen"] if "chosen" in data else _not_defaults(definition, given)),
                 max_workers=int(data["max_workers"]),
+                start=data.get("start"),
                 changed=data["changed"],
                 built=built,
                 code=code,

@@ -17,7 +17,7 @@ from ..loading.building import OnDisk
 from ..loading.inputs import fit
 from ..loading.workflow_file import Source, read_workflow
 from ..model import Block, NodeId, node_text
-from ..steps import FanOut, Loop
+from ..steps import FanOut, KernelStart, Loop
 from ..store.home import Home
 from ..types import Changed
 from ..values import File, Value
@@ -76,6 +76,7 @@ def flow_request(
     given: Mapping[str, Any],
     text: bool = False,
     max_workers: int | None = None,
+    start: KernelStart | None = None,
     state_dir: Path | None = None,
 ) -> Request:
     """Check a new run of a workflow; nothing is written.
@@ -97,6 +98,7 @@ def flow_request(
         in_file=in_file,
         max_workers=workers,
     )
+    flow = replace(flow, start=None if start is None else start.data())
     check_requirements(flow.built, source)
     home.check()
     run_id = free_id(home)
@@ -186,6 +188,7 @@ def flow_resume_request(
             f"run {stored.id} was aborted by a person, and cannot go on", f"Start again: nbflow run {stored.home.name}"
         )
     flow = _now(stored, before, parameters or {}, text=text, changed=changed)
+    flow = replace(flow, start=before.start if limits.start is None else limits.start.data())
     if max_concurrency is not None:
         flow = replace(flow, max_workers=concurrency(max_concurrency))
     started = [event for event in stored.events if isinstance(event, RunStarted)]

@@ -18,6 +18,7 @@ from ..loading.parameters import check, shared_values
 from ..outcome import Record
 from ..reporters.text import Earlier as Earlier  # the command line has its type from here
 from ..source import Notebook, read_notebook
+from ..steps import KernelStart
 from ..store.home import Home
 from ..store.lock import read_owner
 from ..store.names import new_run_id
@@ -55,6 +56,7 @@ class MapOptions:
     output_dir: str | None = None
     name: str | None = None
     cwd: str = "notebook"
+    start: KernelStart | None = None
     timeout: float | None = None
     retry: int = 0
     fail_fast: bool = False
@@ -73,12 +75,16 @@ class Limits:
     max_failures: int | None = None
     timeout: float | None = None
     """Seconds that an item may take."""
+    start: KernelStart | None = None
+    """How kernels start."""
 
     def of(self, definition: MapDefinition) -> MapDefinition:
         """Give a map with these limits; what finished of it stays finished."""
         check_failures(fail_fast=bool(self.fail_fast), max_failures=self.max_failures)
         if self.fail_fast is not None or self.max_failures is not None:
             definition = replace(definition, fail_fast=bool(self.fail_fast), max_failures=self.max_failures)
+        if self.start is not None:
+            definition = replace(definition, start=self.start.data())
         return definition if self.timeout is None else replace(definition, timeout=self.timeout)
 
     def refuse(self, workflow: str) -> None:
@@ -368,6 +374,7 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         max_concurrency=concurrency(options.max_concurrency),
         outputs=options.output,
         cwd=cwd,
+        start=None if options.start is None else options.start.data(),
         timeout=options.timeout,
         retry=options.retry,
         fail_fast=options.fail_fast,

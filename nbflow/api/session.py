@@ -26,7 +26,7 @@ from ..overlaps import Overlaps
 from ..reporters.audience import Audience, Reporter, begun
 from ..source import Notebook
 from ..state import Progress, RunState
-from ..steps import CellsStep, NotebookStep
+from ..steps import CellsStep, KernelStart, NotebookStep
 from ..store.files import write_atomically
 from ..store.home import Home
 from ..store.journal import Journal, Journaled, Records, encode, read_journal
@@ -315,8 +315,11 @@ class Session:
         kernels = LocalKernels()
         self._kernels = kernels
         notebooks = request.definition.as_run(request.notebooks)
+        start = KernelStart.of(request.definition.start)
         warm = warmth(request.definition.workflow())
-        runner: Runner = NotebookRunner(notebooks, request.home.folder, kernels, request.run_id, warmth=warm)
+        runner: Runner = NotebookRunner(
+            notebooks, request.home.folder, kernels, request.run_id, warmth=warm, start=start
+        )
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return runner

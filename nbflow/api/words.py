@@ -10,6 +10,7 @@ from ..errors import TargetError
 from ..loading.items import assignments, from_command_line
 from ..loading.tagging import add_tag, remove_tag
 from ..source import read_notebook
+from ..steps import KernelStart
 from ..types import Changed
 from .flow import FlowDefinition
 from .flow_requests import flow_request, flow_resume_request
@@ -34,6 +35,8 @@ def map_words(
     output_dir: str | None,
     name: str | None,
     cwd: str,
+    kernel_start: str | None,
+    preload: str | None,
     timeout: str | None,
     retry: int,
     fail_fast: bool,
@@ -59,6 +62,7 @@ def map_words(
         output_dir=output_dir,
         name=name,
         cwd=cwd,
+        start=KernelStart.said(kernel_start, preload),
         timeout=None if timeout is None else seconds(timeout, "--timeout"),
         retry=retry,
         fail_fast=fail_fast,
@@ -84,6 +88,8 @@ def resume_words(
     fail_fast: bool | None,
     max_failures: int | None,
     timeout: str | None,
+    kernel_start: str | None,
+    preload: str | None,
     ask_first: bool,
     state_dir: Path | None,
 ) -> Request:
@@ -105,6 +111,7 @@ def resume_words(
             fail_fast=fail_fast,
             max_failures=max_failures,
             timeout=None if timeout is None else seconds(timeout, "--timeout"),
+            start=KernelStart.said(kernel_start, preload),
         ),
         changed=changed,
         from_=from_,
@@ -116,7 +123,15 @@ def resume_words(
     )
 
 
-def run_words(workflow: str, *, inputs: Sequence[str], jobs: int | None, state_dir: Path | None) -> Request:
+def run_words(
+    workflow: str,
+    *,
+    inputs: Sequence[str],
+    jobs: int | None,
+    kernel_start: str | None = None,
+    preload: str | None = None,
+    state_dir: Path | None,
+) -> Request:
     """Check what ``nbflow run`` was given; nothing is written.
 
     Raises
@@ -126,7 +141,8 @@ def run_words(workflow: str, *, inputs: Sequence[str], jobs: int | None, state_d
     """
     if workflow.endswith(".ipynb"):
         raise TargetError(f"{workflow} is a notebook, not a workflow", f"Run it: nbflow map {workflow}")
-    return flow_request(workflow, given=assignments("-i", inputs), text=True, max_workers=jobs, state_dir=state_dir)
+    start, given = KernelStart.said(kernel_start, preload), assignments("-i", inputs)
+    return flow_request(workflow, given=given, text=True, max_workers=jobs, start=start, state_dir=state_dir)
 
 
 def tag_words(notebook: str, cell: int, tag: str, *, remove: bool) -> str:

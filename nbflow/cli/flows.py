@@ -17,6 +17,7 @@ from .work import SIGNALS, Show, Using
 @click.option("-j", "jobs", type=int, metavar="N", help="Tasks at a time, in the whole run.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and why.")
 @click.option("--detach", is_flag=True, help="Let a process of its own do it.")
+@options.kernels
 @options.plugged
 @options.state_dir
 @options.output
@@ -26,6 +27,8 @@ def run(
     jobs: int | None,
     dry_run: bool,
     detach: bool,
+    kernel_start: str | None,
+    preload: str | None,
     executor: str,
     reporter: str | None,
     state_dir: str | None,
@@ -42,7 +45,14 @@ def run(
     from ..api.words import run_words
 
     with Interrupts(SIGNALS) as interrupts:
-        request = run_words(workflow, inputs=inputs, jobs=jobs, state_dir=state_folder(state_dir))
+        request = run_words(
+            workflow,
+            inputs=inputs,
+            jobs=jobs,
+            kernel_start=kernel_start,
+            preload=preload,
+            state_dir=state_folder(state_dir),
+        )
         earlier = requests.earlier(request.home)
         using = Using(executor, reporter)
         show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)

@@ -43,6 +43,14 @@ def plugged(command: F) -> F:
     return click.option("--executor", default="threads", metavar="NAME", help=runs)(command)
 
 
+def kernels(command: F) -> F:
+    """Add ``--kernel-start`` and ``--preload``."""
+    shared = "What kernels have imported before they are forked: auto, off, or modules."
+    command = click.option("--preload", metavar="auto|off|A,B", help=shared)(command)
+    warm = "Fork kernels from one that is ready, where there are several (the default), or start each by itself."
+    return click.option("--kernel-start", type=click.Choice(["warm", "cold"]), help=warm)(command)
+
+
 def target(command: F) -> F:
     """Add the target: a notebook or workflow, a run folder, or the beginning of a run id."""
     return click.argument("target")(command)

@@ -44,6 +44,7 @@ CODES = {"completed": 0, "paused": 3}
 @click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures.")
 @click.option("--resume", "again", is_flag=True, help="Go on with the newest run: equal items are kept.")
 @click.option("--secret", multiple=True, metavar="NAME", help="A variable whose value is masked in what is written.")
+@options.kernels
 @options.plugged
 @options.state_dir
 @options.output
@@ -69,6 +70,8 @@ def map_(
     max_failures: int | None,
     again: bool,
     secret: tuple[str, ...],
+    kernel_start: str | None,
+    preload: str | None,
     executor: str,
     reporter: str | None,
     state_dir: str | None,
@@ -99,6 +102,8 @@ def map_(
             output_dir=output_dir,
             name=name,
             cwd=cwd,
+            kernel_start=kernel_start,
+            preload=preload,
             timeout=timeout,
             retry=retry,
             fail_fast=fail_fast,
@@ -129,6 +134,7 @@ def map_(
 )
 @click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures from now on.")
 @click.option("--take-over", is_flag=True, help="Take the run from a process of another host.")
+@options.kernels
 @options.plugged
 @options.state_dir
 @options.output
@@ -146,6 +152,8 @@ def resume(
     fail_fast: bool | None,
     max_failures: int | None,
     take_over: bool,
+    kernel_start: str | None,
+    preload: str | None,
     executor: str,
     reporter: str | None,
     state_dir: str | None,
@@ -172,6 +180,8 @@ def resume(
             take_over=take_over,
             fail_fast=fail_fast,
             max_failures=max_failures,
+            kernel_start=kernel_start,
+            preload=preload,
             timeout=timeout,
             ask_first=not dry_run,
             state_dir=state_folder(state_dir),

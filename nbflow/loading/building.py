@@ -490,10 +490,18 @@ def _notebook_step(
         kernel=kernel,
         cwd=cwd,
         secrets=tuple(one.secrets),
+        start=_start(one, defaults),
         parameters=_typed(here.binding(one.parameters, "parameters"), found),
         environment=here.binding(env, "env"),
         written=here.written(one.parameters, env),
     )
+
+
+def _start(one: d.Notebook | d.Cells, defaults: d.Defaults) -> steps.KernelStart:
+    """Give how its kernel starts: what it says, else what holds for all."""
+    kernel_start = one.kernel_start or defaults.kernel_start
+    preload = one.preload if one.preload is not None else defaults.preload
+    return steps.KernelStart.said(kernel_start, preload) or steps.KernelStart()
 
 
 def _check_parameters(one: d.Notebook | d.Cells, here: Here, found: Notebook) -> None:

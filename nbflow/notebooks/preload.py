@@ -38,7 +38,7 @@ def imported(cells: Iterable[Cell]) -> tuple[str, ...]:
         except (SyntaxError, ValueError, ParameterError):  # it fails, and what stands behind it never runs
             break
         lines = [number for number, line in enumerate(cell.source.splitlines(), 1) if _MAGIC.match(line)]
-        lines += [node.lineno for node in ast.walk(tree) if _changes(node)]
+        lines += [node.lineno for node in ast.walk(tree) if isinstance(node, ast.expr) and _changes(node)]
         end = min(lines, default=None)
         nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
         for node in sorted(nodes, key=lambda node: node.lineno):
@@ -57,7 +57,7 @@ def _names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
 
 
-def _changes(node: ast.AST) -> bool:
+def _changes(node: ast.expr) -> bool:
     """Whether this changes the environment, the directory, or where modules are found."""
     match node:
         case (

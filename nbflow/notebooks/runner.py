@@ -17,7 +17,7 @@ from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
 from ..printing import TaskLog, both_ends, short
 from ..source import Notebook
-from ..steps import NotebookStep
+from ..steps import KernelStart, NotebookStep
 from ..task import Context, Places, Task
 from ..types import Status, Warmth
 from ..values import File, Value, argument, dumps
@@ -54,6 +54,8 @@ class NotebookRunner:
     warmth : mapping of str to Warmth, optional
         How kernels start, by the ``path`` of their steps: ``none`` in a process of its own, else forked from a template
         that has imported the ``kernel`` alone, or ``modules`` of the notebook too. By default each has its own.
+    start : KernelStart, optional
+        Holds for all steps, whatever they say themselves.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class NotebookRunner:
         run_id: str,
         kept: int = KEPT,
         warmth: Mapping[str, Warmth] | None = None,
+        start: KernelStart | None = None,
     ) -> None:
         self._notebooks = notebooks
         self._folder = folder.absolute()
@@ -71,6 +74,7 @@ class NotebookRunner:
         self._run_id = run_id
         self._kept = kept
         self._warmth = warmth or {}
+        self._start = start
 
     def __call__(self, task: Task, context: Context) -> Outcome:
         """Run one attempt; gives its outcome, whatever the notebook did."""
@@ -87,6 +91,7 @@ class NotebookRunner:
             self._run_id,
             self._kept,
             self._warmth.get(step.path, "none"),
+            self._start,
         )
         with own_writes():
             outcome = attempt.run()
@@ -106,6 +111,7 @@ class _Attempt:
     run_id: str
     kept: int
     warmth: Warmth
+    start: KernelStart | None
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
@@ -135,11 +141,12 @@ class _Attempt:
     @property
     def preload(self) -> Sequence[str] | None:
         """What the template of the kernel has imported; ``None``: the kernel has a process of its own."""
-        if self.warmth == "none" or self.step.kernel_start == "cold":
+        start = self.start or self.step.start
+        if self.warmth == "none" or start.cold:
             return None
-        if self.warmth == "kernel":
-            return self.step.preload or ()
-        return self.step.preload if self.step.preload is not None else imported(self.notebook.cells)
+        if start.preload is not None:
+            return start.preload
+        return imported(self.notebook.cells) if self.warmth == "modules" else ()
 
     def run(self) -> Outcome:
         """Run it, with its log open."""

@@ -20,6 +20,7 @@ import fcntl
 import gc
 import importlib
 import importlib.util
+import io
 import json
 import locale
 import mmap
@@ -34,6 +35,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from typing import Any, cast
 
 IDLE = 600.0
 """Seconds without kernels and requests after which a template ends; the next request makes a new one."""
@@ -45,21 +48,75 @@ LEARNED = 1 << 17
 """Bytes in which a kernel that ends names what it imported."""
 
 FAMILY = frozenset(
-    "IPython ipykernel traitlets jupyter_client jupyter_core zmq tornado comm psutil jedi parso pygments stack_data"
-    " executing asttokens pure_eval decorator prompt_toolkit wcwidth dateutil pytz tzdata six PIL kiwisolver contourpy"
-    " cycler pyparsing packaging threadpoolctl charset_normalizer idna urllib3 certifi httpcore h11 anyio sniffio"
-    " greenlet typing_extensions platformdirs fontTools".split()
+    {
+        "anyio",
+        "asttokens",
+        "certifi",
+        "charset_normalizer",
+        "comm",
+        "contourpy",
+        "cycler",
+        "dateutil",
+        "decorator",
+        "executing",
+        "fontTools",
+        "greenlet",
+        "h11",
+        "httpcore",
+        "idna",
+        "ipykernel",
+        "IPython",
+        "jedi",
+        "jupyter_client",
+        "jupyter_core",
+        "kiwisolver",
+        "packaging",
+        "parso",
+        "PIL",
+        "platformdirs",
+        "prompt_toolkit",
+        "psutil",
+        "pure_eval",
+        "pygments",
+        "pyparsing",
+        "pytz",
+        "six",
+        "sniffio",
+        "stack_data",
+        "threadpoolctl",
+        "tornado",
+        "traitlets",
+        "typing_extensions",
+        "tzdata",
+        "urllib3",
+        "wcwidth",
+        "zmq",
+    }
 )
 """What kernels and the known libraries import themselves, often late."""
 
 NEVER = frozenset(
-    "matplotlib_inline IPython.core.pylabtools this antigravity turtle tkinter idlelib readline rlcompleter pty"
-    " lib2to3 test pydoc_data debugpy".split()
+    {
+        "antigravity",
+        "debugpy",
+        "idlelib",
+        "IPython.core.pylabtools",
+        "lib2to3",
+        "matplotlib_inline",
+        "pty",
+        "pydoc_data",
+        "readline",
+        "rlcompleter",
+        "test",
+        "this",
+        "tkinter",
+        "turtle",
+    }
 )
 """Importing these does something: it draws, prints, or looks which shell there is."""
 
 
-class Unfit(Exception):
+class UnfitError(Exception):
     """The modules cannot all be imported in a template; carries the module and the reason."""
 
 
@@ -134,7 +191,7 @@ def _signals() -> list[int]:
 
 
 @contextlib.contextmanager
-def _as_in_a_kernel():
+def _as_in_a_kernel() -> Iterator[None]:
     """Have the environment that libraries see at their import in a kernel; what they add to it stays."""
     own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     given = {name: value for name, value in own.items() if name not in os.environ}
@@ -265,7 +322,7 @@ def load(module: str) -> None:
 
     Raises
     ------
-    Unfit
+    UnfitError
         If the import left something behind that forks would share or lose.
     """
     before, said, environment = _look(), _said(), dict(os.environ)
@@ -277,16 +334,16 @@ def load(module: str) -> None:
             importlib.import_module(module)
     except ModuleNotFoundError:
         return  # the cell will say it better
-    except BaseException as problem:
-        raise Unfit(module, f"its import raised {type(problem).__name__}") from None
+    except BaseException as problem:  # noqa: BLE001 - whatever it raises, it is unfit
+        raise UnfitError(module, f"its import raised {type(problem).__name__}") from None
     after = _look()
     for what, there in after.items():
         if there != before[what]:
-            raise Unfit(module, f"its import leaves or changes {what}")
+            raise UnfitError(module, f"its import leaves or changes {what}")
     if _said() != said:
-        raise Unfit(module, "its import prints")
+        raise UnfitError(module, "its import prints")
     if any(os.environ.get(name) != value for name, value in environment.items()):
-        raise Unfit(module, "its import changes the environment")
+        raise UnfitError(module, "its import changes the environment")
 
 
 def installed(module: str) -> bool:
@@ -368,7 +425,7 @@ class Template:
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
             try:
                 self._import()
-            except Unfit as problem:
+            except UnfitError as problem:
                 self._again_without(*problem.args)
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
@@ -382,7 +439,7 @@ class Template:
                 continue
             load(module)
             if self.suspicious and (why := self._probe()):
-                raise Unfit(module, why)
+                raise UnfitError(module, why)
         learned = self.notes.known.get("learned", [])
         assert isinstance(learned, list)
         self._learn(learned)
@@ -391,7 +448,7 @@ class Template:
             if why and not self.suspicious:
                 self._again(self.preload, suspicious=True)
             if why:
-                raise Unfit(self.preload[-1], why)
+                raise UnfitError(self.preload[-1], why)
             self.notes.remember(probed=True)
 
     def _settle(self) -> None:
@@ -470,13 +527,13 @@ class Template:
 
     # At work
 
-    def serve(self) -> dict[str, object]:
+    def serve(self) -> dict[str, Any]:
         """Fork kernels until nobody asks any more; in a kernel it comes back with its request."""
         poll = select.poll()
         poll.register(self.owner_gone, select.POLLIN)
         assert self.control is not None
         poll.register(self.control, select.POLLIN)
-        while self.control is not None or self.children:
+        while self.control is not None or self.children:  # type: ignore[unreachable]  # _asked closes it
             ready = poll.poll(None if self.children else IDLE * 1000)
             if not ready:
                 break
@@ -491,7 +548,7 @@ class Template:
                     self._heard(descriptor, poll)
         os._exit(0)
 
-    def _asked(self, poll: select.poll) -> dict[str, object] | None:
+    def _asked(self, poll: select.poll) -> dict[str, Any] | None:
         """Take one request; give it in the kernel that was made for it."""
         assert self.control is not None
         size = array.array("i").itemsize
@@ -508,7 +565,7 @@ class Template:
         channel = socket.socket(fileno=channel_end)
         with open(asked, encoding="utf-8") as file:
             file.seek(0)
-            request = json.load(file)
+            request: dict[str, Any] = json.load(file)
         stale, hidden = self._stale(request), self._hidden(str(request["cwd"]))
         if stale or hidden:
             send(channel, {"no": stale or hidden, "stale": bool(stale)})
@@ -529,7 +586,7 @@ class Template:
             os.close(stream)
         return None
 
-    def _stale(self, request: dict[str, object]) -> str:
+    def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
@@ -632,7 +689,7 @@ def line(channel: socket.socket) -> None:
     os.close(own)
 
 
-def become(request: dict, added: dict[str, str]) -> None:
+def become(request: dict[str, Any], added: dict[str, str]) -> None:
     """Take over what a process of its own would have got at its start."""
     for target, stream in enumerate(request["streams"]):
         os.dup2(stream, target)
@@ -662,7 +719,8 @@ def become(request: dict, added: dict[str, str]) -> None:
         if finder is None:
             del sys.path_importer_cache[folder]  # it may have been made since
     importlib.invalidate_caches()
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    if os.isatty(1) and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     reseed()
     title(command)
 
@@ -688,7 +746,7 @@ def title(command: list[str]) -> None:
     ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
 
 
-def run(request: dict, template: Template) -> None:
+def run(request: dict[str, Any], template: Template) -> None:
     """Be the kernel, from its first moment to its exit."""
     channel = request["channel"]
     code = 1
@@ -704,12 +762,12 @@ def run(request: dict, template: Template) -> None:
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as at the end of an interpreter
         sys.excepthook(*sys.exc_info())
     leave(app, code, request["learned"], template.loaded, template.known)
 
 
-def start_app(owner: int):
+def start_app(owner: int) -> Any:
     """Give the application, which need not look after its parent: the channel does."""
     from ipykernel.kernelapp import IPKernelApp
 
@@ -719,13 +777,15 @@ def start_app(owner: int):
     return app
 
 
-def order_filters(filters: list) -> None:
+def order_filters(filters: list[Any]) -> None:
     """Have the filters of warnings in the order in which they come if a cell imports the modules."""
+    there = cast("list[Any]", warnings.filters)
     for entry in reversed(filters):
-        if entry in warnings.filters:
-            warnings.filters.remove(entry)
-            warnings.filters.insert(0, entry)
-    warnings._filters_mutated() if hasattr(warnings, "_filters_mutated") else None
+        if entry in there:
+            there.remove(entry)
+            there.insert(0, entry)
+    with warnings.catch_warnings():
+        pass  # its end tells the interpreter that the filters are others
 
 
 def draw_after_cells() -> None:
@@ -735,7 +795,7 @@ def draw_after_cells() -> None:
         pyplot.install_repl_displayhook()
 
 
-def leave(app, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
+def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
     """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
     try:
         if app is not None:
@@ -744,11 +804,12 @@ def leave(app, code: int, learned: mmap.mmap, loaded: frozenset[str], known: fro
                 atexit.unregister(app.iopub_thread.stop)
         with contextlib.suppress(Exception):
             tell_learned(learned, loaded, known)
-        threading._shutdown()
-        atexit._run_exitfuncs()
+        end_threads, end_modules = vars(threading)["_shutdown"], atexit._run_exitfuncs  # noqa: SLF001 - as Python does it
+        end_threads()
+        end_modules()
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-            with contextlib.suppress(Exception):
-                stream.flush()
+            with contextlib.suppress(Exception):  # it is closed, or there is none
+                stream.flush()  # type: ignore[union-attr]
     finally:
         os._exit(code & 0xFF)
 

@@ -98,7 +98,7 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
         raise NoKernelError("its command starts something else than Python")
     if any(name.startswith(_COLD) for name in env):
         raise NoKernelError("its environment has something done at the start of an interpreter")
-    if any(not os.path.isabs(part) for part in env.get("PYTHONPATH", "/").split(os.pathsep)):
+    if any(not Path(part).is_absolute() for part in env.get("PYTHONPATH", "/").split(os.pathsep)):
         raise NoKernelError("PYTHONPATH depends on the directory")
     start = tuple(sorted((name, value) for name, value in env.items() if name.startswith(_STARTS)))
     return Key(tuple(interpreter), start, tuple(preload))
@@ -229,7 +229,7 @@ class Template:
         self._said = os.memfd_create("nbflow-template")
         words = json.dumps(given)
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - the kernel's own interpreter, and our file
                 [*key.command, str(_TEMPLATE), words, " " * max(0, _WIDTH - len(words))],
                 env=dict(key.environment),
                 stdin=subprocess.DEVNULL,
@@ -265,7 +265,7 @@ class Template:
             If none came of it.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        ours.settimeout(0)
         asked = os.memfd_create("nbflow-request")
         try:
             with open(asked, "wb", closefd=False) as file:
@@ -312,7 +312,7 @@ async def _message(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Wait for the next message on a channel; none if it closed."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(channel, lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(channel, lambda: None if ready.done() else ready.set_result(None))
     try:
         await ready
     finally:
