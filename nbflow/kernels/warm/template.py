@@ -347,6 +347,18 @@ def load(module: str) -> None:
         raise UnfitError(module, "its import changes the environment")
 
 
+def load_file(path: str) -> None:
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; kernels find it there."""
+    name = "_nbflow_" + os.path.basename(path).partition(".")[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is not None and spec.loader is not None:
+        made = sys.modules[name] = importlib.util.module_from_spec(spec)
+        with contextlib.suppress(OSError):  # it is not seen from here
+            spec.loader.exec_module(made)
+            return
+        del sys.modules[name]
+
+
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
     top = module.partition(".")[0]
@@ -380,7 +392,8 @@ class Template:
     control : int
         Descriptor of the socket over which it is asked.
     preload : list of str
-        Modules to import; those that are known only from where libraries are installed.
+        Modules to import, those that are known only from where libraries are installed; and paths of nbflow's files
+        that kernels ask for their results.
     known : frozenset of str
         Libraries that may be preloaded for all when one kernel imported them.
     cache : str
@@ -396,7 +409,8 @@ class Template:
         os.set_inheritable(control, False)
         self.owner = os.getppid()
         self.owner_gone = os.pidfd_open(self.owner)
-        self.preload = preload
+        self.files = [path for path in preload if path.startswith("/")]
+        self.preload = [module for module in preload if not module.startswith("/")]
         self.known = known
         self.suspicious = suspicious
         self.notes = Notes(cache, preload)
@@ -439,6 +453,8 @@ class Template:
         self._settle()
 
     def _import(self) -> None:
+        for path in self.files:
+            load_file(path)
         for module in self.preload:
             known = module.partition(".")[0] in self.known
             if self.notes.culprit(module) or (known and not installed(module)):
@@ -483,7 +499,7 @@ class Template:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         given = json.loads(sys.argv[1])
-        given.update(preload=preload, suspicious=suspicious)
+        given.update(preload=[*self.files, *preload], suspicious=suspicious)
         os.execv(sys.executable, [*_interpreter(), __file__, json.dumps(given), *sys.argv[2:]])
 
     def _probe(self) -> str:
