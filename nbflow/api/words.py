@@ -11,10 +11,8 @@ from ..loading.items import assignments, from_command_line
 from ..loading.tagging import add_tag, remove_tag
 from ..source import read_notebook
 from ..types import Changed
-from .flow import FlowDefinition
-from .flow_requests import flow_request, flow_resume_request
 from .reading import locate
-from .requests import Limits, MapOptions, again_request, map_request, resume_request
+from .requests import Limits, MapOptions, again_request, map_request, resuming
 from .session import Request
 
 __all__ = ["map_words", "resume_words", "run_words", "tag_words"]
@@ -95,8 +93,7 @@ def resume_words(
         If it cannot begin.
     """
     stored = locate(target, state_dir=state_dir)
-    check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
-    return check(
+    return resuming(stored)(
         stored,
         parameters=assignments("-p", parameters),
         text=True,
@@ -124,6 +121,8 @@ def run_words(workflow: str, *, inputs: Sequence[str], jobs: int | None, state_d
     RefusedError
         If it cannot begin.
     """
+    from .flow_requests import flow_request
+
     if workflow.endswith(".ipynb"):
         raise TargetError(f"{workflow} is a notebook, not a workflow", f"Run it: nbflow map {workflow}")
     return flow_request(workflow, given=assignments("-i", inputs), text=True, max_workers=jobs, state_dir=state_dir)
