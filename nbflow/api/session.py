@@ -377,11 +377,11 @@ class Session:
 
     def _record_packages(self) -> None:
         """Record the packages of the kernel's environment beside the work, for it may take a second."""
-        from ..kernels.specs import kernel_spec
+        from ..kernels.specs import command
 
         if not self.request.definition.kernels:
             return
-        python = interpreter(kernel_spec(self.request.definition.kernels[0]).argv)
+        python = interpreter(command(self.request.definition.kernels[0]))
         target = self.request.folder / "packages.json"
         if python is not None:
 

@@ -8,7 +8,10 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
+import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,13 +19,10 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-import zmq
-import zmq.asyncio
-from jupyter_client.manager import AsyncKernelManager
-
 from ..errors import NbflowError
 from ..host import usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
+from .plain import PlainSpec, find_plain, start_plain
 from .specs import kernel_spec
 
 __all__ = ["Kernel", "LocalKernels"]
@@ -53,12 +53,8 @@ class LocalKernels:
         self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
         remove_left()
-        self._context = zmq.asyncio.Context()
-        self._close = weakref.finalize(self, self._context.destroy, 0)
-        # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
-        self._context.setsockopt(zmq.RCVHWM, 0)
-        self._context.setsockopt(zmq.LINGER, 0)
-        self._context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
+        self._contexts = _Contexts()
+        self._close = weakref.finalize(self, self._contexts.close)
 
     async def launch(self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard) -> Kernel:
         """Start the process of a kernel; :meth:`Kernel.ready` waits until it answers.
@@ -83,7 +79,7 @@ class LocalKernels:
         """
         while not self._starting.acquire(blocking=False):
             await asyncio.sleep(0.01)
-        kernel = Kernel(name, self._context, heard, self._starting.release, self._start_seconds)
+        kernel = Kernel(name, self._contexts, heard, self._starting.release, self._start_seconds)
         try:
             await kernel.launch(cwd, env)
         except BaseException:
@@ -96,17 +92,45 @@ class LocalKernels:
         self._close()
 
 
+class _Contexts:
+    """The sockets' context of all kernels, made when the first of them is already starting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    def get(self) -> Any:
+        """Give the context."""
+        import zmq
+        import zmq.asyncio
+
+        with self._lock:
+            if self._made is None:
+                self._made = context = zmq.asyncio.Context()
+                # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
+                context.setsockopt(zmq.RCVHWM, 0)
+                context.setsockopt(zmq.LINGER, 0)
+                context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
+            return self._made
+
+    def close(self) -> None:
+        """Give back its threads."""
+        with self._lock:
+            if self._made is not None:
+                self._made.destroy(0)
+
+
 class Kernel:
     """One kernel: its process, and a client that talks to it. Made by :class:`LocalKernels`."""
 
     def __init__(
-        self, name: str, context: Any, heard: Heard, started: Callable[[], None], start_seconds: float
+        self, name: str, contexts: _Contexts, heard: Heard, started: Callable[[], None], start_seconds: float
     ) -> None:
         self.name = name
         self.language = ""
         self.language_info: dict[str, Any] = {}
         """What the kernel says about its language; filled by :meth:`ready`."""
-        self._context = context
+        self._contexts = contexts
         self._heard = heard
         self._release: Callable[[], None] | None = started
         self._start_seconds = start_seconds
@@ -141,17 +165,11 @@ class Kernel:
 
     async def launch(self, cwd: Path, env: Mapping[str, str]) -> None:
         """Start the process."""
-        spec = kernel_spec(self.name)
-        self.language = str(spec.language or "").lower()
         self._endpoint = endpoint = make_endpoint()
-        self._manager = manager = AsyncKernelManager(
-            kernel_name=self.name,
-            transport=endpoint.transport,
-            ip=endpoint.ip,
-            connection_file=endpoint.connection_file,
-            context=self._context,
-            log=QUIET,
-        )
+        first = "jupyter_client" not in sys.modules and endpoint.transport == "ipc"
+        plain = find_plain(self.name) if first else None
+        spec = plain or kernel_spec(self.name)
+        self.language = str(spec.language or "").lower()
         # Kernels of one notebook at a time would fight for one history database.
         own = ["--HistoryManager.hist_file=:memory:"] if any("ipykernel" in part for part in spec.argv) else []
         self._pipe, theirs = os.pipe()
@@ -159,17 +177,23 @@ class Kernel:
         asyncio.get_running_loop().add_reader(self._pipe, self._listen)
         try:
             environment = {**env, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-            command, options = await manager.pre_start_kernel(
-                extra_arguments=own, cwd=str(cwd), env=environment, stdout=theirs, stderr=theirs
-            )
-            await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
+            if plain is not None:
+                self._process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                _adopt(manager, plain, self._process, cwd)
+            else:
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                command, options = await manager.pre_start_kernel(
+                    extra_arguments=own, cwd=str(cwd), env=environment, stdout=theirs, stderr=theirs
+                )
+                await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
         except OSError as problem:
             raise NbflowError(f"kernel {self.name!r} cannot be started: {problem}") from problem
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
         _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
-        self._client = manager.client(context=self._context, log=QUIET)
+        self._client = manager.client(context=self._contexts.get(), log=QUIET)
         self._client.start_channels(stdin=False, hb=False)
 
     async def ready(self) -> None:
@@ -312,6 +336,36 @@ class Kernel:
             await asyncio.sleep(0.05)
         self._listen()
         return int(code)
+
+
+def _manager(name: str, endpoint: Endpoint, context: Any) -> Any:
+    """Give the manager of a kernel, as jupyter_client knows it."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    return AsyncKernelManager(
+        kernel_name=name,
+        transport=endpoint.transport,
+        ip=endpoint.ip,
+        connection_file=endpoint.connection_file,
+        context=context,
+        log=QUIET,
+    )
+
+
+def _adopt(manager: Any, spec: PlainSpec, process: subprocess.Popen[bytes], cwd: Path) -> None:
+    """Make a manager the one of a process that was started before it."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.provisioning import LocalProvisioner
+
+    manager._kernel_spec = KernelSpec(resource_dir=str(spec.folder), **spec.data)  # noqa: SLF001 - or it looks for it again
+    manager.load_connection_file()
+    manager.kernel_id = str(uuid.uuid4())
+    provisioner = LocalProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
+    provisioner.process = process
+    provisioner.pid = provisioner.pgid = process.pid  # it leads a session of its own
+    provisioner.cwd = str(cwd)
+    provisioner.connection_info = manager.get_connection_info()
+    manager.provisioner = provisioner
 
 
 async def _process_gone(pid: int) -> None:

@@ -16,10 +16,11 @@ from ..errors import StoreError
 from ..files import write_atomically
 from ..masking import Masker, masked
 from ..values import File, Value
-from . import collect, watch
+from . import collect, ending, watch
 
 __all__ = [
     "Collected",
+    "ending_code",
     "load",
     "mask_saved",
     "read_reply",
@@ -58,6 +59,17 @@ def watch_code() -> str:
         "made = sys.modules['_nbflow_watch'] = types.ModuleType('_nbflow_watch')\n"
         f"exec(compile({_source(watch)!r}, '<nbflow>', 'exec'), made.__dict__)\n"
         "made.wrote = made.watch()"
+    )
+    return f"__import__('builtins').exec({code!r}, {{}})"
+
+
+def ending_code() -> str:
+    """Give the code that makes a Python kernel end at once when it is asked to; it leaves no name either."""
+    code = (
+        "import types\n"
+        "made = types.ModuleType('_nbflow_ending')\n"
+        f"exec(compile({_source(ending)!r}, '<nbflow>', 'exec'), made.__dict__)\n"
+        "made.end_at_once()"
     )
     return f"__import__('builtins').exec({code!r}, {{}})"
 
