@@ -178,9 +178,14 @@ class Kernel:
         try:
             environment = {**env, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
             if plain is not None:
-                self._process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
-                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
-                _adopt(manager, plain, self._process, cwd)
+                process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
+                try:  # meanwhile it starts
+                    self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                    _adopt(manager, plain, process, cwd)
+                except BaseException:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    raise
             else:
                 self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
                 command, options = await manager.pre_start_kernel(
