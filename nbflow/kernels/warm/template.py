@@ -36,7 +36,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 IDLE = 600.0
@@ -347,16 +347,20 @@ def load(module: str) -> None:
         raise UnfitError(module, "its import changes the environment")
 
 
-def load_file(path: str) -> None:
-    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; kernels find it there."""
+def load_file(path: str) -> Callable[[], None] | None:
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; give its ``begin``, if it has one."""
     name = "_nbflow_" + os.path.basename(path).partition(".")[0]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is not None and spec.loader is not None:
         made = sys.modules[name] = importlib.util.module_from_spec(spec)
-        with contextlib.suppress(OSError):  # it is not seen from here
+        try:
             spec.loader.exec_module(made)
-            return
-        del sys.modules[name]
+        except OSError:  # it is not seen from here
+            del sys.modules[name]
+        else:
+            begin: Callable[[], None] | None = getattr(made, "begin", None)
+            return begin
+    return None
 
 
 def installed(module: str) -> bool:
@@ -423,6 +427,8 @@ class Template:
         self.added: dict[str, str] = {}
         self.filters: list[object] = []
         self.launcher = ""
+        self.begins: list[Callable[[], None]] = []
+        """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
         with open("/proc/self/cgroup") as file:
@@ -453,8 +459,7 @@ class Template:
         self._settle()
 
     def _import(self) -> None:
-        for path in self.files:
-            load_file(path)
+        self.begins = [begin for path in self.files if (begin := load_file(path)) is not None]
         for module in self.preload:
             known = module.partition(".")[0] in self.known
             if self.notes.culprit(module) or (known and not installed(module)):
@@ -825,6 +830,8 @@ def run(request: dict[str, Any], template: Template) -> None:
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
+        for begin in template.begins:
+            begin()
         send(channel, {"bound": True})
         app.start()
         code = 0
