@@ -233,6 +233,8 @@ class Driver:
         How tasks stand that are left out, for only others were asked for.
     overlaps : Overlaps, optional
         Notices who wrote the same file as another at the same time.
+    variables : mapping of str to str, optional
+        Variables for the processes of tasks, where nobody has set them.
     """
 
     machine: Machine
@@ -250,6 +252,7 @@ class Driver:
     left_out: Recorded = field(default_factory=Recorded)
     overlaps: Overlaps = field(default_factory=Overlaps)
     """Who wrote the same file as another at the same time."""
+    variables: Mapping[str, str] = field(default_factory=dict)
     state: RunState = field(default_factory=RunState)
     """What the events add up to; written by the driver's thread only."""
     crashed: BaseException | None = None
@@ -552,7 +555,7 @@ class Driver:
 
     def _start(self, task: Task) -> None:
         stop = Stopper()
-        context = Context(self.places(task), stop, self._inbox.put)
+        context = Context(self.places(task), stop, self._inbox.put, self.variables)
         given = task.at(context.places.folder)
         future = self.executor.submit(work, self.runners[type(task.step)], given, context)
         self._flights[task.node] = _Flight(task, stop, future)
@@ -702,4 +705,5 @@ def _exception(problem: BaseException) -> Outcome:
         message = short(str(problem), MESSAGE)
     except Exception as other:  # noqa: BLE001 - it cannot even say what is wrong
         message = f"its text cannot be had: {type(other).__name__}"
-    return Outcome("failed", error=Failure("error", f"{name}: {message}" if message else name, name, None, text))
+    kind = "memory" if isinstance(problem, MemoryError) else "error"
+    return Outcome("failed", error=Failure(kind, f"{name}: {message}" if message else name, name, None, text))

@@ -17,9 +17,11 @@ from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan, Repeated, plan
 from ..engine.recorded import Recorded, equal, equal_but_code
+from ..engine.width import most_at_once
 from ..errors import ChangedError, StoreError
 from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
+from ..host import thread_limits
 from ..model import NodeId, Step
 from ..outcome import Record
 from ..overlaps import Overlaps
@@ -95,6 +97,13 @@ class Request:
     @cached_property
     def _plan(self) -> Plan:
         return plan(self.definition.workflow(), self.recorded, self.definition.flows())
+
+    def at_once(self) -> int:
+        """Give how many tasks can be at work at the same time."""
+        most = most_at_once(self.definition.workflow(), self.workers)
+        if self.stored is None or self.plan().waiting or self.plan().gates:
+            return most
+        return max(1, min(most, len(self.plan().tasks)))  # the others are done
 
     def forget_plan(self) -> None:
         """Let go of the plan: it is as large as the run, and not needed any more."""
@@ -265,6 +274,7 @@ class Session:
             answers=request.answers,
             left_out=_shown(request),
             overlaps=Overlaps(definition.apart),
+            variables=thread_limits(request.at_once()),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
