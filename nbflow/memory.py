@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["EXCEPTIONS", "MemoryWatch", "available", "used", "whole"]
+__all__ = ["EXCEPTIONS", "MemoryWatch", "Room", "available", "used", "whole"]
 
 GROUPS = Path("/sys/fs/cgroup")
 SELF = Path("/proc/self/cgroup")
@@ -109,6 +109,24 @@ def available(groups: Path = GROUPS, own: Path = SELF) -> int:
             cache = counts.get("total_inactive_file", counts.get("inactive_file", 0))  # given back when it is needed
             free.append(max(0, limit - now + cache))
     return min(free)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Measures what processes use, and how much there is for all of them together.
+
+    Parameters
+    ----------
+    most : int, optional
+        That much, in bytes; without it what they use already, and what is free for us now.
+    """
+
+    most: int | None = None
+
+    def __call__(self, pids: Iterable[int]) -> tuple[dict[int, int], int]:
+        """Give the bytes that each process uses, and those that there are."""
+        using = used(pids)
+        return using, available() + sum(using.values()) if self.most is None else self.most
 
 
 def used(pids: Iterable[int]) -> dict[int, int]:

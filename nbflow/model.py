@@ -219,6 +219,8 @@ class TaskStep(Step):
     written: Value = None
     """Parameters and environment as they stand in a workflow, which an edit changes like code; null: in none."""
     retry: Retry = START_PROBLEMS
+    memory: int | None = None
+    """Bytes of memory that it needs, as its workflow says."""
 
     @property
     def fixed(self) -> Value:

@@ -255,7 +255,7 @@ def _now(
 def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
     """Give the records without those that somebody does not want any more; with ``only`` nothing else may start."""
     if forgets == ("*",):
-        return replace(recorded, answers={}, attempts={}, begun=frozenset())
+        return replace(recorded, answers={}, attempts={}, begun=frozenset(), to_retry=frozenset())
     kept = {key: record for key, record in recorded.answers.items() if key not in forgets}
     return replace(recorded, answers=kept, only=frozenset(forgets) if only else None)
 

@@ -124,7 +124,7 @@ class Request:
 def answers(records: Records, changed: Changed) -> Recorded:
     """Give what answers for a resume that was told what to do with changed code."""
     same = equal_but_code if changed == "keep" else equal
-    return Recorded(records.answers, records.attempts, records.begun, same)
+    return Recorded(records.answers, records.attempts, records.begun, records.to_retry, same)
 
 
 def ask(request: Request, found: Repeated, before: Definition, command: str) -> None:
