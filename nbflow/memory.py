@@ -10,7 +10,9 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["EXCEPTIONS", "MemoryWatch", "Room", "available", "used", "whole"]
+from .sizes import size_or_share
+
+__all__ = ["EXCEPTIONS", "MemoryWatch", "Room", "available", "room", "used", "whole"]
 
 GROUPS = Path("/sys/fs/cgroup")
 SELF = Path("/proc/self/cgroup")
@@ -127,6 +129,17 @@ class Room:
         """Give the bytes that each process uses, and those that there are."""
         using = used(pids)
         return using, available() + sum(using.values()) if self.most is None else self.most
+
+
+def room(said: str | float | None) -> Room:
+    """Give what measures the room for tasks of which a person said how much they may use together.
+
+    Parameters
+    ----------
+    said : str or float, optional
+        A size, or a share of what there is for us; none: no limit was said.
+    """
+    return Room(None if said is None else size_or_share(said, whole(), "max_memory"))
 
 
 def used(pids: Iterable[int]) -> dict[int, int]:

@@ -142,6 +142,8 @@ class Simulated:
     """Tasks in flight at most."""
     clock: float = 0.0
     """Seconds that passed on the manual clock."""
+    looks: list[int] = field(default_factory=list)
+    """Each time that memory was measured: how many events there were by then."""
 
     def finished(self, node: str) -> Outcome:
         """Give how a node ended."""
@@ -239,6 +241,7 @@ class _Simulation:
                 self.breath = None
             elif self.measuring:
                 self.measuring = False
+                self.told.looks.append(len(self.told.events))
                 stimulus = Measured(*self.measure([*self.flying, *self.hanging.values()]))
             elif cancel_after is not None and self.ended == cancel_after:
                 cancel_after, stimulus = None, Cancel()

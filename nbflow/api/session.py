@@ -22,6 +22,7 @@ from ..errors import ChangedError, StoreError
 from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
 from ..host import thread_limits
+from ..memory import room
 from ..model import NodeId, Step
 from ..outcome import Record
 from ..overlaps import Overlaps
@@ -244,7 +245,8 @@ class Session:
     def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
         request, definition = self.request, self.request.definition
         journal, journaled, seeded = open_journal(request)
-        found = surroundings(request.home.folder, ", ".join(definition.kernels))
+        threads = thread_limits(request.at_once())
+        found = {**surroundings(request.home.folder, ", ".join(definition.kernels)), "threads": threads}
         self._write_sources(folder, found)
         started = RunStarted(
             time.time(),
@@ -262,7 +264,11 @@ class Session:
         )
         driver = Driver(
             machine=Machine(
-                definition.workflow(), request.recorded, kinds=definition.flows(), max_workers=request.workers
+                definition.workflow(),
+                request.recorded,
+                kinds=definition.flows(),
+                max_workers=request.workers,
+                limited=definition.max_memory is not None,
             ),
             executor=self._executor(request.workers),
             runners=self._runners(folder),
@@ -274,7 +280,8 @@ class Session:
             answers=request.answers,
             left_out=_shown(request),
             overlaps=Overlaps(definition.apart),
-            variables=thread_limits(request.at_once()),
+            variables=threads,
+            measure=room(definition.max_memory),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))
