@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 import nbflow
 from nbflow import driver
+from nbflow.api.reading import locate
 from nbflow.engine.machine import Machine
 from nbflow.engine.protocol import Begin, Cancel, Measure, Measured, Start, TaskEnded, TimerFired
-from nbflow.events import AttemptFailed, CellStarted, Event, NodeFinished, NodeStarted, Warned
+from nbflow.events import AttemptFailed, Event, NodeFinished, NodeStarted, Warned
 from nbflow.memory import Room, room, whole
 from nbflow.model import Block, Literal, NodeId, Retry, Step, Workflow, node_text
 from nbflow.outcome import Outcome, completed, failed
@@ -133,7 +134,7 @@ def holds(random: Random) -> tuple[int, int]:
     return len(first.started) + len(second.started), seen.together + again.together
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(st.randoms(use_true_random=False))
 def test_memory_is_kept_in_every_workflow(random: Random) -> None:
     """In random workflows, with random ends."""
@@ -286,6 +287,27 @@ def test_room_is_what_was_said_or_what_there_is() -> None:
     assert 0 < free <= whole()
 
 
+def test_the_limit_of_a_run_stays_over_resumes(folder: Path) -> None:
+    """Until another is given, or its file says another; an option counts for more than the file."""
+    said = "nbflow: 1\nmax_memory: 3GB\nsteps: [{id: no, run: 'false'}]\n"
+    (folder / "no.yml").write_text(said)
+
+    def limit() -> object:
+        return locate("no.yml").definition.max_memory
+
+    nbflow.run("no.yml", quiet=True)
+    assert "3GB" == limit()
+    nbflow.run("no.yml", max_memory="1GB", quiet=True)
+    assert "1GB" == limit()
+    nbflow.resume("no.yml", quiet=True)
+    assert "1GB" == limit()
+    nbflow.resume("no.yml", max_memory="50%", quiet=True)
+    assert "50%" == limit()
+    (folder / "no.yml").write_text(said.replace("3GB", "4GB"))
+    nbflow.resume("no.yml", quiet=True)
+    assert "4GB" == limit()
+
+
 # -- in a driver -------------------------------------------------------------------------------------------------
 
 
@@ -343,17 +365,17 @@ x = bytearray(b"1" * 200_000_000)
 """
 
 
-def most_at_work(events: Sequence[Event], kind: Any = NodeStarted) -> int:
-    """Give how many tasks were at work together."""
+def at_work(events: Sequence[Event]) -> list[int]:
+    """Give how many tasks are at work after each event."""
     work: set[NodeId] = set()
-    most = 0
+    found = []
     for event in events:
-        if isinstance(event, kind):
+        if isinstance(event, NodeStarted):
             work.add(event.node)
         elif isinstance(event, (NodeFinished, AttemptFailed)):
             work.discard(event.node)
-        most = max(most, len(work))
-    return most
+        found.append(len(work))
+    return found
 
 
 def test_kernels_that_hold_200_mb_keep_within_the_limit(notebook: Callable[..., Path]) -> None:
@@ -362,15 +384,15 @@ def test_kernels_that_hold_200_mb_keep_within_the_limit(notebook: Callable[..., 
     path = notebook(HOLD, results="square = len(x)")
     run = nbflow.map(
         path,
-        grid={"n": [1, 2, 3, 4]},
-        max_concurrency=4,
+        grid={"n": [1, 2, 3]},
+        max_concurrency=3,
         memory="300MB",
         max_memory="650MB",
         quiet=True,
         on_event=events.append,
     )
-    assert [200_000_000] * 4 == [item["square"] for item in run.check().results]
-    assert 2 == most_at_work(events)
+    assert [200_000_000] * 3 == [item["square"] for item in run.check().results]
+    assert 2 == max(at_work(events))
     assert ["starts wait for memory: tasks at work use or reserve 600 MB of 650 MB"] == [
         warning.message for warning in run.warnings
     ]
@@ -401,7 +423,7 @@ def test_an_item_that_ran_out_of_memory_is_tried_again_alone(notebook: Callable[
     """Three at a time; one has no memory beside others, and has it when it is alone."""
     events: list[Event] = []
     notebook(
-        "import os, time\nif n == 1 and not os.path.exists('tried'):\n    open('tried', 'w').close()\n"
+        "import os\nif n == 1 and not os.path.exists('tried'):\n    open('tried', 'w').close()\n"
         "    raise MemoryError('too much')"
     )
     step = nbflow.Notebook(
@@ -410,22 +432,13 @@ def test_an_item_that_ran_out_of_memory_is_tried_again_alone(notebook: Callable[
         parameters={"n": "{{ item }}"},
         retry=nbflow.Retry(attempts=2, on=["memory"], alone=True),
     )
-    fan = nbflow.FanOut(id="each", items=[0, 1, 2, 3, 4], max_concurrency=3, step=step)
+    fan = nbflow.FanOut(id="each", items=[0, 1, 2, 3], max_concurrency=3, step=step)
     run = nbflow.run(nbflow.Workflow(name="alone", steps=[fan]), max_workers=3, quiet=True, on_event=events.append)
-    assert [n * n for n in range(5)] == [one["square"] for one in run.check().results["each"]["results"]]
-    failure = next(event for event in events if isinstance(event, AttemptFailed))
-    assert ("memory", "MemoryError: too much") == (failure.outcome.error.kind, failure.outcome.error.message)
-    at = next(i for i, event in enumerate(events) if isinstance(event, NodeStarted) and event.attempt == 2)
-    end = next(i for i, event in enumerate(events) if i > at and isinstance(event, NodeFinished))
-    assert [True] == [isinstance(event, NodeStarted) for event in events[at:end] if not isinstance(event, CellStarted)][
-        :1
-    ]
-    work: set[NodeId] = set()
-    for event in events[: at + 1]:
-        if isinstance(event, NodeStarted):
-            work.add(event.node)
-        elif isinstance(event, (NodeFinished, AttemptFailed)):
-            work.discard(event.node)
-    assert 1 == len(work), "it started when nothing else was at work"
-    assert events[end].node == events[at].node, "and nothing else ended, for nothing else had started"
-    assert not any(isinstance(event, NodeStarted) for event in events[at + 1 : end])
+    assert [0, 1, 4, 9] == [one["square"] for one in run.check().results["each"]["results"]]
+    failure = next(event.outcome.error for event in events if isinstance(event, AttemptFailed))
+    assert failure is not None
+    assert ("memory", "MemoryError: too much") == (failure.kind, failure.message)
+    begins = next(i for i, event in enumerate(events) if isinstance(event, NodeStarted) and event.attempt == 2)
+    ends = next(i for i, event in enumerate(events) if i > begins and isinstance(event, NodeFinished))
+    assert 3 == max(at_work(events))
+    assert {1} == set(at_work(events)[begins:ends])
