@@ -41,6 +41,19 @@ def items(count: int, memory: int | None = None, retry: Retry = ALONE, **keys: A
     return fan_out(range(count), step, max_concurrency=Literal(count), **keys)
 
 
+def at_work(events: Sequence[Event]) -> list[int]:
+    """Give how many tasks are at work after each event."""
+    work: set[NodeId] = set()
+    found = []
+    for event in events:
+        if isinstance(event, NodeStarted):
+            work.add(event.node)
+        elif isinstance(event, (NodeFinished, AttemptFailed)):
+            work.discard(event.node)
+        found.append(len(work))
+    return found
+
+
 # -- what always holds -------------------------------------------------------------------------------------------
 
 
@@ -357,25 +370,37 @@ def test_a_start_that_was_held_back_follows_when_memory_falls(tmp_path: Path, mo
     assert 1 == len(run.driver.state.progress.warnings)
 
 
+def test_a_resume_tries_alone_what_was_to_be_tried_alone(folder: Path) -> None:
+    """The run was cancelled while the item waited for its second attempt; the others start beside each other."""
+    step = nbflow.Shell(
+        id="fit",
+        run='test "$N" != 2 || test -e ok || exit 1; sleep 0.2',  # so long is each of them at work
+        env={"N": "{{ item }}"},
+        retry=nbflow.Retry(attempts=2, on=["error"], delay="1h", alone=True),
+    )
+    fan = nbflow.FanOut(id="each", items=[1, 2, 3, 4, 5, 6], max_concurrency=3, step=step)
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, AttemptFailed):
+            nbflow.cancel("alone")
+
+    flow = nbflow.Workflow(name="alone", steps=[fan], max_workers=3)
+    assert "interrupted" == nbflow.run(flow, quiet=True, on_event=cancel).status
+    Path("ok").touch()
+    events: list[Event] = []
+    nbflow.resume("alone", quiet=True, on_event=events.append).check()
+    second = next(i for i, event in enumerate(events) if isinstance(event, NodeStarted) and event.index == 1)
+    ends = next(i for i, event in enumerate(events) if i > second and isinstance(event, NodeFinished))
+    assert {1} == set(at_work(events)[second:ends])
+    assert 3 == max(at_work(events))
+
+
 # -- with real kernels -------------------------------------------------------------------------------------------
 
 HOLD = """\
 import os, time
 x = bytearray(b"1" * 200_000_000)
 """
-
-
-def at_work(events: Sequence[Event]) -> list[int]:
-    """Give how many tasks are at work after each event."""
-    work: set[NodeId] = set()
-    found = []
-    for event in events:
-        if isinstance(event, NodeStarted):
-            work.add(event.node)
-        elif isinstance(event, (NodeFinished, AttemptFailed)):
-            work.discard(event.node)
-        found.append(len(work))
-    return found
 
 
 def test_kernels_that_hold_200_mb_keep_within_the_limit(notebook: Callable[..., Path]) -> None:

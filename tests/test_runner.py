@@ -856,6 +856,20 @@ def test_memory_is_named_when_the_system_counted_a_kill(tmp_path, version):
     assert "memory? (a guess from the signal)" == MemoryWatch(tmp_path / "none", tmp_path / "none").hint(-9)
 
 
+def test_a_kernel_that_the_system_ended_for_memory_fails_for_memory(tmp_path, kernels, monkeypatch):
+    """It was killed and the system counted it; the words are those of a dead kernel."""
+    (tmp_path / "own").write_text("0::/box\n")
+    (tmp_path / "box").mkdir()
+    count = tmp_path / "box" / "memory.events"
+    count.write_text("oom_kill 3\n")
+    monkeypatch.setattr("nbflow.notebooks.execution.MemoryWatch", lambda: MemoryWatch(tmp_path, tmp_path / "own"))
+    more = f"import os, pathlib, signal\npathlib.Path({str(count)!r}).write_text('oom_kill 4')"
+    path = write(tmp_path / "n.ipynb", f"{more}\nos.kill(os.getpid(), signal.SIGKILL)")
+    error = run(path, kernels).outcome.error
+    assert ("memory", "DeadKernelError", 1) == (error.kind, error.exception, error.cell)
+    assert "kernel died (signal 9): memory? (the system counted it)" == error.message
+
+
 @pytest.mark.parametrize("raised", ["MemoryError('too large')", "numpy.zeros(10**17)"])
 def test_a_cell_that_gets_no_memory_fails_for_memory(tmp_path, kernels, raised):
     """Its own words, also where a library has derived its exception from Python's."""
