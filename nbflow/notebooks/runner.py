@@ -182,6 +182,7 @@ class _Attempt:
             before_first=self._watch,
             after_last=self._collect,
             after_failure=self._ask_written,
+            began=self.context.began,
         )
         execution = Execution(
             self.kernels, self.context.stop, hooks, self.step.cell_timeout, self.step.timeout, self.kept
@@ -201,6 +202,7 @@ class _Attempt:
 
     def _environment(self) -> dict[str, str]:
         environment = {
+            **self.context.variables,
             **os.environ,
             "NBFLOW_RUN_ID": self.run_id,
             "NBFLOW_ITEM_DIR": str(self.places.item),
