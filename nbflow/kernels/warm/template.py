@@ -441,10 +441,13 @@ class Template:
         gc.disable()
         before = dict(os.environ)
         with _as_in_a_kernel():
+            import runpy  # noqa: F401 - a kernel's command is run by it
+
             import ipykernel.ipkernel
             import ipykernel.kernelapp
             import ipykernel.zmqshell  # noqa: F401 - kernels use it
 
+            ipykernel.kernelapp.IPKernelApp.init_pdb(None)  # what imports pdb by name, as doctest does, gets a kernel's
             launcher = importlib.util.find_spec("ipykernel_launcher")
             self.launcher = launcher.origin or "" if launcher is not None else ""
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
@@ -735,6 +738,8 @@ def become(request: dict[str, Any], added: dict[str, str], launcher: str) -> Non
         os.nice(request["nice"] - os.nice(0))
     if set(request["affinity"]) != os.sched_getaffinity(0):
         os.sched_setaffinity(0, request["affinity"])
+    if hasattr(threading.Thread, "_set_native_id"):
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # a fork keeps that of its parent
     os.environ.clear()
     os.environ.update({**added, **request["env"]})
     time.tzset()
@@ -848,7 +853,7 @@ def start_app(owner: int) -> Any:
 
     app = IPKernelApp.instance()
     app.parent_handle = owner
-    app.init_poller = lambda: None
+    app.init_poller = threading.Thread  # not started: it takes the number that names of later threads count on from
     return app
 
 
@@ -864,10 +869,10 @@ def order_filters(filters: list[Any]) -> None:
 
 
 def draw_after_cells() -> None:
-    """Make pyplot, imported when there was no shell, do what its import does where there is one."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.install_repl_displayhook()
+    """Make pyplot do what its import does where there is a shell, if that release looks for one at its import."""
+    hook = getattr(sys.modules.get("matplotlib.pyplot"), "_REPL_DISPLAYHOOK", None)
+    if getattr(hook, "name", "") == "PLAIN":
+        sys.modules["matplotlib.pyplot"].install_repl_displayhook()
 
 
 def look_for_backends() -> None:
