@@ -301,6 +301,18 @@ def _changed() -> list[int]:
     return times
 
 
+def _own_files() -> dict[str, int]:
+    """Give when the files of loaded modules were changed that nobody installed: people edit them."""
+    installed_in = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    files = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if name != "__main__" and isinstance(path, str) and not path.startswith(installed_in):
+            with contextlib.suppress(OSError):
+                files[path] = os.stat(path).st_mtime_ns
+    return files
+
+
 class Notes:
     """What is remembered of modules between templates, in the user's cache folder: culprits by name and version,
     and for each set of modules that it passed the probe, and what its kernels imported later.
@@ -486,6 +498,7 @@ class Template:
         """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
+        self.own: dict[str, int] = {}
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
 
@@ -513,7 +526,7 @@ class Template:
             look_for_backends()
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
-        self.sites = _changed()
+        self.sites, self.own = _changed(), _own_files()
         self._settle()
 
     def _import(self) -> None:
@@ -679,6 +692,8 @@ class Template:
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
+        if self.own and _own_files() != self.own:
+            return "a module that is loaded was changed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
 
     def _hidden(self, folder: str) -> str:
