@@ -294,23 +294,23 @@ def _sites() -> list[str]:
 
 def _changed() -> list[int]:
     """Give when something was last installed."""
-    times = []
-    for folder in _sites():
-        with contextlib.suppress(OSError):
-            times.append(os.stat(folder).st_mtime_ns)
-    return times
+    return _times(_sites())
 
 
-def _own_files() -> dict[str, int]:
-    """Give when the files of loaded modules were changed that nobody installed: people edit them."""
+def _own_files() -> list[str]:
+    """Give the files of loaded modules that nobody installed: people edit them."""
     installed_in = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
-    files = {}
-    for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if name != "__main__" and isinstance(path, str) and not path.startswith(installed_in):
-            with contextlib.suppress(OSError):
-                files[path] = os.stat(path).st_mtime_ns
-    return files
+    files = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != "__main__"]
+    return [path for path in files if isinstance(path, str) and not path.startswith(installed_in)]
+
+
+def _times(paths: list[str]) -> list[int]:
+    """Give when these were changed."""
+    times = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            times.append(os.stat(path).st_mtime_ns)
+    return times
 
 
 class Notes:
@@ -498,7 +498,8 @@ class Template:
         """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
-        self.own: dict[str, int] = {}
+        self.own: list[str] = []
+        self.own_times: list[int] = []
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
 
@@ -527,6 +528,7 @@ class Template:
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites, self.own = _changed(), _own_files()
+        self.own_times = _times(self.own)
         self._settle()
 
     def _import(self) -> None:
@@ -692,7 +694,7 @@ class Template:
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
-        if self.own and _own_files() != self.own:
+        if _times(self.own) != self.own_times:
             return "a module that is loaded was changed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
 
@@ -909,7 +911,7 @@ def run(request: dict[str, Any], template: Template) -> None:
         for begin in template.begins:
             begin()
         send(channel, {"bound": True})
-        app.start()
+        exec("app.start()", {"app": app})  # as deep in calls as runpy's: the error of an endless recursion counts them
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
