@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import builtins
 import contextlib
 import copy
 import fcntl
@@ -55,7 +56,6 @@ FAMILY = frozenset(
         "certifi",
         "charset_normalizer",
         "comm",
-        "contourpy",
         "cycler",
         "dateutil",
         "decorator",
@@ -191,17 +191,61 @@ def _signals() -> list[int]:
     return [int(mask, 16) & 0x7FFFFFFF for _, mask in lines]
 
 
+class Shell:
+    """What stands for a kernel's shell while modules are imported: pandas only looks whether there is a kernel."""
+
+    kernel = None
+
+    def __init__(self) -> None:
+        self.asked = 0
+        """How often something else was wanted of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked += 1
+        raise AttributeError(name)
+
+    def initialized(self) -> bool:
+        """Give what IPython's own shell would say; pyplot may ask, for it is asked again in a kernel."""
+        frame = sys._getframe(2)  # noqa: SLF001 - who asked IPython
+        self.asked += frame.f_globals.get("__name__") != "matplotlib.pyplot"
+        return False
+
+
+SHELL = Shell()
+
+
 @contextlib.contextmanager
 def _as_in_a_kernel() -> Iterator[None]:
-    """Have the environment that libraries see at their import in a kernel; what they add to it stays."""
+    """Have what libraries see at their import in a kernel; what they add to the environment stays."""
+    if hasattr(builtins, "get_ipython"):  # so it is
+        yield
+        return
     own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     given = {name: value for name, value in own.items() if name not in os.environ}
     os.environ.update(given)
+    from IPython.core.interactiveshell import InteractiveShell
+
+    stdout = cast("io.TextIOWrapper", sys.stdout)
+    encoding, errors = stdout.encoding, stdout.errors
+    stdout.reconfigure(encoding="UTF-8", errors=errors)
+    builtins.get_ipython = lambda: SHELL  # type: ignore[attr-defined]
+    InteractiveShell.initialized = SHELL.initialized
     try:
         yield
     finally:
+        without_shell()
+        stdout.reconfigure(encoding=encoding, errors=errors)
         for name in given:
             os.environ.pop(name, None)
+
+
+def without_shell() -> None:
+    """Take away what stands for a shell: now there will be one."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    for place, name in ((builtins, "get_ipython"), (InteractiveShell, "initialized")):
+        if name in vars(place):
+            delattr(place, name)
 
 
 def _look() -> dict[str, object]:
@@ -250,10 +294,22 @@ def _sites() -> list[str]:
 
 def _changed() -> list[int]:
     """Give when something was last installed."""
+    return _times(_sites())
+
+
+def _own_files() -> list[str]:
+    """Give the files of loaded modules that nobody installed: people edit them."""
+    installed_in = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    files = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != "__main__"]
+    return [path for path in files if isinstance(path, str) and not path.startswith(installed_in)]
+
+
+def _times(paths: list[str]) -> list[int]:
+    """Give when these were changed."""
     times = []
-    for folder in _sites():
+    for path in paths:
         with contextlib.suppress(OSError):
-            times.append(os.stat(folder).st_mtime_ns)
+            times.append(os.stat(path).st_mtime_ns)
     return times
 
 
@@ -326,7 +382,7 @@ def load(module: str) -> None:
     UnfitError
         If the import left something behind that forks would share or lose.
     """
-    before, said, environment = _look(), _said(), dict(os.environ)
+    before, said, environment, asked = _look(), _said(), dict(os.environ), SHELL.asked
     parent, _, name = module.rpartition(".")
     try:
         if parent:
@@ -343,6 +399,8 @@ def load(module: str) -> None:
             raise UnfitError(module, f"its import leaves or changes {what}")
     if _said() != said:
         raise UnfitError(module, "its import prints")
+    if SHELL.asked != asked:
+        raise UnfitError(module, "its import looks for the shell of a notebook")
     if any(os.environ.get(name) != value for name, value in environment.items()):
         raise UnfitError(module, "its import changes the environment")
 
@@ -379,7 +437,16 @@ def installed(module: str) -> bool:
 
 
 def may_be_learned(module: str, known: frozenset[str]) -> bool:
-    """Tell whether a module that some kernel imported late may be imported here for all of them."""
+    """Tell whether a module that some kernel imported late may be imported here for all of them.
+
+    Parameters
+    ----------
+    module : str
+        Its name.
+    known : frozenset of str
+        Libraries whose other modules may: those that are imported here anyway. Another kernel may have to set something
+        in its environment before it imports one of the rest.
+    """
     parts = module.split(".")
     if any(".".join(parts[: i + 1]) in NEVER for i in range(len(parts))) or parts[0].startswith("__"):
         return False
@@ -431,6 +498,8 @@ class Template:
         """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
+        self.own: list[str] = []
+        self.own_times: list[int] = []
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
 
@@ -441,10 +510,13 @@ class Template:
         gc.disable()
         before = dict(os.environ)
         with _as_in_a_kernel():
+            import runpy  # noqa: F401 - a kernel's command is run by it
+
             import ipykernel.ipkernel
             import ipykernel.kernelapp
-            import ipykernel.zmqshell  # noqa: F401 - kernels use it
+            import ipykernel.zmqshell
 
+            ipykernel.kernelapp.IPKernelApp.init_pdb(None)  # what imports pdb by name, as doctest does, gets a kernel's
             launcher = importlib.util.find_spec("ipykernel_launcher")
             self.launcher = launcher.origin or "" if launcher is not None else ""
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
@@ -455,7 +527,8 @@ class Template:
             look_for_backends()
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
-        self.sites = _changed()
+        self.sites, self.own = _changed(), _own_files()
+        self.own_times = _times(self.own)
         self._settle()
 
     def _import(self) -> None:
@@ -535,23 +608,24 @@ class Template:
 
     def _learn(self, modules: list[str]) -> bool:
         """Import what kernels import anyway; tells whether that left nothing behind."""
-        new = [
-            name for name in modules if name not in sys.modules and may_be_learned(name, self.known) and installed(name)
-        ]
-        if not new:
+        known = self.known & sys.modules.keys()
+        new = [name for name in modules if name not in sys.modules and may_be_learned(name, known) and installed(name)]
+        if not new or self.notes.known.get("learns") is False:
             return True
-        before, said = _look(), _said()
+        before, said, same = _look(), _said(), True
         with _as_in_a_kernel():
             for name in new:
                 # A module that cannot be imported now was made by a cell, or is there no more.
                 with warnings.catch_warnings(), contextlib.suppress(Exception):
                     warnings.simplefilter("ignore")
+                    filters, asked = list(warnings.filters), SHELL.asked
                     importlib.import_module(name)
-        fine = _look() == before and _said() == said
+                    same = same and filters == warnings.filters and asked == SHELL.asked
+        fine = same and _look() == before and _said() == said
         learned = self.notes.known.get("learned", [])
         assert isinstance(learned, list)
         if not set(new) <= set(learned) or not fine:
-            self.notes.remember(learned=sorted({*learned, *new}) if fine else [])
+            self.notes.remember(learned=sorted({*learned, *new}) if fine else [], learns=fine)
         self._settle()
         return fine
 
@@ -620,6 +694,8 @@ class Template:
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
+        if _times(self.own) != self.own_times:
+            return "a module that is loaded was changed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
 
     def _hidden(self, folder: str) -> str:
@@ -735,6 +811,8 @@ def become(request: dict[str, Any], added: dict[str, str], launcher: str) -> Non
         os.nice(request["nice"] - os.nice(0))
     if set(request["affinity"]) != os.sched_getaffinity(0):
         os.sched_setaffinity(0, request["affinity"])
+    if hasattr(threading.Thread, "_set_native_id"):
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # noqa: SLF001 - a fork keeps its parent's
     os.environ.clear()
     os.environ.update({**added, **request["env"]})
     time.tzset()
@@ -833,7 +911,7 @@ def run(request: dict[str, Any], template: Template) -> None:
         for begin in template.begins:
             begin()
         send(channel, {"bound": True})
-        app.start()
+        exec("app.start()", {"app": app})  # as deep in calls as runpy's: the error of an endless recursion counts them
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
@@ -848,7 +926,7 @@ def start_app(owner: int) -> Any:
 
     app = IPKernelApp.instance()
     app.parent_handle = owner
-    app.init_poller = lambda: None
+    app.init_poller = threading.Thread  # not started: it takes the number that names of later threads count on from
     return app
 
 
@@ -864,18 +942,21 @@ def order_filters(filters: list[Any]) -> None:
 
 
 def draw_after_cells() -> None:
-    """Make pyplot, imported when there was no shell, do what its import does where there is one."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.install_repl_displayhook()
+    """Make pyplot do what its import does where there is a shell, if that release looks for one at its import."""
+    hook = getattr(sys.modules.get("matplotlib.pyplot"), "_REPL_DISPLAYHOOK", None)
+    if getattr(hook, "name", "") == "PLAIN":
+        sys.modules["matplotlib.pyplot"].install_repl_displayhook()
 
 
 def look_for_backends() -> None:
-    """Have matplotlib find the backends that are installed; it reads the metadata of all libraries for it."""
+    """Have matplotlib find the backends that are installed; it reads the metadata of all libraries for it.
+
+    None is imported: the one of notebooks looks for its shell then, and there is none yet.
+    """
     registry = sys.modules.get("matplotlib.backends.registry")
     if registry is not None:
         with contextlib.suppress(Exception):  # an older one does not do it, and a cell will see what is wrong
-            registry.backend_registry.resolve_backend(os.environ["MPLBACKEND"])
+            registry.backend_registry._ensure_entry_points_loaded()  # noqa: SLF001 - no public call does that alone
 
 
 def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
@@ -899,7 +980,7 @@ def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known
 
 def tell_learned(learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
     """Name the modules that were imported since the fork."""
-    names = [name for name in list(sys.modules) if name not in loaded and may_be_learned(name, known)]
+    names = [name for name in list(sys.modules) if name not in loaded and may_be_learned(name, known & loaded)]
     text = json.dumps(names).encode()
     if len(text) + 4 <= len(learned):
         learned[4 : 4 + len(text)] = text
@@ -929,6 +1010,7 @@ def rehearse(folder: str, preload: list[str]) -> None:
     """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
     import subprocess
 
+    without_shell()
     for target in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), target)
     for module in preload:
