@@ -24,8 +24,8 @@ from ..errors import NbflowError
 from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
 from .specs import kernel_spec
-from .warm.provisioner import WarmProvisioner
-from .warm.templates import Templates
+from .warm.provisioner import WarmProvisioner, gone
+from .warm.templates import Forked, Templates
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -319,8 +319,11 @@ class Kernel:
     async def _watch(self) -> int | None:
         """Wait for the end of the process, and end the child processes that outlive it."""
         provisioner = self._manager.provisioner
-        pid = getattr(provisioner, "pid", None)
-        if pid is not None and hasattr(os, "pidfd_open"):
+        process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
+        if isinstance(process, Forked):
+            await gone(process)
+            process.signal_group(signal.SIGKILL)
+        elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)
             # The process is not reaped yet, so its group's number cannot be another's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
