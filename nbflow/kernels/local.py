@@ -93,8 +93,10 @@ class LocalKernels:
         kernel = Kernel(name, self._context, heard, self._starting.release, self._start_seconds)
         try:
             await kernel.launch(cwd, env, None if preload is None else self._warm(preload))
-        except BaseException:
+        except BaseException as problem:
             await kernel.close()
+            if isinstance(problem, (OSError, zmq.ZMQError)):
+                raise NbflowError(f"kernel {name!r} cannot be started: {problem}") from problem
             raise
         return kernel
 
@@ -180,8 +182,6 @@ class Kernel:
                 extra_arguments=own, cwd=str(cwd), env=environment, stdout=theirs, stderr=theirs
             )
             await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
-        except OSError as problem:
-            raise NbflowError(f"kernel {self.name!r} cannot be started: {problem}") from problem
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())

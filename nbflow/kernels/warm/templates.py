@@ -348,12 +348,13 @@ class Template:
 
     def _asked(self, request: Mapping[str, object], streams: Sequence[int]) -> socket.socket:
         """Send a request; give our end of the kernel's channel."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as lent, contextlib.ExitStack() as kept:
             try:
                 ours, theirs = _pair()
-                stack.enter_context(theirs)
+                kept.enter_context(ours)
+                lent.enter_context(theirs)
                 asked = os.memfd_create("nbflow-request")
-                stack.callback(os.close, asked)
+                lent.callback(os.close, asked)
                 with open(asked, "wb", closefd=False) as file:
                     file.write(json.dumps(request).encode())
             except OSError as problem:
@@ -364,9 +365,9 @@ class Template:
             try:
                 self._control.sendmsg([b"kernel"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
             except OSError as problem:
-                ours.close()
                 gone = isinstance(problem, ConnectionError) or self._control.fileno() < 0
                 raise NoKernelError(f"the template cannot be asked ({problem.strerror})", stale=gone) from problem
+            kept.pop_all()
         return ours
 
     def _silent(self, kernel: Forked | None) -> NoKernelError:
