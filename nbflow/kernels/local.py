@@ -89,8 +89,10 @@ class LocalKernels:
         kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
         try:
             await kernel.launch(cwd, env, None if preload is None or not SUPPORTED else (self._templates, preload))
-        except BaseException:
+        except BaseException as problem:
             await kernel.close()
+            if isinstance(problem, OSError):
+                raise NbflowError(f"kernel {name!r} cannot be started: {problem}") from problem
             raise
         return kernel
 
@@ -234,14 +236,20 @@ class Kernel:
             else:
                 self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
                 await _launch(manager, own, cwd, environment, theirs)
-        except OSError as problem:
-            raise NbflowError(f"kernel {self.name!r} cannot be started: {problem}") from problem
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
         _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
-        self._client = manager.client(context=self._contexts.get(), log=QUIET)
-        self._client.start_channels(stdin=False, hb=False)
+        self._connect()
+
+    def _connect(self) -> None:
+        import zmq
+
+        try:
+            self._client = self._manager.client(context=self._contexts.get(), log=QUIET)
+            self._client.start_channels(stdin=False, hb=False)
+        except zmq.ZMQError as problem:
+            raise OSError(problem.errno, problem.strerror) from problem
 
     async def ready(self) -> None:
         """Wait until the kernel answers and its output is heard.
@@ -381,8 +389,11 @@ class Kernel:
     async def _watch(self) -> int | None:
         """Wait for the end of the process, and end the child processes that outlive it."""
         provisioner = self._manager.provisioner
-        pid = getattr(provisioner, "pid", None)
-        if pid is not None and hasattr(os, "pidfd_open"):
+        process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
+        if isinstance(process, Forked):
+            await process.gone()
+            process.signal_group(signal.SIGKILL)
+        elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)
             # The process is not reaped yet, so its group's number cannot be another's.
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -19,6 +18,9 @@ __all__ = ["WarmProvisioner"]
 
 QUIET = logging.getLogger("nbflow.kernels")
 
+_UNDERSTOOD = frozenset({"env", "cwd", "stdin", "stdout", "stderr", "extra_arguments", "kernel_id", "cmd"})
+"""What a call of ``Popen`` may ask for; a kernel that shall be independent of us, for one, cannot come from a fork."""
+
 
 class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client is untyped
     """Forks IPython kernels from a template that has imported them, and starts all others as they always start.
@@ -29,10 +31,11 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
 
     preload: Any = List(Unicode(), help="Modules that the template imports.").tag(config=True)
     templates: Any = Anything(help="The templates; by default those of this process.")
+    process: Any = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Fork a kernel, or start it where it cannot be forked."""
-        process = await self._forked(cmd, kwargs) if SUPPORTED else None
+        process = await self._forked(cmd, kwargs)
         if process is None:
             return await super().launch_kernel(cmd, **kwargs)
         self.process = process
@@ -41,10 +44,11 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
         return self.connection_info
 
     async def _forked(self, cmd: list[str], given: dict[str, Any]) -> Forked | None:
-        env = {**given.get("env", os.environ), "JPY_PARENT_PID": str(os.getpid())}
-        templates = self.templates if self.templates is not None else _own()
-        cwd = given.get("cwd") or os.getcwd()  # noqa: PTH109 - text
         try:
+            _check(given)
+            env = {**(given.get("env") or os.environ), "JPY_PARENT_PID": str(os.getpid())}
+            templates = self.templates if self.templates is not None else _own()
+            cwd = given.get("cwd") or os.getcwd()  # noqa: PTH109 - text
             with contextlib.ExitStack() as stack:
                 streams = _streams(given, stack)
                 return await templates.fork(cmd, env, str(cwd), streams, self.preload)
@@ -54,11 +58,25 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
 
     async def wait(self) -> int | None:
         """Wait for the end of the kernel, without looking again and again."""
-        if self.process is not None and hasattr(os, "pidfd_open"):
-            with contextlib.suppress(ProcessLookupError):  # its template died, and it is gone
-                await _readable(os.pidfd_open(self.pid))
+        if isinstance(self.process, Forked):
+            await self.process.gone()
         code: int | None = await super().wait()
         return code
+
+    async def send_signal(self, signum: int) -> None:
+        """Send a signal to the kernel and the processes that it started."""
+        if isinstance(self.process, Forked):
+            self.process.signal_group(signum)
+        else:
+            await super().send_signal(signum)
+
+
+def _check(given: dict[str, Any]) -> None:
+    """Refuse what a fork cannot give."""
+    if not SUPPORTED:
+        raise NoKernelError("this system has no pidfd")
+    if other := sorted(name for name in given.keys() - _UNDERSTOOD if given[name]):
+        raise NoKernelError(f"somebody wants it started with {', '.join(other)}")
 
 
 def _streams(given: dict[str, Any], stack: contextlib.ExitStack) -> list[int]:
@@ -87,17 +105,6 @@ def _descriptor(stream: Any, own: int, stack: contextlib.ExitStack) -> int:
     if stream == subprocess.PIPE:
         raise NoKernelError("somebody wants its stream as a pipe")
     return stream if isinstance(stream, int) else int(stream.fileno())
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 _templates: list[Templates] = []

@@ -40,9 +40,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-IDLE = 600.0
-"""Seconds without kernels and requests after which a template ends; the next request makes a new one."""
-
 PROBE_SECONDS = 5.0
 """How long the probe may take; it needs a tenth of a second."""
 
@@ -471,19 +468,24 @@ class Template:
         Folder for notes; empty: nothing is remembered.
     suspicious : bool
         Whether to probe after each module: one of them is a culprit.
+    idle : float
+        Seconds without kernels and requests after which it ends.
     """
 
     def __init__(
-        self, control: int, preload: list[str], *, known: frozenset[str], cache: str, suspicious: bool
+        self, control: int, preload: list[str], *, known: frozenset[str], cache: str, suspicious: bool, idle: float
     ) -> None:
         self.control: socket.socket | None = socket.socket(fileno=control)
         os.set_inheritable(control, False)
+        # A stopped template goes on when it is asked something, and when its owner dies: then it has to end.
+        hear(control, os.getpid(), signal.SIGCONT)
         self.owner = os.getppid()
         self.owner_gone = os.pidfd_open(self.owner)
         self.files = [path for path in preload if path.startswith("/")]
         self.preload = [module for module in preload if not module.startswith("/")]
         self.known = known
         self.suspicious = suspicious
+        self.idle = idle
         self.notes = Notes(cache, preload)
         self.children: dict[int, tuple[int, socket.socket, mmap.mmap]] = {}
         """Pidfd, channel, and what was learned, of each kernel; one that was let go of stays until it is reaped."""
@@ -566,7 +568,8 @@ class Template:
         self.notes.blame(module, why)
         print(f"{module} is not preloaded: {why}", flush=True)
         for child in _children():
-            os.kill(int(child), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
         self._again([other for other in self.preload if other != module], suspicious=self.suspicious)
 
     def _again(self, preload: list[str], *, suspicious: bool) -> None:
@@ -582,26 +585,25 @@ class Template:
 
     def _probe(self) -> str:
         """Fork a child that does what kernels do; give what went wrong."""
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="nbf-probe-") as folder:
-            shared = mmap.mmap(-1, LEARNED)
-            pid = _fork()
-            if pid == 0:
-                code = 1
-                with contextlib.suppress(BaseException):
-                    rehearse(folder, self.preload)
-                    tell_learned(shared, self.loaded, self.known)
-                    code = 0
-                os._exit(code)
-            gone = os.pidfd_open(pid)
-            answered, _, _ = select.select([gone], [], [], PROBE_SECONDS)
-            if not answered:
-                os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            os.close(gone)
-            self._learn(learned_of(shared))
-            shared.close()
+        given = json.loads(sys.argv[1])
+        shared = mmap.mmap(-1, LEARNED)
+        pid = _fork()
+        if pid == 0:
+            code = 1
+            signal.alarm(2 * int(PROBE_SECONDS))  # the template may be killed before it can kill this
+            with contextlib.suppress(BaseException):
+                rehearse(given["folder"], given["transport"], given["ip"], self.preload)
+                tell_learned(shared, self.loaded, self.known)
+                code = 0
+            os._exit(code)
+        gone = os.pidfd_open(pid)
+        answered = readable(gone, PROBE_SECONDS)
+        if not answered:
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        os.close(gone)
+        self._learn(learned_of(shared))
+        shared.close()
         if not answered:
             return "hangs after a fork"
         return f"fails after a fork ({os.waitstatus_to_exitcode(status)})" if status else ""
@@ -638,7 +640,7 @@ class Template:
         assert self.control is not None
         poll.register(self.control, select.POLLIN)
         while self.control is not None or self.children:  # type: ignore[unreachable]  # _asked closes it
-            ready = poll.poll(None if self.children else IDLE * 1000)
+            ready = poll.poll(None if self.children else self.idle * 1000)
             if not ready:
                 break
             for descriptor, _ in ready:
@@ -665,31 +667,50 @@ class Template:
         descriptors = array.array("i")
         for _, _, part in extra:
             descriptors.frombytes(part[: len(part) - len(part) % size])
+        if len(descriptors) < 5:  # this process can have no more: whoever waits on the channel sees it close
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return None
         channel_end, *streams, asked = descriptors
         channel = socket.socket(fileno=channel_end)
         with open(asked, encoding="utf-8") as file:
             file.seek(0)
             request: dict[str, Any] = json.load(file)
         stale, hidden = self._stale(request), self._hidden(str(request["cwd"]))
-        if stale or hidden:
-            send(channel, {"no": stale or hidden, "stale": bool(stale)})
-            channel.close()
-        else:
-            self.parsed.parse(arguments(request["argv"]))
-            learned = mmap.mmap(-1, LEARNED)
-            pid = _fork()
-            if pid == 0:
-                self._let_go()
-                line(channel)
-                request.update(streams=streams, channel=channel, learned=learned)
+        try:
+            if stale or hidden:
+                send(channel, {"no": stale or hidden, "stale": bool(stale)})
+                channel.close()
+            elif self._forked(channel, poll, request):
+                request.update(streams=streams)
                 return request
-            gone = os.pidfd_open(pid)
-            self.children[pid] = (gone, channel, learned)
-            poll.register(gone, select.POLLIN)
-            poll.register(channel, 0)  # the other end closes
+        except OSError as problem:  # too many processes or descriptors
+            send(channel, {"no": f"it cannot be forked: {problem}"})
+            channel.close()
         for stream in streams:
             os.close(stream)
         return None
+
+    def _forked(self, channel: socket.socket, poll: select.poll, request: dict[str, Any]) -> bool:
+        """Fork; tell whether this is the kernel."""
+        self.parsed.parse(arguments(request["argv"]))
+        learned = mmap.mmap(-1, LEARNED)
+        pid = _fork()
+        if pid == 0:
+            self._let_go()
+            line(channel)
+            request.update(channel=channel, learned=learned)
+            return True
+        try:
+            gone = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self.children[pid] = (gone, channel, learned)
+        poll.register(gone, select.POLLIN)
+        poll.register(channel, 0)  # the other end closes
+        return False
 
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
@@ -738,7 +759,7 @@ class Template:
                 else:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)  # it may not be the leader of its group yet
-                    select.select([gone], [], [], 1.0)
+                    readable(gone, 1.0)
                 return
 
     def _reap(self, pid: int, poll: select.poll) -> None:
@@ -771,10 +792,24 @@ def _fork() -> int:
 
 
 def send(channel: socket.socket, message: dict[str, object], *descriptors: int) -> None:
-    """Tell the owner something; an owner that is gone need not know."""
+    """Tell the owner something; an owner that is gone need not know, nor one whose channel a cell has filled."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     with contextlib.suppress(OSError):
-        channel.sendmsg([json.dumps(message).encode()], rights)
+        channel.sendmsg([json.dumps(message).encode()], rights, socket.MSG_DONTWAIT)
+
+
+def readable(descriptor: int, seconds: float) -> bool:
+    """Wait until there is something; select would not take descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def hear(descriptor: int, process: int, number: int) -> None:
+    """Have a process, or a group if negative, get this signal when the other end writes or closes."""
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, process)
+    fcntl.fcntl(descriptor, 10, number)  # F_SETSIG
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 # In a kernel
@@ -783,10 +818,7 @@ def send(channel: socket.socket, message: dict[str, object], *descriptors: int) 
 def line(channel: socket.socket) -> None:
     """Begin a session of its own, whose life hangs on the owner's end of the channel."""
     os.setsid()
-    descriptor = channel.fileno()
-    fcntl.fcntl(descriptor, fcntl.F_SETOWN, -os.getpid())
-    fcntl.fcntl(descriptor, 10, signal.SIGKILL)  # F_SETSIG
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
+    hear(channel.fileno(), -os.getpid(), signal.SIGKILL)
     poll = select.poll()
     poll.register(channel, 0)
     if poll.poll(0):  # it closed before that
@@ -903,6 +935,11 @@ def run(request: dict[str, Any], template: Template) -> None:
     app = None
     try:
         become(request, template.added, template.launcher)
+    except Exception as problem:  # noqa: BLE001 - no such directory, limits that may not be set
+        # Started in the usual way it says that itself.
+        send(channel, {"no": f"{type(problem).__name__}: {problem}"})
+        os._exit(1)
+    try:
         app = start_app(int(request["env"].get("JPY_PARENT_PID") or 0))
         template.parsed.apply(app, sys.argv[1:])
         app.initialize(sys.argv[1:])
@@ -1006,8 +1043,8 @@ USES = {
 """One line for a library that shows whether it works after a fork."""
 
 
-def rehearse(folder: str, preload: list[str]) -> None:
-    """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
+def rehearse(folder: str, transport: str, ip: str, preload: list[str]) -> None:
+    """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start in a folder."""
     import subprocess
 
     without_shell()
@@ -1029,8 +1066,10 @@ def rehearse(folder: str, preload: list[str]) -> None:
     os.waitpid(pid, 0)
     app = start_app(os.getppid())
     app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
+    for name in os.listdir(folder):  # of the probe before this
+        os.unlink(f"{folder}/{name}")
     app.initialize(
-        ["--transport=ipc", f"--ip={folder}/k", "-f", f"{folder}/kernel.json", "--HistoryManager.enabled=False"]
+        [f"--transport={transport}", f"--ip={ip}", "-f", f"{folder}/kernel.json", "--HistoryManager.enabled=False"]
     )
 
 
@@ -1039,12 +1078,15 @@ def main() -> None:
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # not where the interpreter is told to be safe
         del sys.path[0]
     given = json.loads(sys.argv[1])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # kernels have their owner's
     template = Template(
         given["control"],
         given["preload"],
         known=frozenset(given["known"]),
         cache=given["cache"],
         suspicious=given.get("suspicious", False),
+        idle=given["idle"],
     )
     template.prepare()
     request = template.serve()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -24,19 +22,32 @@ from pathlib import Path
 from typing import Any
 
 from ...libraries import KNOWN
+from ..endpoints import make_endpoint
 
 __all__ = ["SUPPORTED", "UNKNOWN", "Forked", "NoKernelError", "Templates"]
 
 SUPPORTED = all(
     (hasattr(os, "pidfd_open"), hasattr(os, "memfd_create"), hasattr(signal, "pidfd_send_signal"), hasattr(os, "fork"))
 )
-"""Whether this system has what templates need: Linux 5.3."""
+"""Whether this system has what templates need: Linux 5.3. Elsewhere this module can be imported, and no more."""
 
 UNKNOWN = -255
 """The exit code of a kernel whose template died before it could tell; no signal has this number."""
 
+READY_SECONDS = 60.0
+"""How long a template may take from its start to its first kernel: it imports, and may probe each module."""
+
+BEGIN_SECONDS = 10.0
+"""How long a template that has given a kernel may take to fork the next one."""
+
 BOUND_SECONDS = 10.0
 """How long a fork may take until it listens."""
+
+IDLE_SECONDS = 600.0
+"""How long a template lives without kernels and requests; the next request makes a new one."""
+
+END_SECONDS = 2.0
+"""How long a template may take to end when it is asked for nothing more."""
 
 TELL_SECONDS = 2.0
 """How long a template may take to tell the code of a kernel that ended."""
@@ -63,12 +74,12 @@ QUIET = logging.getLogger("nbflow.kernels")
 class NoKernelError(Exception):
     """There is no kernel from a template, and why; it can be started otherwise."""
 
-    def __init__(self, why: str, *, again: bool = False, stale: bool = False) -> None:
+    def __init__(self, why: str, *, again: bool | None = None, stale: bool = False) -> None:
         super().__init__(why)
-        self.again = again or stale
+        self.again = stale if again is None else again
         """Whether there may be one at the second try."""
         self.stale = stale
-        """Whether that takes another template."""
+        """Whether this template is to be asked no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +115,23 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
     return Key(tuple(interpreter), start, tuple(preload))
 
 
+_ends: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+"""Our ends of the sockets on which lives hang."""
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _ends.add(ours)
+    return ours, theirs
+
+
+def _readable(descriptor: int | socket.socket, seconds: float) -> bool:
+    """Wait until there is something; select would not take descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Forked:
     """A kernel that was forked: what :class:`subprocess.Popen` is to one that was started.
 
@@ -124,6 +152,7 @@ class Forked:
         self.pid = pid
         self.returncode: int | None = None
         self._channel = channel
+        self._orphaned = False
         self._ended: float | None = None
         self._pidfd = pidfd
         self._release = weakref.finalize(self, _release, channel, pidfd)
@@ -134,40 +163,47 @@ class Forked:
 
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
-        if self.returncode is None and select.select([self._pidfd], [], [], 0)[0]:
+        if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
             self._ended = self._ended or time.monotonic()
             self.returncode = self._told()
             if self.returncode is None:
-                self.returncode = exit_code(self._pidfd)
-            if self.returncode is None and time.monotonic() - self._ended > TELL_SECONDS:
+                self.returncode = exit_code(self.pid, self._pidfd)
+            if self.returncode is None and (self._orphaned or time.monotonic() - self._ended > TELL_SECONDS):
                 self.returncode = UNKNOWN
         return self.returncode
 
+    async def gone(self) -> None:
+        """Wait for the end of the process."""
+        await _readable(os.dup(self._pidfd))
+
     def _told(self) -> int | None:
-        """Give what the template told; the code is unknown when it can no longer tell."""
-        while True:
+        """Give what the template told, if it has."""
+        while not self._orphaned:
             try:
                 data = self._channel.recv(4096, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                return None
+                break
             except OSError:
                 data = b""
-            if not data:
-                code = exit_code(self._pidfd)
-                return UNKNOWN if code is None else code
-            code = json.loads(data).get("exit")
-            if code is not None:
-                return int(code)
+            self._orphaned = not data
+            with contextlib.suppress(ValueError, AttributeError):  # a cell wrote to all descriptors that it found
+                code = json.loads(data).get("exit")
+                if isinstance(code, int):
+                    return code
+        return None
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, then let go of it: whatever it left running ends, and its number may be another's."""
-        began = time.monotonic()
-        left = timeout
+        end = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
-            if timeout is not None and (left := timeout - (time.monotonic() - began)) <= 0:
+            left = 3600.0 if end is None else end - time.monotonic()
+            if timeout is not None and left <= 0:
                 raise subprocess.TimeoutExpired("kernel", timeout)
-            select.select([self._pidfd], [], [], left)
-            select.select([self._channel], [], [], 0.1)
+            if self._ended is None:
+                _readable(self._pidfd, left)
+            else:
+                _readable(self._channel, min(left, 0.1))
+        self.signal_group(signal.SIGKILL)
         self._release()
         return code
 
@@ -176,6 +212,21 @@ class Forked:
         if self._release.alive and self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the process and those that it started; to these also when it has ended.
+
+        While the template lives, an ended kernel is not reaped, and its number stays its own.
+        """
+        if not self._release.alive:
+            return
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except ProcessLookupError:  # it was reaped: its template is dead
+            if Path(f"/proc/{self.pid}").exists():
+                return  # and its number is another's
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """End it at once."""
@@ -196,15 +247,20 @@ _GET_INFO = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11
 _EXIT = 1 << 3
 
 
-def exit_code(pidfd: int) -> int | None:
-    """Give the exit code of a process that somebody else has reaped, where Linux tells it (from 6.15)."""
+def exit_code(pid: int, pidfd: int) -> int | None:
+    """Give the exit code of a process that ended and is not our child, where the system still tells it."""
+    import fcntl  # not on Windows
+
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        signal.pidfd_send_signal(pidfd, 0)
+        return os.waitstatus_to_exitcode(int(fields[49]))  # nobody has reaped it yet, so the number was its own
     asked = bytearray(_INFO.pack(_EXIT, *[0] * 13))
-    try:
+    with contextlib.suppress(OSError):  # before Linux 6.15 nobody remembers
         fcntl.ioctl(pidfd, _GET_INFO, asked)
-    except OSError:
-        return None
-    mask, *_, status = _INFO.unpack(asked)
-    return os.waitstatus_to_exitcode(status) if mask & _EXIT else None
+        mask, *_, status = _INFO.unpack(asked)
+        return os.waitstatus_to_exitcode(status) if mask & _EXIT else None
+    return None
 
 
 class Template:
@@ -219,29 +275,38 @@ class Template:
     """
 
     def __init__(self, key: Key, cache: str) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        given = {
-            "control": theirs.fileno(),
-            "preload": list(key.preload),
-            "known": sorted(KNOWN),
-            "cache": cache,
-        }
-        self._said = os.memfd_create("nbflow-template")
-        words = json.dumps(given)
-        try:
-            self._process = subprocess.Popen(  # noqa: S603 - the kernel's own interpreter, and our file
-                [*key.command, str(_TEMPLATE), words, " " * max(0, _WIDTH - len(words))],
-                env=dict(key.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                cwd="/",
-                start_new_session=True,
-                pass_fds=[theirs.fileno()],
-            )
-        finally:
-            theirs.close()
+        with contextlib.ExitStack() as stack:  # what is undone if it cannot be started
+            self._endpoint = make_endpoint()
+            stack.callback(self._endpoint.remove)
+            self._control, theirs = _pair()
+            stack.callback(self._control.close)
+            self._said = os.memfd_create("nbflow-template")
+            stack.callback(os.close, self._said)
+            with theirs:
+                given = {
+                    "control": theirs.fileno(),
+                    "preload": list(key.preload),
+                    "known": sorted(KNOWN),
+                    "cache": cache,
+                    "idle": IDLE_SECONDS,
+                    "folder": str(self._endpoint.folder),
+                    "transport": self._endpoint.transport,
+                    "ip": self._endpoint.ip,
+                }
+                words = json.dumps(given)
+                self._process = subprocess.Popen(  # noqa: S603 - the kernel's own interpreter, and our file
+                    [*key.command, str(_TEMPLATE), words, " " * max(0, _WIDTH - len(words))],
+                    env=dict(key.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._said,
+                    stderr=self._said,
+                    cwd="/",
+                    start_new_session=True,
+                    pass_fds=[theirs.fileno()],
+                )
+            stack.pop_all()
         self.pid = self._process.pid
+        self._began = time.monotonic()
         self.forked = False
         """Whether it ever gave a kernel."""
 
@@ -253,8 +318,10 @@ class Template:
     @property
     def last_words(self) -> str:
         """The end of what it printed."""
-        size = os.fstat(self._said).st_size
-        return os.pread(self._said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+        with contextlib.suppress(OSError):  # it was ended
+            size = os.fstat(self._said).st_size
+            return os.pread(self._said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+        return ""
 
     async def fork(self, request: Mapping[str, object], streams: Sequence[int]) -> Forked:
         """Have a kernel forked, and wait until it listens.
@@ -264,58 +331,115 @@ class Template:
         NoKernelError
             If none came of it.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(0)
-        asked = os.memfd_create("nbflow-request")
-        try:
-            with open(asked, "wb", closefd=False) as file:
-                file.write(json.dumps(request).encode())
-            rights = array.array("i", [theirs.fileno(), *streams, asked])
-            self._control.sendmsg([b"kernel"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        except OSError as problem:
-            ours.close()
-            raise NoKernelError(f"the template is gone ({problem.strerror})", stale=True) from problem
-        finally:
-            theirs.close()
-            os.close(asked)
+        channel = self._asked(request, streams)
         kernel: Forked | None = None
         try:
-            kernel = await _begun(ours)
-            await asyncio.wait_for(_bound(ours), BOUND_SECONDS)
+            if self.forked:
+                kernel = await _begun(channel, BEGIN_SECONDS)
+            else:
+                kernel = await _begun(channel, max(BEGIN_SECONDS, self._began + READY_SECONDS - time.monotonic()))
+            await _bound(channel)
         except BaseException as problem:
             if kernel is not None:
                 kernel.kill()
                 kernel._release()  # noqa: SLF001 - it is ours
-            ours.close()
+            channel.close()
             if isinstance(problem, asyncio.TimeoutError):
-                raise NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", stale=True) from None
+                raise self._silent(kernel) from None
             raise
         self.forked = True
         return kernel
+
+    def _asked(self, request: Mapping[str, object], streams: Sequence[int]) -> socket.socket:
+        """Send a request; give our end of the kernel's channel."""
+        with contextlib.ExitStack() as lent, contextlib.ExitStack() as kept:
+            try:
+                ours, theirs = _pair()
+                kept.enter_context(ours)
+                lent.enter_context(theirs)
+                asked = os.memfd_create("nbflow-request")
+                lent.callback(os.close, asked)
+                with open(asked, "wb", closefd=False) as file:
+                    file.write(json.dumps(request).encode())
+            except OSError as problem:
+                raise NoKernelError(str(problem)) from problem
+            ours.settimeout(0)
+            rights = array.array("i", [theirs.fileno(), *streams, asked])
+            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            try:
+                self._control.sendmsg([b"kernel"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+            except OSError as problem:
+                gone = isinstance(problem, ConnectionError) or self._control.fileno() < 0
+                raise NoKernelError(f"the template cannot be asked ({problem.strerror})", stale=gone) from problem
+            kept.pop_all()
+        return ours
+
+    def _silent(self, kernel: Forked | None) -> NoKernelError:
+        """Say that it took too long; a template that never gave a kernel never will."""
+        if kernel is not None:
+            return NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", stale=True)
+        if self.forked:
+            return NoKernelError(f"the template did not answer within {BEGIN_SECONDS:g} s", stale=True)
+        self._process.kill()
+        return NoKernelError(f"the template was not ready within {READY_SECONDS:g} s", stale=True, again=False)
 
     def close(self) -> None:
         """Ask for nothing more: it ends when its kernels have."""
         self._control.close()
 
     def end(self) -> None:
-        """Close it, and wait for its end."""
+        """Close it, and wait for its end; kernels that were not let go of live on."""
         self.close()
         try:
-            self._process.wait(2.0)
+            self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        said, self._said = self._said, -1
+        os.close(said)
+        self._endpoint.remove()
+
+    def forget(self) -> None:
+        """Let go of it in a process that its owner forked: it is not ours."""
+        self._control.close()
         os.close(self._said)
+        self._process.returncode = 0  # otherwise the garbage collector warns of a child that runs
 
 
-async def _message(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Wait for the next message on a channel; none if it closed."""
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _message(channel: socket.socket, seconds: float) -> tuple[dict[str, Any], list[int]]:
+    """Wait for the next message on a channel; none if it closed.
+
+    Raises
+    ------
+    asyncio.TimeoutError
+        If nothing comes.
+    """
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(channel, lambda: None if ready.done() else ready.set_result(None))
+
+    def done(in_time: bool) -> None:  # noqa: FBT001 - a callback
+        if not ready.done():
+            ready.set_result(in_time)
+
+    loop.add_reader(channel, done, True)  # noqa: FBT003
+    # Not wait_for: before Python 3.12 it loses a cancellation that comes with the answer.
+    timer = loop.call_later(seconds, done, False)  # noqa: FBT003
     try:
-        await ready
+        if not await ready:
+            raise asyncio.TimeoutError
     finally:
+        timer.cancel()
         loop.remove_reader(channel)
     size = array.array("i").itemsize
     try:
@@ -328,15 +452,17 @@ async def _message(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(data) if data else {}, list(descriptors)
 
 
-async def _begun(channel: socket.socket) -> Forked:
-    message, descriptors = await _message(channel)
-    if "pid" in message:
+async def _begun(channel: socket.socket, seconds: float) -> Forked:
+    message, descriptors = await _message(channel, seconds)
+    if "pid" in message and descriptors:
         return Forked(message["pid"], descriptors[0], channel)
+    if "pid" in message:
+        raise NoKernelError("this process can have no more descriptors")
     raise _no(message)
 
 
 async def _bound(channel: socket.socket) -> None:
-    message, _ = await _message(channel)
+    message, _ = await _message(channel, BOUND_SECONDS)
     if "bound" not in message:
         raise _no(message)
 
@@ -367,9 +493,12 @@ class Templates:
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = str(cache) if cache is not None else ""
         self._lock = threading.Lock()
+        self._closed = False
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
+        self._end = weakref.finalize(self, _end, self._living, self._retired)
+        _all.add(self)
 
     async def fork(
         self,
@@ -408,7 +537,7 @@ class Templates:
             except NoKernelError as problem:
                 if problem.stale or (problem.again and last):
                     self._retire(key, template)
-                if last and not template.forked:
+                if (last or (problem.stale and not problem.again)) and not template.forked:
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
@@ -425,23 +554,19 @@ class Templates:
             return [template.pid for template in self._living.values() if template.alive]
 
     def close(self) -> None:
-        """End all templates; kernels that still run end with them."""
+        """End all templates, and give no more kernels; those that still run live on until they are let go of."""
         with self._lock:
-            templates = [*self._living.values(), *self._retired]
-            self._living.clear()
-            self._retired.clear()
-        for template in templates:
-            template.close()
-        for template in templates:
-            for line in template.last_words.splitlines():
-                QUIET.debug("template: %s", line)
-            template.end()
+            self._closed = True
+        self._end()
 
     def _template(self, key: Key) -> Template:
         with self._lock:
+            self._sweep()
+            if self._closed:
+                raise NoKernelError("the templates are closed")
             if key in self._given_up:
                 raise NoKernelError(self._given_up[key])
-            if key not in self._living or not self._living[key].alive:
+            if key not in self._living:
                 try:
                     self._living[key] = Template(key, self._cache)
                 except OSError as problem:
@@ -449,15 +574,62 @@ class Templates:
             return self._living[key]
 
     def _retire(self, key: Key, template: Template) -> None:
-        template.close()
         with self._lock:
+            template.close()
             if self._living.get(key) is template:
                 del self._living[key]
                 self._retired.append(template)
 
+    def _sweep(self) -> None:
+        """Remove what dead templates left."""
+        for key, template in list(self._living.items()):
+            if not template.alive:
+                self._retired.append(self._living.pop(key))
+        for template in list(self._retired):
+            if not template.alive:
+                self._retired.remove(template)
+                template.end()
+
+    def _forget(self) -> None:
+        """Begin anew in a process that the owner forked."""
+        self._lock = threading.Lock()  # a thread that is not here may hold the other
+        for template in (*self._living.values(), *self._retired):
+            template.forget()
+        self._living.clear()
+        self._retired.clear()
+
+
+_all: weakref.WeakSet[Templates] = weakref.WeakSet()
+
+
+def _end(living: dict[Key, Template], retired: list[Template]) -> None:
+    templates = [*living.values(), *retired]
+    living.clear()
+    retired.clear()
+    for template in templates:
+        template.close()
+    for template in templates:
+        for line in template.last_words.splitlines():
+            QUIET.debug("template: %s", line)
+        template.end()
+
+
+def _let_go() -> None:
+    """Close our ends in a process that this one forks: kernels end with who asked for them, not with its child."""
+    for templates in list(_all):
+        templates._forget()  # noqa: SLF001 - it is ours
+    for end in list(_ends):
+        end.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 def _circumstances() -> dict[str, object]:
     """Give what a process inherits from this one besides what it is given."""
+    import resource  # not on Windows
+
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
     limits = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
     return {
