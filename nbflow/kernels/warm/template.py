@@ -17,7 +17,9 @@ import array
 import atexit
 import contextlib
 import fcntl
+import functools
 import gc
+import hashlib
 import importlib
 import importlib.util
 import io
@@ -40,9 +42,6 @@ from typing import Any, cast
 
 IDLE = 600.0
 """Seconds without kernels and requests after which a template ends; the next request makes a new one."""
-
-PROBE_SECONDS = 5.0
-"""How long the probe may take; it needs a tenth of a second."""
 
 LEARNED = 1 << 17
 """Bytes in which a kernel that ends names what it imported."""
@@ -123,14 +122,21 @@ class UnfitError(Exception):
 # What an import may leave behind
 
 
+_counted: dict[frozenset[str], int] = {}
+
+
 def _threads() -> int:
     """Count the native threads that nobody accounts for."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
-            names.append(file.read().strip())
-    jemalloc = sum(name.startswith("jemalloc_bg") for name in names)
-    return max(0, len(names) - 1 - jemalloc - _blas_threads())
+    tasks = frozenset(os.listdir("/proc/self/task"))
+    if tasks not in _counted:
+        _counted.clear()
+        names = []
+        for task in tasks:
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+        jemalloc = sum(name.startswith("jemalloc_bg") for name in names)
+        _counted[tasks] = max(0, len(names) - 1 - jemalloc - _blas_threads())
+    return _counted[tasks]
 
 
 def _blas_threads() -> int:
@@ -183,11 +189,20 @@ def _children() -> set[str]:
     return found
 
 
-def _signals() -> list[int]:
-    """Give which signals are ignored, handled and blocked; those of threads are the C library's own."""
-    with open("/proc/self/status") as file:
-        lines = [line.split() for line in file if line.startswith(("SigIgn", "SigCgt", "SigBlk"))]
-    return [int(mask, 16) & 0x7FFFFFFF for _, mask in lines]
+def _signals() -> list[bytes]:
+    """Give how each signal is handled, whoever said so: Python or a library in C."""
+    import ctypes
+
+    system, action, found = ctypes.CDLL(None), ctypes.create_string_buffer(256), []
+    for number in range(1, 65):
+        if system.sigaction(number, None, action) == 0:  # two are the C library's own
+            found.append(action.raw)
+    return found
+
+
+def _streams() -> list[tuple[int, int]]:
+    """Give what stands behind stdin, stdout and stderr."""
+    return [(status.st_dev, status.st_ino) for status in map(os.fstat, (0, 1, 2))]
 
 
 @contextlib.contextmanager
@@ -210,36 +225,42 @@ def _look() -> dict[str, object]:
         "a Python thread": [thread.ident for thread in threading.enumerate()],
         "an open socket or file": _descriptors(),
         "a child process": _children(),
-        "a signal handler": _signals(),
+        "a signal handler": (_signals(), [signal.getsignal(number) for number in signal.valid_signals()]),
+        "the mask of signals": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "a locale": locale.setlocale(locale.LC_ALL, None),
         "the working directory": os.getcwd(),
         "the path of modules": list(sys.path),
-        "the hooks of the interpreter": (sys.excepthook, sys.displayhook, sys.stdout, sys.stderr),
+        "the hooks of the interpreter": (sys.excepthook, sys.displayhook, sys.unraisablehook, threading.excepthook),
+        "the standard streams": (sys.stdin, sys.stdout, sys.stderr, _streams()),
     }
 
 
 def _said() -> int:
     """Give how much was printed so far."""
+    import ctypes
+
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    ctypes.CDLL(None).fflush(None)  # what a library in C printed
     return os.lseek(1, 0, os.SEEK_END)
 
 
-def _version(module: str) -> str:
-    """Give the version of the library that a module belongs to."""
-    top = module.partition(".")[0]
-    loaded = sys.modules.get(top)
-    version = getattr(loaded, "__version__", None)
-    if isinstance(version, str):
-        return version
-    from importlib import metadata
-
-    with contextlib.suppress(Exception):  # no such distribution, or a broken one
-        return metadata.version(top)
-    spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(top)
+@functools.lru_cache(maxsize=None)
+def _version(library: str) -> str:
+    """Tell one version of a library from another, and that of another interpreter, without importing it."""
+    spec = None
+    with contextlib.suppress(Exception):  # a finder that fails finds nothing
+        spec = importlib.util.find_spec(library)
+    about: list[object] = [sys.version, spec and spec.origin]
     with contextlib.suppress(OSError, TypeError, AttributeError):
-        return str(int(os.stat(spec.origin).st_mtime))  # type: ignore[union-attr,arg-type]
-    return ""
+        status = os.stat(spec.origin)  # type: ignore[union-attr,arg-type]
+        about += [status.st_mtime_ns, status.st_size]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+
+
+def with_version(module: str) -> str:
+    """Give a module's name with the version of its library."""
+    return f"{module} {_version(module.partition('.')[0])}"
 
 
 def _sites() -> list[str]:
@@ -260,105 +281,140 @@ class Notes:
     """What is remembered of modules between templates, in the user's cache folder: culprits by name and version,
     and for each set of modules that it passed the probe, and what its kernels imported later.
 
+    A culprit is a file of its own, so templates that write at the same time take nothing from each other.
+
     Parameters
     ----------
     folder : str
         The folder; made when something is to be remembered.
     about : list
         What the set of modules depends on.
+    culprits : mapping of str to str
+        Culprits that are known already, with their versions, and why.
     """
 
-    def __init__(self, folder: str, about: object) -> None:
-        import hashlib
-
+    def __init__(self, folder: str, about: object, culprits: dict[str, str]) -> None:
         self._folder = folder
-        self._culprits = os.path.join(folder, "culprits.json")
         about = [sys.version, sys.prefix, *_sites(), *_changed(), about]
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
         self._set = os.path.join(folder, f"{name}.json")
-        self.known = self._read(self._set)
+        self._culprits: set[str] = set()
+        with contextlib.suppress(OSError):
+            self._culprits.update(os.listdir(os.path.join(folder, "culprits")))
+        for culprit, why in culprits.items():
+            self.blame(culprit, why)
+        found = self._read()
+        self.learned = found.get("learned", [])
+        """What kernels imported later."""
+        self.probed = found.get("probed", [])
+        """The modules, with their versions, that passed the probe together."""
 
-    def culprit(self, module: str) -> str:
-        """Give why this module is not imported here; empty: it may be."""
-        culprits = self._read(self._culprits)
-        if not any(key.startswith(f"{module} ") for key in culprits):
-            return ""
-        return str(culprits.get(f"{module} {_version(module)}", ""))
+    def culprit(self, module: str) -> bool:
+        """Tell whether this module is not imported here."""
+        named = any(culprit.partition(" ")[0] == module for culprit in self._culprits)
+        return named and with_version(module) in self._culprits
 
-    def blame(self, module: str, why: str) -> None:
-        """Remember a culprit."""
-        self._write(self._culprits, {**self._read(self._culprits), f"{module} {_version(module)}": why})
+    def blame(self, culprit: str, why: str) -> None:
+        """Remember a culprit, given with its version."""
+        if culprit not in self._culprits:
+            self._culprits.add(culprit)
+            self._write(os.path.join(self._folder, "culprits", culprit), why)
 
-    def remember(self, **facts: object) -> None:
+    def remember(self, *, learned: list[str] | None = None, probed: list[str] | None = None) -> None:
         """Remember something of this set of modules."""
-        self.known = {**self._read(self._set), **facts}
-        self._write(self._set, self.known)
+        self.learned = self.learned if learned is None else learned
+        self.probed = self.probed if probed is None else probed
+        self._write(self._set, json.dumps({"learned": self.learned, "probed": self.probed}))
 
-    @staticmethod
-    def _read(path: str) -> dict[str, object]:
+    def _read(self) -> dict[str, list[str]]:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self._set, encoding="utf-8") as file:
                 found = json.load(file)
-        except (OSError, ValueError):  # nothing is remembered, or nothing that can be read
+        except (OSError, ValueError, RecursionError):  # nothing is remembered, or nothing that can be read
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: words(found.get(name)) for name in ("learned", "probed")}
 
-    def _write(self, path: str, content: object) -> None:
+    def _write(self, path: str, content: str) -> None:
         if not self._folder:
             return
+        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
         with contextlib.suppress(OSError):  # what cannot be remembered is found out again
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            temporary = f"{path}.{os.getpid()}"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            os.replace(temporary, path)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            try:
+                with open(temporary, "w", encoding="utf-8") as file:
+                    file.write(content)
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+
+
+def words(found: object) -> list[str]:
+    """Give a list of texts; nothing, if it is something else."""
+    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else []
 
 
 # Loading
 
 
 def load(module: str) -> None:
-    """Import one module; ``a.b`` may be a name in ``a``.
+    """Import one module as a cell does; ``a.b`` may be a name in ``a``.
 
     Raises
     ------
     UnfitError
-        If the import left something behind that forks would share or lose.
+        If the import left something behind that forks would share or lose, or that is seen from outside.
     """
     before, said, environment = _look(), _said(), dict(os.environ)
     parent, _, name = module.rpartition(".")
     try:
+        # This file is __main__: a warning is shown where a cell would show it.
         if parent:
-            importlib.import_module(parent)
+            __import__(parent)
         if not (parent and hasattr(sys.modules[parent], name)):
-            importlib.import_module(module)
+            __import__(module)
     except ModuleNotFoundError:
-        return  # the cell will say it better
-    except BaseException as problem:  # noqa: BLE001 - whatever it raises, it is unfit
-        raise UnfitError(module, f"its import raised {type(problem).__name__}") from None
-    after = _look()
-    for what, there in after.items():
-        if there != before[what]:
-            raise UnfitError(module, f"its import leaves or changes {what}")
-    if _said() != said:
-        raise UnfitError(module, "its import prints")
+        pass  # the cell will say it better
+    except BaseException as problem:
+        raise UnfitError(module, f"its import raises {type(problem).__name__}") from None
+    why = ""
+    for wait in (0, 0.01, 0.05):  # a thread that has ended is seen a moment longer
+        time.sleep(wait)
+        why = _left(before, said, environment)
+        if not why:
+            return
+    raise UnfitError(module, why)
+
+
+def _left(before: dict[str, object], said: int, environment: dict[str, str]) -> str:
+    """Tell what an import left behind."""
+    try:
+        after = _look()
+        for what, there in after.items():
+            if there != before[what]:
+                return f"its import leaves or changes {what}"
+        if _said() != said:
+            return "its import prints"
+    except Exception as problem:
+        return f"its import breaks something ({type(problem).__name__})"
     if any(os.environ.get(name) != value for name, value in environment.items()):
-        raise UnfitError(module, "its import changes the environment")
+        return "its import changes the environment"
+    return ""
 
 
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
-    top = module.partition(".")[0]
     spec = None
-    if top in sys.modules:
-        spec = getattr(sys.modules[top], "__spec__", None)
-    else:
-        with contextlib.suppress(Exception):  # a finder that fails finds nothing
-            spec = importlib.util.find_spec(top)
-    origin = getattr(spec, "origin", None) or ""
-    if origin in ("built-in", "frozen"):
+    with contextlib.suppress(Exception):  # a finder that fails finds nothing, nor does what a cell made have a spec
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None:
+        return False
+    if spec.origin in ("built-in", "frozen"):
         return True
-    return any(origin.startswith(os.path.join(folder, "")) for folder in [*_sites(), os.path.dirname(os.__file__)])
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    folders = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    return bool(places) and all(place.startswith(folders) for place in places)
 
 
 def may_be_learned(module: str, known: frozenset[str]) -> bool:
