@@ -75,17 +75,21 @@ def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path
         Where files that were written count.
     """
     arguments = json.dumps([list(names), str(artifacts), str(folder), str(directory) if directory else None])
-    carried = {"values": _source(values), "collect": _source(collect)}
+    carried = {name: (module.__file__, _source(module)) for name, module in (("values", values), ("collect", collect))}
     return f"__import__('builtins').eval({_EXPRESSION!r}, {{'_sources': {carried!r}, '_arguments': {arguments!r}}})"
 
 
 # Defined by exec in a namespace of its own: the notebook's names are read and never touched.
 _EVALUATE = f"""
-import json, sys, types
+import importlib.machinery, json, sys, types
 
-def module(name, source):
+def module(name, path, source):
     made = types.ModuleType("nbflow_" + name)
-    exec(compile(source, "<nbflow " + name + ">", "exec"), made.__dict__)
+    try:  # where the kernel sees our file, Python has it compiled
+        code = importlib.machinery.SourceFileLoader(made.__name__, path).get_code(made.__name__)
+    except (OSError, ImportError):
+        code = compile(source, "<nbflow " + name + ">", "exec")
+    exec(code, made.__dict__)
     return made
 
 class Answer:
@@ -98,7 +102,7 @@ class Answer:
 
 def answer(sources, arguments):
     names, artifacts, folder, directory = json.loads(arguments)
-    values, collect = module("values", sources["values"]), module("collect", sources["collect"])
+    values, collect = module("values", *sources["values"]), module("collect", *sources["collect"])
     watch = sys.modules.get("_nbflow_watch")
     wrote = watch.written(watch.wrote, directory) if watch and directory else []
     namespace = sys.modules["IPython"].get_ipython().user_ns

@@ -16,6 +16,7 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import copy
 import fcntl
 import functools
 import gc
@@ -463,6 +464,8 @@ class Template:
         self.loaded: frozenset[str] = frozenset()
         self.added: dict[str, str] = {}
         self.filters: list[object] = []
+        self.launcher = ""
+        self.parsed = Parsed()
         self.sites: list[int] = []
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
@@ -478,11 +481,14 @@ class Template:
             import ipykernel.kernelapp
             import ipykernel.zmqshell  # noqa: F401 - kernels use it
 
+            launcher = importlib.util.find_spec("ipykernel_launcher")
+            self.launcher = launcher.origin or "" if launcher is not None else ""
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
             try:
                 self._import()
             except UnfitError as problem:
                 self._again_without(*problem.args)
+            look_for_backends()
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites = _changed()
@@ -509,6 +515,9 @@ class Template:
 
     def _settle(self) -> None:
         """Make what stands in memory stay where it is: the collector of a kernel would copy each page."""
+        for folder, finder in list(sys.path_importer_cache.items()):
+            if finder is None:
+                del sys.path_importer_cache[folder]  # it may be made until a kernel looks
         self.loaded = frozenset(sys.modules)
         gc.collect()
         gc.freeze()
@@ -627,6 +636,7 @@ class Template:
             send(channel, {"no": stale or hidden, "stale": bool(stale)})
             channel.close()
         else:
+            self.parsed.parse(arguments(request["argv"]))
             learned = mmap.mmap(-1, LEARNED)
             pid = _fork()
             if pid == 0:
@@ -745,7 +755,7 @@ def line(channel: socket.socket) -> None:
     os.close(own)
 
 
-def become(request: dict[str, Any], added: dict[str, str]) -> None:
+def become(request: dict[str, Any], added: dict[str, str], launcher: str) -> None:
     """Take over what a process of its own would have got at its start."""
     for target, stream in enumerate(request["streams"]):
         os.dup2(stream, target)
@@ -765,20 +775,61 @@ def become(request: dict[str, Any], added: dict[str, str]) -> None:
     time.tzset()
     os.chdir(request["cwd"])
     command = request["argv"]
-    launcher = importlib.util.find_spec("ipykernel_launcher")
-    assert launcher is not None
-    behind = command.index("-m") + 2
-    sys.argv[:] = [launcher.origin or "ipykernel_launcher", *command[behind:]]
+    sys.argv[:] = [launcher, *arguments(command)]
     if hasattr(sys, "orig_argv"):
         sys.orig_argv[:] = command
-    for folder, finder in list(sys.path_importer_cache.items()):
-        if finder is None:
-            del sys.path_importer_cache[folder]  # it may have been made since
-    importlib.invalidate_caches()
     if os.isatty(1) and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     reseed()
     title(command)
+
+
+def arguments(command: list[str]) -> list[str]:
+    """Give what stands behind ``-m ipykernel_launcher``."""
+    return list(command[command.index("-m") + 2 :])
+
+
+class Parsed:
+    """What the arguments of kernels say, by everything but the connection file, which is another in each."""
+
+    FILE = "/connection-file"
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Any] = {}
+
+    @classmethod
+    def _shape(cls, argv: list[str]) -> tuple[str, ...]:
+        place = argv.index("-f") + 1 if "-f" in argv else 0
+        return (*argv[:place], cls.FILE, *argv[place + 1 :]) if 0 < place < len(argv) else ()
+
+    def parse(self, argv: list[str]) -> None:
+        """Have them read by an application that is thrown away, once for all kernels that have such."""
+        from ipykernel.kernelapp import IPKernelApp
+
+        shape = self._shape(argv)
+        if not shape or shape in self._known:
+            return
+        self._known[shape] = None
+        with contextlib.suppress(Exception, SystemExit):  # the kernel will say what is wrong with them
+            app = IPKernelApp()
+            app.parse_command_line(list(shape))
+            if app.cli_config.IPKernelApp.connection_file == self.FILE and not app.extra_args and app.subapp is None:
+                self._known[shape] = app.cli_config
+
+    def apply(self, app: Any, argv: list[str]) -> None:
+        """Make an application take them as read; one that has others reads them itself."""
+        config = self._known.get(self._shape(argv))
+        if config is None:
+            return
+
+        def parse_command_line(_argv: object = None) -> None:
+            app.argv = list(argv)
+            config.IPKernelApp.connection_file = argv[argv.index("-f") + 1]
+            app.cli_config = copy.deepcopy(config)
+            app.update_config(app.cli_config)
+            app.extra_args = []
+
+        app.parse_command_line = parse_command_line
 
 
 def reseed() -> None:
@@ -808,8 +859,9 @@ def run(request: dict[str, Any], template: Template) -> None:
     code = 1
     app = None
     try:
-        become(request, template.added)
+        become(request, template.added, template.launcher)
         app = start_app(int(request["env"].get("JPY_PARENT_PID") or 0))
+        template.parsed.apply(app, sys.argv[1:])
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
@@ -849,6 +901,14 @@ def draw_after_cells() -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.install_repl_displayhook()
+
+
+def look_for_backends() -> None:
+    """Have matplotlib find the backends that are installed; it reads the metadata of all libraries for it."""
+    registry = sys.modules.get("matplotlib.backends.registry")
+    if registry is not None:
+        with contextlib.suppress(Exception):  # an older one does not do it, and a cell will see what is wrong
+            registry.backend_registry.resolve_backend(os.environ["MPLBACKEND"])
 
 
 def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
