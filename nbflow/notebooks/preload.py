@@ -13,7 +13,7 @@ from ..source import Cell, cell_tree
 __all__ = ["imported"]
 
 _INSTALLS = r"\b(pip3?|conda|mamba|micromamba|uv|install)\b"
-_MAGICS = "env set_env dotenv cd pushd popd run pip conda mamba micromamba uv".split()
+_MAGICS = ("env", "set_env", "dotenv", "cd", "pushd", "popd", "run", "pip", "conda", "mamba", "micromamba", "uv")
 _MAGIC = re.compile(rf"\s*([\w, ]+=)?\s*(%{{1,2}}({'|'.join(_MAGICS)})\b|!.*{_INSTALLS})")
 _SHELL = re.compile(r"\s*%%(bash|sh|script|system|!|cmd)\b|\s*!!")
 _INSTALL = re.compile(_INSTALLS)
@@ -22,13 +22,45 @@ _WORTH_READING = re.compile(r"import|environ|env\b|path|chdir|sys|use\(|reload|[
 """A cell without any of this neither imports nor changes anything here, and need not be parsed."""
 
 _CHANGES = frozenset(
-    "putenv unsetenv setenv delenv load_dotenv chdir fchdir syspath_prepend addsitedir setdlopenflags sched_setaffinity"
-    " reload exec run_path run_module patch".split()
+    {
+        "putenv",
+        "unsetenv",
+        "setenv",
+        "delenv",
+        "load_dotenv",
+        "chdir",
+        "fchdir",
+        "syspath_prepend",
+        "addsitedir",
+        "setdlopenflags",
+        "sched_setaffinity",
+        "reload",
+        "exec",
+        "run_path",
+        "run_module",
+        "patch",
+    }
 )
 _PLACES = frozenset({"path", "modules", "meta_path", "path_hooks"})
 """Where ``sys`` keeps what imports depend on."""
-_READS = frozenset("get copy items keys values index count".split())
-_READERS = frozenset("dict list sorted set tuple len print str repr isinstance type enumerate pprint".split())
+_READS = frozenset({"get", "copy", "items", "keys", "values", "index", "count"})
+_READERS = frozenset(
+    {
+        "dict",
+        "list",
+        "sorted",
+        "set",
+        "tuple",
+        "len",
+        "print",
+        "str",
+        "repr",
+        "isinstance",
+        "type",
+        "enumerate",
+        "pprint",
+    }
+)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 

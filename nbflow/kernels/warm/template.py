@@ -22,6 +22,7 @@ import functools
 import gc
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import io
 import json
@@ -39,10 +40,16 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 IDLE = 600.0
 """Seconds without kernels and requests after which a template ends; the next request makes a new one."""
+
+LESSON = 4096
+"""Bytes for what the owner should know."""
+
+MODULES = frozenset(importlib.machinery.all_suffixes())
+"""How the names of files with modules end."""
 
 LEARNED = 1 << 17
 """Bytes in which a kernel that ends names what it imported."""
@@ -191,14 +198,12 @@ def _children() -> set[str]:
 
 
 def _signals() -> list[bytes]:
-    """Give how each signal is handled, whoever said so: Python or a library in C."""
+    """Give what handles each signal, whoever said so: Python or a library in C."""
     import ctypes
 
-    system, action, found = ctypes.CDLL(None), ctypes.create_string_buffer(256), []
-    for number in range(1, 65):
-        if system.sigaction(number, None, action) == 0:  # two are the C library's own
-            found.append(action.raw)
-    return found
+    system, action = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    numbers = range(1, signal.NSIG)  # two are the C library's own
+    return [action.raw[:8] for number in numbers if system.sigaction(number, None, action) == 0]
 
 
 def _streams() -> list[tuple[int, int]]:
@@ -246,7 +251,7 @@ def _said() -> int:
     return os.lseek(1, 0, os.SEEK_END)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _version(library: str) -> str:
     """Tell one version of a library from another, and that of another interpreter, without importing it."""
     spec = None
@@ -276,6 +281,25 @@ def _changed() -> list[int]:
         with contextlib.suppress(OSError):
             times.append(os.stat(folder).st_mtime_ns)
     return times
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Tell whether a file is still the same."""
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        return status.st_mtime_ns, status.st_size
+    return 0, 0
+
+
+def _own_files() -> dict[str, tuple[int, int]]:
+    """Give the files of the modules that somebody works at: they come from no folder of libraries."""
+    libraries = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {
+        file: _stamp(file)
+        for file in files
+        if isinstance(file, str) and file != __file__ and not file.startswith(libraries)
+    }
 
 
 class Notes:
@@ -377,7 +401,7 @@ def load(module: str) -> None:
             __import__(module)
     except ModuleNotFoundError:
         pass  # the cell will say it better
-    except BaseException as problem:
+    except BaseException as problem:  # noqa: BLE001 - the template must not end
         raise UnfitError(module, f"its import raises {type(problem).__name__}") from None
     why = ""
     for wait in (0, 0.01, 0.05):  # a thread that has ended is seen a moment longer
@@ -397,7 +421,7 @@ def _left(before: dict[str, object], said: int, environment: dict[str, str]) -> 
                 return f"its import leaves or changes {what}"
         if _said() != said:
             return "its import prints"
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - a stream is closed, the directory is gone
         return f"its import breaks something ({type(problem).__name__})"
     if any(os.environ.get(name) != value for name, value in environment.items()):
         return "its import changes the environment"
@@ -435,27 +459,49 @@ class Template:
     ----------
     control : int
         Descriptor of the socket over which it is asked.
+    lesson : int
+        Descriptor of a file in memory, for what its owner should know when it has ended.
     preload : list of str
         Modules to import; those that are known only from where libraries are installed.
-    known : frozenset of str
+    known : list of str
         Libraries that may be preloaded for all when one kernel imported them.
     cache : str
         Folder for notes; empty: nothing is remembered.
+    culprits : mapping of str to str
+        Modules, with their versions, that the owner's earlier templates found unfit, and why.
     suspicious : bool
         Whether to probe after each module: one of them is a culprit.
+    import_seconds : float
+        How long one import may take.
+    probe_seconds : float
+        How long the probe may take.
     """
 
     def __init__(
-        self, control: int, preload: list[str], *, known: frozenset[str], cache: str, suspicious: bool
+        self,
+        control: int,
+        lesson: int,
+        preload: list[str],
+        *,
+        known: list[str],
+        cache: str,
+        culprits: dict[str, str],
+        suspicious: bool,
+        import_seconds: float,
+        probe_seconds: float,
     ) -> None:
         self.control: socket.socket | None = socket.socket(fileno=control)
         os.set_inheritable(control, False)
         self.owner = os.getppid()
         self.owner_gone = os.pidfd_open(self.owner)
+        self.lesson = mmap.mmap(lesson, LESSON)
+        os.close(lesson)
         self.preload = preload
-        self.known = known
+        self.known = frozenset(known)
         self.suspicious = suspicious
-        self.notes = Notes(cache, preload)
+        self.import_seconds = import_seconds
+        self.probe_seconds = probe_seconds
+        self.notes = Notes(cache, preload, culprits)
         self.children: dict[int, tuple[int, socket.socket, mmap.mmap]] = {}
         """Pidfd, channel, and what was learned, of each kernel; one that was let go of stays until it is reaped."""
         self.ended: set[int] = set()
@@ -467,6 +513,7 @@ class Template:
         self.launcher = ""
         self.parsed = Parsed()
         self.sites: list[int] = []
+        self.own: dict[str, tuple[int, int]] = {}
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
 
@@ -487,31 +534,97 @@ class Template:
             try:
                 self._import()
             except UnfitError as problem:
-                self._again_without(*problem.args)
+                self._end(*problem.args)
             look_for_backends()
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites = _changed()
+        self.own = _own_files()
         self._settle()
 
     def _import(self) -> None:
-        for module in self.preload:
-            known = module.partition(".")[0] in self.known
-            if self.notes.culprit(module) or (known and not installed(module)):
-                continue
-            load(module)
-            if self.suspicious and (why := self._probe()):
-                raise UnfitError(module, why)
-        learned = self.notes.known.get("learned", [])
-        assert isinstance(learned, list)
-        self._learn(learned)
-        if self.preload and self.notes.known.get("probed") is not True:
-            why = self._probe()
+        if self.suspicious and (why := self._probe([])):
+            raise SystemExit(f"a kernel {why}")  # whatever it has imported
+        done: list[str] = []
+        for module in filter(self._wanted, self.preload):
+            self._load(module, done)
+        learned = [name for name in self.notes.learned if self._learnable(name)]
+        if self.suspicious:
+            for module in learned:
+                self._load(module, done)
+        elif self._load_together(learned):
+            done += learned
+        probed = [with_version(module) for module in done]
+        if probed and probed != self.notes.probed:
+            why = self._probe(done)
             if why and not self.suspicious:
-                self._again(self.preload, suspicious=True)
+                self._end()
             if why:
-                raise UnfitError(self.preload[-1], why)
-            self.notes.remember(probed=True)
+                raise UnfitError(done[-1], why)
+            self.notes.remember(probed=probed)
+
+    def _wanted(self, module: str) -> bool:
+        known = module.partition(".")[0] in self.known
+        return not self.notes.culprit(module) and (installed(module) or not known)
+
+    def _learnable(self, module: str) -> bool:
+        return (
+            module not in sys.modules
+            and may_be_learned(module, self.known)
+            and installed(module)
+            and not self.notes.culprit(module)
+        )
+
+    def _load(self, module: str, done: list[str]) -> None:
+        with self._trying(with_version(module), self.import_seconds):
+            load(module)
+        done.append(module)
+        if self.suspicious and (why := self._probe(done)):
+            raise UnfitError(module, why)
+
+    def _load_together(self, modules: list[str]) -> bool:
+        """Import modules that were fit before; if they are not now, they are learned anew."""
+        before, said, environment = _look(), _said(), dict(os.environ)
+        fit = True
+        with self._trying("", self.import_seconds):
+            for module in modules:
+                try:
+                    __import__(module)
+                except ModuleNotFoundError:
+                    pass  # it is there no more
+                except BaseException:  # noqa: BLE001 - a culprit's
+                    fit = False
+        if not fit or _left(before, said, environment):
+            self.notes.remember(learned=[])
+            self._end()
+        return True
+
+    @contextlib.contextmanager
+    def _trying(self, module: str, seconds: float) -> Iterator[None]:
+        """Note what is tried, for the case that this process does not survive it, or not in time."""
+        known = self.lesson[:]
+        self._tell(trying=module)
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends the process, whatever that is doing
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.lesson[:] = known
+
+    def _tell(self, **lesson: object) -> None:
+        self.lesson[:] = json.dumps(lesson).encode()[:LESSON].ljust(LESSON)
+
+    def _end(self, module: str = "", why: str = "") -> NoReturn:
+        """End with all that imports started: what was imported cannot be taken back, and the next one knows better."""
+        if module:
+            culprit = with_version(module)
+            self.notes.blame(culprit, why)
+            self._tell(culprit=culprit, why=why)
+        else:
+            self._tell(suspicious=True)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
 
     def _settle(self) -> None:
         """Make what stands in memory stay where it is: the collector of a kernel would copy each page."""
@@ -523,72 +636,58 @@ class Template:
         gc.freeze()
         gc.enable()
 
-    def _again_without(self, module: str, why: str) -> None:
-        """Begin anew without a module: what was imported cannot be taken back."""
-        self.notes.blame(module, why)
-        print(f"{module} is not preloaded: {why}", flush=True)
-        for child in _children():
-            os.kill(int(child), signal.SIGKILL)
-        self._again([other for other in self.preload if other != module], suspicious=self.suspicious)
-
-    def _again(self, preload: list[str], *, suspicious: bool) -> None:
-        assert self.control is not None
-        os.set_inheritable(self.control.fileno(), True)
-        for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        given = json.loads(sys.argv[1])
-        given.update(preload=preload, suspicious=suspicious)
-        os.execv(sys.executable, [*_interpreter(), __file__, json.dumps(given), *sys.argv[2:]])
-
-    def _probe(self) -> str:
-        """Fork a child that does what kernels do; give what went wrong."""
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="nbf-probe-") as folder:
-            shared = mmap.mmap(-1, LEARNED)
+    def _probe(self, done: list[str]) -> str:
+        """Fork a child that does what kernels do with these modules; give what went wrong."""
+        shared = mmap.mmap(-1, LEARNED)
+        seconds = self.probe_seconds * (2 if self.suspicious else 1)  # before somebody is blamed
+        with self._trying(with_version(done[-1]) if self.suspicious and done else "", 2 * seconds):
             pid = _fork()
             if pid == 0:
                 code = 1
                 with contextlib.suppress(BaseException):
-                    rehearse(folder, self.preload)
+                    rehearse(done)
                     tell_learned(shared, self.loaded, self.known)
                     code = 0
                 os._exit(code)
             gone = os.pidfd_open(pid)
-            answered, _, _ = select.select([gone], [], [], PROBE_SECONDS)
+            answered, _, _ = select.select([gone], [], [], seconds)
             if not answered:
                 os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
             os.close(gone)
+        if not status and not self.suspicious:
             self._learn(learned_of(shared))
-            shared.close()
+        shared.close()
         if not answered:
             return "hangs after a fork"
         return f"fails after a fork ({os.waitstatus_to_exitcode(status)})" if status else ""
 
     def _learn(self, modules: list[str]) -> bool:
-        """Import what kernels import anyway; tells whether that left nothing behind."""
-        new = [
-            name for name in modules if name not in sys.modules and may_be_learned(name, self.known) and installed(name)
-        ]
+        """Import what kernels import anyway; tells whether all of it was fit."""
+        new = list(filter(self._learnable, modules))
         if not new:
             return True
-        before, said = _look(), _said()
+        unfit: dict[str, str] = {}
         with _as_in_a_kernel():
             for name in new:
-                # A module that cannot be imported now was made by a cell, or is there no more.
-                with warnings.catch_warnings(), contextlib.suppress(Exception):
-                    warnings.simplefilter("ignore")
-                    importlib.import_module(name)
-        fine = _look() == before and _said() == said
-        learned = self.notes.known.get("learned", [])
-        assert isinstance(learned, list)
-        if not set(new) <= set(learned) or not fine:
-            self.notes.remember(learned=sorted({*learned, *new}) if fine else [])
+                filters = list(warnings.filters)
+                try:
+                    with self._trying(with_version(name), self.import_seconds):
+                        load(name)
+                except UnfitError as problem:
+                    unfit[name] = problem.args[1]
+                if warnings.filters != filters:
+                    unfit[name] = "its import changes which warnings are shown"
+                if unfit:
+                    break
+        # A module that cannot be imported now is there no more.
+        fit = [name for name in new if name in sys.modules and name not in unfit]
+        self.notes.remember(learned=sorted({*self.notes.learned, *fit}))
         self._settle()
-        return fine
+        for name, why in unfit.items():
+            self.notes.blame(with_version(name), why)
+            self._tell(culprit=with_version(name), why=why)
+        return not unfit
 
     # At work
 
@@ -655,13 +754,19 @@ class Template:
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
+        if any(_stamp(file) != stamp for file, stamp in self.own.items()):
+            return "a module has changed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
 
     def _hidden(self, folder: str) -> str:
         """Tell which file in a kernel's directory stands for a module that is imported here from elsewhere."""
-        for name in sorted({name.partition(".")[0] for name in self.loaded - self.base}):
-            if os.path.exists(f"{folder}/{name}.py") or os.path.exists(f"{folder}/{name}/__init__.py"):
-                return f"its directory has a module {name}"
+        names = {name.partition(".")[0] for name in self.loaded - self.base}
+        with contextlib.suppress(OSError):  # nothing can be imported from there
+            for entry in os.listdir(folder):
+                name, _, suffix = entry.partition(".")
+                file = f".{suffix}" in MODULES or (not suffix and os.path.exists(f"{folder}/{name}/__init__.py"))
+                if name in names and file:
+                    return f"its directory has a module {name}"
         if "matplotlib" in self.loaded and os.path.exists(f"{folder}/matplotlibrc"):
             return "its directory has a matplotlibrc"
         return ""
@@ -857,7 +962,7 @@ def run(request: dict[str, Any], template: Template) -> None:
     """Be the kernel, from its first moment to its exit."""
     channel = request["channel"]
     code = 1
-    app = None
+    app = start = None
     try:
         become(request, template.added, template.launcher)
         app = start_app(int(request["env"].get("JPY_PARENT_PID") or 0))
@@ -865,6 +970,7 @@ def run(request: dict[str, Any], template: Template) -> None:
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
+        start = surroundings()
         send(channel, {"bound": True})
         app.start()
         code = 0
@@ -872,7 +978,10 @@ def run(request: dict[str, Any], template: Template) -> None:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
     except BaseException:  # noqa: BLE001 - as at the end of an interpreter
         sys.excepthook(*sys.exc_info())
-    leave(app, code, request["learned"], template.loaded, template.known)
+    with contextlib.suppress(Exception):  # its directory is gone
+        if start == surroundings():
+            tell_learned(request["learned"], template.loaded, template.known)
+    leave(app, code)
 
 
 def start_app(owner: int) -> Any:
@@ -911,15 +1020,13 @@ def look_for_backends() -> None:
             registry.backend_registry.resolve_backend(os.environ["MPLBACKEND"])
 
 
-def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
+def leave(app: Any, code: int) -> None:
     """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
     try:
         if app is not None:
             atexit.unregister(app.close)
             if app.iopub_thread is not None:
                 atexit.unregister(app.iopub_thread.stop)
-        with contextlib.suppress(Exception):
-            tell_learned(learned, loaded, known)
         end_threads, end_modules = vars(threading)["_shutdown"], atexit._run_exitfuncs  # noqa: SLF001 - as Python does it
         end_threads()
         end_modules()
@@ -930,9 +1037,21 @@ def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known
         os._exit(code & 0xFF)
 
 
+def surroundings() -> tuple[object, ...]:
+    """Give what imports depend on."""
+    return dict(os.environ), list(sys.path), os.getcwd(), _changed()
+
+
 def tell_learned(learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
-    """Name the modules that were imported since the fork."""
-    names = [name for name in list(sys.modules) if name not in loaded and may_be_learned(name, known)]
+    """Name the modules that were imported since the fork; what a cell made, or took from elsewhere, is none."""
+    names = [
+        name
+        for name, module in list(sys.modules.items())
+        if name not in loaded
+        and may_be_learned(name, known)
+        and getattr(module, "__spec__", None) is not None
+        and installed(name)
+    ]
     text = json.dumps(names).encode()
     if len(text) + 4 <= len(learned):
         learned[4 : 4 + len(text)] = text
@@ -945,8 +1064,8 @@ def learned_of(learned: mmap.mmap) -> list[str]:
     if not length:
         return []
     try:
-        return list(json.loads(learned[4 : 4 + length]))
-    except ValueError:  # it was killed while it wrote
+        return words(json.loads(learned[4 : 4 + length]))
+    except (ValueError, RecursionError):  # it was killed while it wrote
         return []
 
 
@@ -958,7 +1077,7 @@ USES = {
 """One line for a library that shows whether it works after a fork."""
 
 
-def rehearse(folder: str, preload: list[str]) -> None:
+def rehearse(preload: list[str]) -> None:
     """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
     import subprocess
 
@@ -967,7 +1086,8 @@ def rehearse(folder: str, preload: list[str]) -> None:
     for module in preload:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-        use = USES.get(module.partition(".")[0])
+    for library in dict.fromkeys(module.partition(".")[0] for module in preload):
+        use = USES.get(library)
         if use:
             exec(use, {})
     thread = threading.Thread(target=len, args=("",))
@@ -980,9 +1100,11 @@ def rehearse(folder: str, preload: list[str]) -> None:
     os.waitpid(pid, 0)
     app = start_app(os.getppid())
     app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
-    app.initialize(
-        ["--transport=ipc", f"--ip={folder}/k", "-f", f"{folder}/kernel.json", "--HistoryManager.enabled=False"]
-    )
+    app.write_connection_file = lambda *_: None
+    name = f"nbf-{os.urandom(8).hex()}"
+    ports = [f"--{channel}={port}" for port, channel in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1)]
+    # Sockets without files: whatever the temporary folder is like.
+    app.initialize(["--transport=ipc", f"--ip=@{name}", *ports, "-f", f"/{name}", "--HistoryManager.enabled=False"])
 
 
 def main() -> None:
@@ -990,13 +1112,7 @@ def main() -> None:
     if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # not where the interpreter is told to be safe
         del sys.path[0]
     given = json.loads(sys.argv[1])
-    template = Template(
-        given["control"],
-        given["preload"],
-        known=frozenset(given["known"]),
-        cache=given["cache"],
-        suspicious=given.get("suspicious", False),
-    )
+    template = Template(**given)
     template.prepare()
     request = template.serve()
     run(request, template)

@@ -18,8 +18,9 @@ import subprocess
 import threading
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ UNKNOWN = -255
 BOUND_SECONDS = 10.0
 """How long a fork may take until it listens."""
 
+IMPORT_SECONDS = 60.0
+"""How long a template may take to import one module."""
+
+PROBE_SECONDS = 5.0
+"""How long a template's probe may take; it needs a tenth of a second."""
+
+LESSON = 4096
+"""Bytes for what a template leaves behind for its owner."""
+
 TELL_SECONDS = 2.0
 """How long a template may take to tell the code of a kernel that ended."""
 
@@ -53,6 +63,11 @@ _STARTS = tuple(START.split())
 _COLD = ("COVERAGE_PROCESS", "PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME")
 """With these an interpreter does something at its start that a fork would not repeat."""
 
+CRASHES = frozenset(
+    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+)
+"""Signals that a process brings upon itself."""
+
 _TEMPLATE = Path(__file__).with_name("template.py")
 _WIDTH = 400
 """Bytes of a template's command line at least: a kernel writes its own over them."""
@@ -63,12 +78,14 @@ QUIET = logging.getLogger("nbflow.kernels")
 class NoKernelError(Exception):
     """There is no kernel from a template, and why; it can be started otherwise."""
 
-    def __init__(self, why: str, *, again: bool = False, stale: bool = False) -> None:
+    def __init__(self, why: str, *, again: bool = False, stale: bool = False, bad: bool = False) -> None:
         super().__init__(why)
-        self.again = again or stale
+        self.again = again or stale or bad
         """Whether there may be one at the second try."""
-        self.stale = stale
+        self.stale = stale or bad
         """Whether that takes another template."""
+        self.bad = bad
+        """Whether something that the template imported may be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,16 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
         raise NoKernelError("PYTHONPATH depends on the directory")
     start = tuple(sorted((name, value) for name, value in env.items() if name.startswith(_STARTS)))
     return Key(tuple(interpreter), start, tuple(preload))
+
+
+@dataclass(slots=True)
+class Lessons:
+    """What templates with the same key have found out, for the next one; the cache may not be writable."""
+
+    culprits: dict[str, str] = field(default_factory=dict)
+    """Modules, with their versions, that are unfit, and why."""
+    suspicious: bool = False
+    """Whether one of the modules is a culprit that is not known yet."""
 
 
 class Forked:
@@ -216,15 +243,24 @@ class Template:
         What its kernels share.
     cache : str
         Folder of what is remembered of modules; empty: nothing is.
+    lessons : Lessons
+        What is known from earlier ones.
     """
 
-    def __init__(self, key: Key, cache: str) -> None:
+    def __init__(self, key: Key, cache: str, lessons: Lessons) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lesson = os.memfd_create("nbflow-lesson")
+        os.ftruncate(self._lesson, LESSON)
         given = {
             "control": theirs.fileno(),
+            "lesson": self._lesson,
             "preload": list(key.preload),
             "known": sorted(KNOWN),
             "cache": cache,
+            "culprits": lessons.culprits,
+            "suspicious": lessons.suspicious,
+            "import_seconds": IMPORT_SECONDS,
+            "probe_seconds": PROBE_SECONDS,
         }
         self._said = os.memfd_create("nbflow-template")
         words = json.dumps(given)
@@ -237,7 +273,7 @@ class Template:
                 stderr=self._said,
                 cwd="/",
                 start_new_session=True,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._lesson],
             )
         finally:
             theirs.close()
@@ -250,11 +286,40 @@ class Template:
         """Whether the process lives."""
         return self._process.poll() is None
 
+    def settle(self) -> None:
+        """If it is about to be dead, wait for it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+
     @property
     def last_words(self) -> str:
         """The end of what it printed."""
         size = os.fstat(self._said).st_size
         return os.pread(self._said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+
+    def learn(self, lessons: Lessons) -> bool:
+        """Take over what it found out, and tell whether that is new; one that died tells what it was just trying."""
+        text = os.pread(self._lesson, LESSON, 0).strip(b"\0 ")
+        told = json.loads(text) if text else {}
+        code = self._process.returncode
+        culprit, why = told.get("culprit"), told.get("why", "")
+        if "trying" in told and code is not None:
+            culprit = told["trying"]
+            if code == -signal.SIGALRM:
+                why = "takes too long"
+            elif code >= 0 or -code in CRASHES:
+                why = f"ends the process ({code})"
+            else:
+                culprit = None  # somebody else ended it
+            told["suspicious"] = culprit == ""
+        if culprit and culprit not in lessons.culprits:
+            QUIET.debug("%s is not preloaded: %s", culprit.partition(" ")[0], why)
+            lessons.culprits[culprit] = why
+            return True
+        if told.get("suspicious") and not lessons.suspicious:
+            lessons.suspicious = True
+            return True
+        return False
 
     async def fork(self, request: Mapping[str, object], streams: Sequence[int]) -> Forked:
         """Have a kernel forked, and wait until it listens.
@@ -288,7 +353,7 @@ class Template:
                 kernel._release()  # noqa: SLF001 - it is ours
             ours.close()
             if isinstance(problem, asyncio.TimeoutError):
-                raise NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", stale=True) from None
+                raise NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", bad=True) from None
             raise
         self.forked = True
         return kernel
@@ -306,6 +371,7 @@ class Template:
             self._process.kill()
             self._process.wait()
         os.close(self._said)
+        os.close(self._lesson)
 
 
 async def _message(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -346,7 +412,7 @@ def _no(message: Mapping[str, Any]) -> NoKernelError:
         return NoKernelError(str(message["no"]), stale=bool(message.get("stale")))
     if "exit" in message:
         why = f"the kernel ended with {message['exit']} before it listened"
-        return NoKernelError(why, again=message["exit"] < 0)
+        return NoKernelError(why, bad=message["exit"] < 0)
     return NoKernelError("the template died", stale=True)
 
 
@@ -370,6 +436,7 @@ class Templates:
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
+        self._lessons: defaultdict[Key, Lessons] = defaultdict(Lessons)
 
     async def fork(
         self,
@@ -401,18 +468,19 @@ class Templates:
         """
         key = key_of(command, env, preload)
         request = {"argv": list(command), "env": dict(env), "cwd": cwd, **_circumstances()}
-        for last in (False, True):
+        last = False
+        while True:
             template = self._template(key)
             try:
                 return await template.fork(request, streams)
             except NoKernelError as problem:
-                if problem.stale or (problem.again and last):
-                    self._retire(key, template)
-                if last and not template.forked:
+                if problem.stale and self._retire(key, template, bad=problem.bad):
+                    continue  # the next one knows better: it has a module less
+                if last and (problem.bad or not template.forked):
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
-        raise AssertionError
+                last = True
 
     def warm(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
         """Start a template that will be asked soon."""
@@ -441,19 +509,31 @@ class Templates:
         with self._lock:
             if key in self._given_up:
                 raise NoKernelError(self._given_up[key])
-            if key not in self._living or not self._living[key].alive:
+            template = self._living.get(key)
+            if template is None or not template.alive:
+                if template is not None:
+                    self._put_away(key, template)
                 try:
-                    self._living[key] = Template(key, self._cache)
+                    self._living[key] = Template(key, self._cache, self._lessons[key])
                 except OSError as problem:
                     raise NoKernelError(str(problem)) from problem
             return self._living[key]
 
-    def _retire(self, key: Key, template: Template) -> None:
+    def _retire(self, key: Key, template: Template, *, bad: bool) -> bool:
+        """Have no more kernels from a template; tells whether another one will do better."""
         template.close()
+        template.settle()
         with self._lock:
-            if self._living.get(key) is template:
-                del self._living[key]
-                self._retired.append(template)
+            if self._living.get(key) is not template:
+                return True  # another thread has seen it
+            if bad:
+                self._lessons[key].suspicious = True
+            return self._put_away(key, template)
+
+    def _put_away(self, key: Key, template: Template) -> bool:
+        del self._living[key]
+        self._retired.append(template)
+        return template.learn(self._lessons[key])
 
 
 def _circumstances() -> dict[str, object]:
