@@ -333,3 +333,351 @@ def test_any_list_gives_kernels_that_have_exactly_its_good_modules(warm, modules
     warm.plant(**{name: source for name, (source, _) in CULPRITS.items()})
     seen = warm.seen(modules)
     assert ([name for name in modules if name in GOOD], True) == (seen.answer, seen.forked)
+
+
+# What cells import
+
+
+def cells(*sources: str, **tags: str) -> list[Cell]:
+    """Give cells with these sources."""
+    return [Cell(n, n - 1, source, frozenset(), "", None) for n, source in enumerate(sources, 1)]
+
+
+@pytest.mark.parametrize(
+    ("source", "modules"),
+    [
+        ("import numpy", "numpy"),
+        ("import numpy as np, pandas as pd", "numpy pandas"),
+        ("import matplotlib.pyplot as plt", "matplotlib.pyplot"),
+        ("from scipy import stats as s, optimize", "scipy scipy.stats scipy.optimize"),
+        ("from pandas import *", "pandas"),
+        ("from . import numpy\nfrom .pandas import x", ""),
+        ("import os, json, mine, torch, polars", ""),
+        ("try:\n    import seaborn\nexcept ImportError:\n    seaborn = None", "seaborn"),
+        ("if True:\n    import numpy\nelse:\n    import pandas", "numpy pandas"),
+        ("for _ in [1]:\n    import numpy", "numpy"),
+        ("class A:\n    import numpy", "numpy"),
+        ("def f():\n    import numpy\nasync def g():\n    import pandas", ""),
+        ("%matplotlib inline\nimport numpy", "numpy"),
+        ("%load_ext autoreload\n%autoreload 2\nimport numpy", "numpy"),
+        ("%%time\nimport numpy", "numpy"),
+        ("x = !ls\nimport numpy", "numpy"),
+        ("numpy?\nimport numpy", "numpy"),
+        ("%%bash\nimport numpy", ""),
+        ("%%R\nimport numpy", ""),
+        ("await f()\nimport numpy", "numpy"),
+        ("import numpy as n; import os; os.environ['A'] = '1'; import pandas", ""),
+    ],
+)
+def test_cells_say_what_they_import(source, modules):
+    """Known libraries, as they are written; nobody knows when a function is called, and whether."""
+    assert tuple(modules.split()) == imported(cells(source))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "os.environ['A'] = '1'",
+        "del os.environ['A']",
+        "os.environ.update(A='1')",
+        "os.environ.setdefault('A', '1')",
+        "os.environ.pop('A', None)",
+        "os.environ.clear()",
+        "os.environ |= {'A': '1'}",
+        "os.environ = {}",
+        "environ['A'] = '1'",
+        "environ |= {}",
+        "e = os.environ",
+        "f(os.environ)",
+        "o.environb[b'A'] = b'1'",
+        "os.putenv('A', '1')",
+        "unsetenv('A')",
+        "setattr(os, 'environ', {})",
+        "monkeypatch.setenv('A', '1')",
+        "patch.dict(os.environ, {})",
+        "mock.patch.dict('os.environ', {})",
+        "def f():\n    os.environ['A'] = '1'",
+        "if x:\n    os.environ['A'] = '1'",
+        "load_dotenv()",
+        "dotenv.load_dotenv('x')",
+        "%env A=1",
+        "%set_env A 1",
+        "x = %env A",
+        "%dotenv",
+        "%cd ..",
+        "%run setup.py",
+        "get_ipython().run_line_magic('env', 'A=1')",
+        "get_ipython().magic('%cd ..')",
+        "!pip install x",
+        "x = !pip install x",
+        "if x:\n    !pip install x",
+        "!{sys.executable} -m pip install x",
+        "%pip install x",
+        "%conda install x",
+        "!uv add x",
+        "%%bash\npip install x",
+        "%%sh\nconda install x",
+        "os.system('pip install x')",
+        "subprocess.run(['pip', 'install', 'x'])",
+        "get_ipython().system('pip install x')",
+        "sys.path.append('x')",
+        "sys.path.insert(0, 'x')",
+        "sys.path += ['x']",
+        "sys.path[:0] = ['x']",
+        "sys.path = []",
+        "from sys import path",
+        "sys.modules['numpy'] = None",
+        "del sys.modules['numpy']",
+        "sys.meta_path.insert(0, x)",
+        "site.addsitedir('x')",
+        "os.chdir('x')",
+        "chdir('x')",
+        "matplotlib.use('Agg')",
+        "mpl.use('Agg')",
+        "importlib.reload(x)",
+        "exec(x)",
+        "runpy.run_path('x')",
+        "os.sched_setaffinity(0, {0})",
+        "import scipy as (",
+        "import scipy on monday",
+        "scipy <- import('scipy') -> y",
+    ],
+)
+def test_what_stands_behind_a_change_is_not_preloaded(change):
+    """The environment, the directory, where modules are found, what is installed; what does not parse fails."""
+    assert ("numpy",) == imported(cells("import numpy", change, "import pandas"))
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "x = os.environ['A']",
+        "x = os.environ.get('A')",
+        "x = {**os.environ, 'A': '1'}",
+        "x = os.environ.copy()",
+        "'A' in os.environ",
+        "print(dict(os.environ))",
+        "for x in os.environ: pass",
+        "print(sys.path)",
+        "x = sys.path[0]",
+        "x = os.path.join('a', 'b')",
+        "path = 'x'\npath.parent",
+        "f(sys.argv)",
+        "plt.style.use('ggplot')",
+        "x.path.append(1)",
+        "# pip install x",
+        "!ls",
+        "%%html\n<b>install</b>",
+        "ax.add_patch(patches.Circle())",
+        "",
+    ],
+)
+def test_what_only_looks_changes_nothing(harmless):
+    """Reading the environment is no reason to stop."""
+    assert ("numpy", "pandas") == imported(cells("import numpy", harmless, "import pandas"))
+
+
+def test_within_a_cell_what_stands_above_a_change_counts():
+    """Line by line."""
+    source = "import numpy\n%env A=1\nimport pandas"
+    assert ("numpy",) == imported(cells(source, "import scipy"))
+
+
+def test_a_cell_that_never_runs_neither_imports_nor_changes():
+    """Its tag says so; the cell of parameters runs like others."""
+    skipped = Cell(1, 0, "import scipy\nos.chdir('x')", frozenset({"skip-execution"}), "", None)
+    parameters = Cell(2, 1, "import numpy\nn = 1", frozenset({"parameters"}), "", None)
+    assert ("numpy", "pandas") == imported([skipped, parameters, *cells("import pandas")])
+
+
+def test_a_long_notebook_is_read_once_and_quickly():
+    """Most cells need not be parsed, and every attempt asks: counted, not timed."""
+    text = "\n".join(f"total_{n} = frame.groupby('a')[['b', 'c']].sum().reset_index()" for n in range(20))
+    many = cells("import numpy", *[text] * 498, "import pandas")
+    preload._imported.cache_clear()
+    parsed = []
+    original = preload.cell_tree
+    try:
+        preload.cell_tree = lambda source: parsed.append(1) or original(source)
+        assert ("numpy", "pandas") == imported(many) == imported(list(many))
+    finally:
+        preload.cell_tree = original
+    assert 2 == len(parsed)
+
+
+# GPU
+
+
+def test_what_holds_a_gpu_is_neither_known_nor_learned():
+    """Nor what starts threads at its import."""
+    known = frozenset(KNOWN)
+    for library in ("torch", "tensorflow", "jax", "jaxlib", "cupy", "numba", "polars", "keras", "cudf", "paddle"):
+        assert library not in known
+        assert not template.may_be_learned(library, known)
+        assert not template.may_be_learned(f"{library}.nn", known)
+    assert template.may_be_learned("pandas.io.excel", known)
+    assert template.may_be_learned("sqlite3", known)
+    assert not template.may_be_learned("mine", known)
+
+
+# What is remembered
+
+
+def learned(warm: Warm) -> set[str]:
+    """Give what templates have learned from kernels."""
+    return {name for remembered in warm.sets() for name in remembered["learned"]}
+
+
+def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm):
+    """Parts of known libraries; not what only this folder has, nor what a cell made."""
+    late = "[n for n in ('yaml', 'plistlib', 'own', 'good_two', 'wave') if n in __import__('sys').modules]"
+    (warm.cwd / "own.py").write_text("")
+    cell = "import sys, types, yaml, plistlib, own, good_two\nsys.modules['wave'] = types.ModuleType('wave')"
+    assert [] == warm.ask(["good_one"], late).answer
+    warm.ask(["good_one"], "1", cell)
+    assert ["yaml", "plistlib"] == warm.ask(["good_one"], late).answer
+    assert {"yaml", "plistlib"} <= learned(warm)
+    assert not {"own", "good_two", "wave"} & learned(warm)
+    warm.another()
+    assert ["yaml", "plistlib"] == warm.ask(["good_one"], late).answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "import os; os.environ['MPLCONFIGDIR'] = '/tmp'",
+        pytest.param("import sys; sys.path.insert(0, '/tmp')", marks=pytest.mark.long),
+        pytest.param("import os; os.chdir('/')", marks=pytest.mark.long),
+    ],
+)
+def test_a_kernel_that_changed_what_imports_depend_on_teaches_nothing(warm, change):
+    """What it imported afterwards may be something else than others would get."""
+    seen = warm.ask(["good_one"], "1", f"{change}\nimport yaml, plistlib")
+    assert seen.forked
+    assert not {"yaml", "plistlib"} & learned(warm)
+
+
+def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm):
+    """The kernel starts cold, and has what a cold one has: IPython looks there before it looks at libraries."""
+    names = ["code", "plistlib", "yaml", "dateutil"]
+    which = f"[getattr(__import__(name), 'own', False) for name in {names}]"
+    assert [False] * 4 == warm.ask(["good_one"], which).answer
+    (warm.cwd / "code.py").write_text("own = True")
+    (warm.cwd / "plistlib.py").write_text("own = True")
+    (warm.cwd / "yaml.py").write_text("own = True")
+    (warm.cwd / "dateutil").mkdir()
+    (warm.cwd / "dateutil/__init__.py").write_text("own = True")
+    cold, seen = warm.ask(None, which), warm.ask(["good_one"], which)
+    assert not cold.forked
+    assert not seen.forked
+    assert cold.answer == seen.answer
+    assert [True] == seen.answer[2:3]
+
+
+def test_an_unfit_module_is_not_learned(warm):
+    """A part of a known library that leaves a thread: no more kernels from that template, and never again."""
+    site = warm.folder / "site-packages"
+    (site / "yaml").mkdir(parents=True)
+    (site / "yaml/__init__.py").write_text("")
+    (site / "yaml/loud.py").write_text(LEAVE["python_thread"][0])
+    os.environ["PYTHONPATH"] = f"{warm.folder}:{site}"  # the fixture puts it back
+    first = warm.ask(["yaml"], "1", "import yaml.loud")
+    second = warm.ask(["yaml"], "'yaml.loud' in __import__('sys').modules", "import yaml.loud")
+    third = warm.ask(["yaml"], "'yaml.loud' in __import__('sys').modules")
+    assert first.template != second.template == third.template
+    assert third.forked
+    assert not third.answer
+    assert "thread" in warm.culprits()["yaml.loud"]
+    assert "yaml.loud" not in learned(warm)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[[" * 9000, b"\xff\xfe", b'{"learned": 3, "probed": true}', b"[]"])
+def test_notes_that_cannot_be_read_are_no_notes(tmp_path, content):
+    """Of whatever kind."""
+    notes = template.Notes(str(tmp_path), ["a"], {})
+    notes.remember(learned=["json"], probed=["a 1"])
+    (file,) = tmp_path.glob("*.json")
+    file.write_bytes(content)
+    again = template.Notes(str(tmp_path), ["a"], {})
+    assert ([], []) == (again.learned, again.probed)
+
+
+def test_a_cache_that_cannot_be_written_hinders_nobody(warm, tmp_path):
+    """What cannot be remembered on disk is remembered by the owner: a culprit is tried once."""
+    (warm.cache / "nbflow").write_text("a file where the folder should be")
+    tried = warm.folder / "tried"
+    warm.plant(loud=f"open({str(tried)!r}, 'a').write('x')\nprint('hello')")
+    for _ in range(2):
+        seen = warm.seen(["good_one", "loud"])
+        assert (["good_one"], True) == (seen.answer, seen.forked)
+    assert "x" == tried.read_text()
+
+
+def test_a_full_disk_leaves_no_half_written_notes(tmp_path):
+    """The file that was begun is gone; a culprit is known in this process all the same."""
+    command = (
+        "import resource, signal, sys; from nbflow.kernels.warm import template\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "notes = template.Notes(sys.argv[1], [], {}); notes.remember(learned=['json'])\n"
+        "notes.blame(template.with_version('json'), 'no'); sys.exit(not notes.culprit('json'))\n"
+    )
+    subprocess.run([sys.executable, "-c", command, str(tmp_path)], check=True, timeout=20)
+    assert [] == [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_templates_that_write_at_once_lose_no_culprit(tmp_path):
+    """Each has a file of its own; what is there is always whole."""
+    both = [template.Notes(str(tmp_path), ["a"], {}) for _ in range(2)]
+    for number in range(20):
+        for who, notes in enumerate(both):
+            notes.blame(f"module_{who}_{number} 1", "no")
+            notes.remember(learned=["json"] * (number + 1), probed=[])
+    assert 40 == len(list((tmp_path / "culprits").iterdir()))
+    assert ["json"] * 20 == template.Notes(str(tmp_path), ["a"], {}).learned
+
+
+# What makes a template old
+
+
+def test_a_template_is_old_when_something_was_installed(warm):
+    """By a step, while it lives."""
+    site = warm.folder / "site-packages"
+    site.mkdir()
+    os.environ["PYTHONPATH"] = f"{warm.folder}:{site}"  # the fixture puts it back
+    (site / "planted.py").write_text("answer = 1")
+    first = warm.ask(["planted"], "__import__('planted').answer")
+    (site / "planted.py").write_text("answer = 20000")
+    os.utime(site, ns=(1, 1))
+    second = warm.ask(["planted"], "__import__('planted').answer")
+    assert (1, 20000, True) == (first.answer, second.answer, second.forked)
+
+
+def test_a_template_is_old_when_a_module_that_somebody_works_at_has_changed(warm):
+    """Between two items; it comes from no folder of libraries."""
+    first = warm.ask(["good_one"], "__import__('good_one').answer")
+    warm.plant(good_one="answer = 'another'")
+    second = warm.ask(["good_one"], "__import__('good_one').answer")
+    assert (41, "another", True) == (first.answer, second.answer, second.forked)
+
+
+def test_a_template_is_old_in_another_control_group(warm, monkeypatch):
+    """Its kernels would be counted elsewhere: when the owner was moved, it has a new one, or a cold kernel."""
+    first = warm.ask(["good_one"], "1")
+    circumstances = templates._circumstances
+    monkeypatch.setattr(templates, "_circumstances", lambda: {**circumstances(), "cgroup": "0::/elsewhere\n"})
+    moved = warm.ask(["good_one"], "1")
+    assert (True, False) == (first.forked, moved.forked)
+
+
+def test_an_idle_template_ends_and_the_next_kernel_has_a_new_one(warm, monkeypatch, tmp_path, until):
+    """Its owner need not do anything."""
+    quick = tmp_path / "template.py"
+    text = Path(template.__file__).read_text()
+    quick.write_text(text.replace("IDLE = 600.0", "IDLE = 0.05"))
+    assert quick.read_text() != text
+    monkeypatch.setattr(templates, "_TEMPLATE", quick)
+    first = warm.ask(["good_one"], "1")
+    until(lambda: not warm.kernels._templates.pids())
+    second = warm.ask(["good_one"], "1")
+    assert first.template != second.template
+    assert second.forked

@@ -18,7 +18,9 @@ _MAGIC = re.compile(rf"\s*([\w, ]+=)?\s*(%{{1,2}}({'|'.join(_MAGICS)})\b|!.*{_IN
 _SHELL = re.compile(r"\s*%%(bash|sh|script|system|!|cmd)\b|\s*!!")
 _INSTALL = re.compile(_INSTALLS)
 _ORDERS = re.compile(rf"{_INSTALLS}|^%?({'|'.join(_MAGICS)})\b")
-_WORTH_READING = re.compile(r"import|environ|env\b|path|chdir|sys|use\(|reload|[%!]|exec|run_|setattr|patch|sched_")
+_WORTH_READING = re.compile(
+    r"import|environ|env\b|path|chdir|sys|use\(|reload|[%!]|exec|run_|attr\(|patch|sched_|magic|site|install"
+)
 """A cell without any of this neither imports nor changes anything here, and need not be parsed."""
 
 _CHANGES = frozenset(
@@ -157,7 +159,7 @@ def _changes(nodes: list[ast.AST]) -> Iterator[int]:
 
 def _orders(nodes: list[ast.AST], source: str) -> Iterator[int]:
     """Give the lines where a function is told to install something or to run a magic."""
-    if not _ORDERS.search(source):
+    if "magic" not in source and not _INSTALL.search(source):
         return
     for node in nodes:
         if isinstance(node, ast.Call):
