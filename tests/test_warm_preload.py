@@ -158,7 +158,9 @@ class Warm:
                 assert reply["content"]["status"] == "ok", reply["content"]
             asked = {"answer": expression, "parent": "__import__('os').getppid()"}
             reply = await kernel.client.execute("", silent=True, user_expressions=asked, reply=True, timeout=30)
-            told = {name: eval(value["data"]["text/plain"]) for name, value in reply["content"]["user_expressions"].items()}
+            told = {
+                name: eval(value["data"]["text/plain"]) for name, value in reply["content"]["user_expressions"].items()
+            }
             return SimpleNamespace(answer=told["answer"], forked=told["parent"] != os.getpid(), template=told["parent"])
         finally:
             await kernel.close()
@@ -252,7 +254,11 @@ def test_a_module_that_only_computes_and_ends_what_it_starts_is_fit(tmp_path):
         "prints",
         "crashes",
         "hangs_in_forks",
-        *(pytest.param(n, marks=pytest.mark.long) for n in CULPRITS if n not in ("prints", "crashes", "hangs_in_forks")),
+        *(
+            pytest.param(n, marks=pytest.mark.long)
+            for n in CULPRITS
+            if n not in ("prints", "crashes", "hangs_in_forks")
+        ),
     ],
 )
 def test_a_culprit_is_left_out_and_remembered(warm, name):

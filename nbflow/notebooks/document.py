@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,16 @@ class SaveManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         write_notebook(self.nb, self.path, self._masker)
         self._saved = time.monotonic()
         self._every = max(SAVED_EVERY, 4 * (self._saved - began))  # a large notebook is not saved all the time
+
+    def cell_complete(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:  # noqa: ARG002 - papermill's signature
+        """Note the end of a cell, as papermill does, who reads the time of its start with a parser of all dates."""
+        end, metadata = self.now(), cell.metadata.papermill
+        metadata["end_time"] = end.isoformat()
+        if metadata.get("start_time"):
+            metadata["duration"] = (end - datetime.fromisoformat(metadata["start_time"])).total_seconds()
+        if metadata["status"] != self.FAILED:
+            metadata["status"] = self.COMPLETED
+        self.save()
 
     def autosave_cell(self, **kwargs: Any) -> None:
         """Save during a long cell, as :meth:`save` does."""

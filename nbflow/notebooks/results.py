@@ -19,6 +19,7 @@ from ..values import File, Value
 from . import collect, watch
 
 __all__ = [
+    "CARRIED",
     "Collected",
     "load",
     "mask_saved",
@@ -28,6 +29,9 @@ __all__ = [
     "watch_code",
     "written_request",
 ]
+
+CARRIED = (str(values.__file__), str(collect.__file__))
+"""Files that kernels need for their results, and may have read before."""
 
 MIME = "application/vnd.nbflow.results+json"
 LARGE = collect.LARGE
@@ -81,9 +85,12 @@ def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path
 
 # Defined by exec in a namespace of its own: the notebook's names are read and never touched.
 _EVALUATE = f"""
-import importlib.machinery, json, sys, types
+import json, sys, types
 
 def module(name, path, source):
+    if "_nbflow_" + name in sys.modules:  # the kernel was forked from one that has it
+        return sys.modules["_nbflow_" + name]
+    import importlib.machinery
     made = types.ModuleType("nbflow_" + name)
     try:  # where the kernel sees our file, Python has it compiled
         code = importlib.machinery.SourceFileLoader(made.__name__, path).get_code(made.__name__)

@@ -25,7 +25,7 @@ from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
 from .preload import imported
-from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
+from .results import CARRIED, Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
 
 __all__ = ["NotebookRunner"]
 
@@ -145,8 +145,8 @@ class _Attempt:
         if self.warmth == "none" or start.cold:
             return None
         if start.preload is not None:
-            return start.preload
-        return imported(self.notebook.cells) if self.warmth == "modules" else ()
+            return (*CARRIED, *start.preload)
+        return (*CARRIED, *(imported(self.notebook.cells) if self.warmth == "modules" else ()))
 
     def run(self) -> Outcome:
         """Run it, with its log open."""

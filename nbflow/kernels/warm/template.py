@@ -428,6 +428,18 @@ def _left(before: dict[str, object], said: int, environment: dict[str, str]) -> 
     return ""
 
 
+def load_file(path: str) -> None:
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; kernels find it there."""
+    name = "_nbflow_" + os.path.basename(path).partition(".")[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is not None and spec.loader is not None:
+        made = sys.modules[name] = importlib.util.module_from_spec(spec)
+        with contextlib.suppress(OSError):  # it is not seen from here
+            spec.loader.exec_module(made)
+            return
+        del sys.modules[name]
+
+
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
     spec = None
@@ -462,7 +474,8 @@ class Template:
     lesson : int
         Descriptor of a file in memory, for what its owner should know when it has ended.
     preload : list of str
-        Modules to import; those that are known only from where libraries are installed.
+        Modules to import, those that are known only from where libraries are installed; and paths of nbflow's files
+        that kernels ask for their results.
     known : list of str
         Libraries that may be preloaded for all when one kernel imported them.
     cache : str
@@ -496,12 +509,13 @@ class Template:
         self.owner_gone = os.pidfd_open(self.owner)
         self.lesson = mmap.mmap(lesson, LESSON)
         os.close(lesson)
-        self.preload = preload
+        self.files = [path for path in preload if path.startswith("/")]
+        self.preload = [module for module in preload if not module.startswith("/")]
         self.known = frozenset(known)
         self.suspicious = suspicious
         self.import_seconds = import_seconds
         self.probe_seconds = probe_seconds
-        self.notes = Notes(cache, preload, culprits)
+        self.notes = Notes(cache, self.preload, culprits)
         self.children: dict[int, tuple[int, socket.socket, mmap.mmap]] = {}
         """Pidfd, channel, and what was learned, of each kernel; one that was let go of stays until it is reaped."""
         self.ended: set[int] = set()
@@ -543,6 +557,8 @@ class Template:
         self._settle()
 
     def _import(self) -> None:
+        for path in self.files:
+            load_file(path)
         if self.suspicious and (why := self._probe([])):
             raise SystemExit(f"a kernel {why}")  # whatever it has imported
         done: list[str] = []
