@@ -7,8 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,9 +92,14 @@ AFTER_A_FORK = {
     ),
     "dies_in_forks": ("import os\nos.register_at_fork(after_in_child=os.abort)", "fails after a fork (-6)"),
     "needs_its_process": (
-        "import atexit, os, sys\nowner = os.getpid()\nclass Finder:\n"
-        "    def find_spec(self, *_):\n        while os.getpid() != owner: pass\n"
-        "sys.meta_path.insert(0, Finder())",
+        """
+import os, sys
+owner = os.getpid()
+class Finder:
+    def find_spec(self, *_):
+        while os.getpid() != owner: pass
+sys.meta_path.insert(0, Finder())
+""",
         "hangs after a fork",
     ),
 }
@@ -205,7 +208,7 @@ told = os.dup(1)
 os.dup2(said, 1); os.dup2(said, 2)
 os.chdir("/")
 sys.path.insert(0, sys.argv[2])
-exec(compile(open(sys.argv[1]).read().replace("main()\\n", "pass\\n", -1).rpartition("if __name__")[0], "template", "exec"))
+exec(open(sys.argv[1]).read().rpartition("if __name__")[0])
 why = ""
 try:
     load(sys.argv[3])

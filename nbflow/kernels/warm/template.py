@@ -618,14 +618,15 @@ class Template:
     @contextlib.contextmanager
     def _trying(self, module: str, seconds: float) -> Iterator[None]:
         """Note what is tried, for the case that this process does not survive it, or not in time."""
-        known = self.lesson[:]
+        known, own = self.lesson[:], os.getpid()
         self._tell(trying=module)
         signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends the process, whatever that is doing
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self.lesson[:] = known
+            if os.getpid() == own:  # and no fork of it
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.lesson[:] = known
 
     def _tell(self, **lesson: object) -> None:
         self.lesson[:] = json.dumps(lesson).encode()[:LESSON].ljust(LESSON)
@@ -753,7 +754,8 @@ class Template:
         else:
             self.parsed.parse(arguments(request["argv"]))
             learned = mmap.mmap(-1, LEARNED)
-            pid = _fork()
+            with self._trying("", self.import_seconds):
+                pid = _fork()
             if pid == 0:
                 self._let_go()
                 line(channel)
@@ -836,12 +838,6 @@ class Template:
                 with contextlib.suppress(ProcessLookupError):
                     kill(pid, signal.SIGKILL)
         os._exit(0)
-
-
-def _interpreter() -> list[str]:
-    """Give the command of this interpreter with its flags, as it was started."""
-    given = sys.orig_argv if hasattr(sys, "orig_argv") else [sys.executable, *sys.argv]
-    return list(given[: given.index(__file__)])
 
 
 def _fork() -> int:

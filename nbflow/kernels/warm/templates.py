@@ -278,18 +278,18 @@ class Template:
         finally:
             theirs.close()
         self.pid = self._process.pid
+        self._gone = os.pidfd_open(self.pid)
         self.forked = False
         """Whether it ever gave a kernel."""
 
     @property
     def alive(self) -> bool:
         """Whether the process lives."""
-        return self._process.poll() is None
+        return not select.select([self._gone], [], [], 0)[0]
 
     def settle(self) -> None:
         """If it is about to be dead, wait for it."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)
+        select.select([self._gone], [], [], 0.2)
 
     @property
     def last_words(self) -> str:
@@ -301,7 +301,7 @@ class Template:
         """Take over what it found out, and tell whether that is new; one that died tells what it was just trying."""
         text = os.pread(self._lesson, LESSON, 0).strip(b"\0 ")
         told = json.loads(text) if text else {}
-        code = self._process.returncode
+        code = None if self.alive else self._bury()
         culprit, why = told.get("culprit"), told.get("why", "")
         if "trying" in told and code is not None:
             culprit = told["trying"]
@@ -320,6 +320,13 @@ class Template:
             lessons.suspicious = True
             return True
         return False
+
+    def _bury(self) -> int:
+        """Give the exit code, and end what it left: a fork of it that hangs would keep its sockets open."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # it is not reaped, so the number is its own
+        return self._process.wait()
 
     async def fork(self, request: Mapping[str, object], streams: Sequence[int]) -> Forked:
         """Have a kernel forked, and wait until it listens.
@@ -345,7 +352,7 @@ class Template:
             os.close(asked)
         kernel: Forked | None = None
         try:
-            kernel = await _begun(ours)
+            kernel = await _begun(ours, self._gone)
             await asyncio.wait_for(_bound(ours), BOUND_SECONDS)
         except BaseException as problem:
             if kernel is not None:
@@ -365,37 +372,40 @@ class Template:
     def end(self) -> None:
         """Close it, and wait for its end."""
         self.close()
-        try:
-            self._process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        select.select([self._gone], [], [], 2.0)
+        self._bury()
         os.close(self._said)
         os.close(self._lesson)
+        os.close(self._gone)
 
 
-async def _message(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Wait for the next message on a channel; none if it closed."""
+async def _message(channel: socket.socket, gone: int | None = None) -> tuple[dict[str, Any], list[int]]:
+    """Wait for the next message on a channel; none if it closed, or the template is gone before one came."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(channel, lambda: None if ready.done() else ready.set_result(None))
+    descriptors = [channel.fileno(), *([] if gone is None else [os.dup(gone)])]  # others wait for the same
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
     try:
         await ready
     finally:
-        loop.remove_reader(channel)
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
+        for descriptor in descriptors[1:]:
+            os.close(descriptor)
     size = array.array("i").itemsize
     try:
         data, extra, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC)
-    except ConnectionError:
+    except (ConnectionError, BlockingIOError):
         data, extra = b"", []
-    descriptors = array.array("i")
+    received = array.array("i")
     for _, _, part in extra:
-        descriptors.frombytes(part[: len(part) - len(part) % size])
-    return json.loads(data) if data else {}, list(descriptors)
+        received.frombytes(part[: len(part) - len(part) % size])
+    return json.loads(data) if data else {}, list(received)
 
 
-async def _begun(channel: socket.socket) -> Forked:
-    message, descriptors = await _message(channel)
+async def _begun(channel: socket.socket, gone: int) -> Forked:
+    message, descriptors = await _message(channel, gone)
     if "pid" in message:
         return Forked(message["pid"], descriptors[0], channel)
     raise _no(message)
