@@ -42,7 +42,7 @@ system.signal({number}, ctypes.cast(system.abs, ctypes.c_void_p))
 LEAVE = {
     "python_thread": (
         "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()",
-        "thread",
+        "a Python thread",
     ),
     "native_thread": (NATIVE, "a native thread"),
     "prints": ("print('hello')", "prints"),
@@ -202,50 +202,58 @@ def warm(tmp_path, monkeypatch):
 # What an import leaves behind
 
 LOAD = """
-import importlib.util, os, sys, tempfile
-said = os.memfd_create("said")
+import os, sys
 told = os.dup(1)
-os.dup2(said, 1); os.dup2(said, 2)
+os.dup2(os.memfd_create("said"), 1)
+os.dup2(1, 2)
 os.chdir("/")
 sys.path.insert(0, sys.argv[2])
 exec(open(sys.argv[1]).read().rpartition("if __name__")[0])
-why = ""
-try:
-    load(sys.argv[3])
-except UnfitError as problem:
-    why = problem.args[1]
-os.write(told, why.encode())
-os.killpg(0, 9)
+for module in sys.argv[3:]:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        why = ""
+        try:
+            load(module)
+        except UnfitError as problem:
+            why = problem.args[1]
+        os.write(told, f"{module}: {why}\\n".encode())
+        os.killpg(0, 9)
+    os.waitpid(pid, 0)
 """
-"""A process that imports one module as a template does, and tells why it is unfit."""
+"""A process that imports modules as a template does, each in a fork of its own, and tells why it is unfit."""
+
+TIDY = """
+import os, subprocess, threading
+thread = threading.Thread(target=len, args=("",))
+thread.start()
+thread.join()
+subprocess.run(["true"])
+open("/dev/null", "w").close()
+os.environ["ADDED_BY_TIDY"] = "1"
+"""
 
 
-def loaded(folder: Path, module: str) -> str:
-    """Tell why a module is unfit; empty: it is fit."""
-    command = [sys.executable, "-c", LOAD, template.__file__, str(folder), module]
-    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, timeout=20, check=False)
-    return done.stdout
+@pytest.fixture(scope="module")
+def reasons(tmp_path_factory) -> dict[str, str]:
+    """Why each module that leaves something behind is unfit; empty: it is fit."""
+    folder = tmp_path_factory.mktemp("modules")
+    Warm(folder, folder, folder).plant(tidy=TIDY, **{name: source for name, (source, _) in LEAVE.items()})
+    command = [sys.executable, "-c", LOAD, template.__file__, str(folder), *LEAVE, "tidy", "no_such_module_at_all"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("name", LEAVE)
-def test_what_an_import_leaves_behind_is_found(tmp_path, name):
+def test_what_an_import_leaves_behind_is_found(reasons, name):
     """Each by its kind."""
-    source, words = LEAVE[name]
-    (tmp_path / f"{name}.py").write_text(source.replace("{folder}", str(tmp_path)))
-    assert words in loaded(tmp_path, name)
+    assert LEAVE[name][1] in reasons[name]
 
 
-def test_a_module_that_only_computes_and_ends_what_it_starts_is_fit(tmp_path):
-    """A thread that was joined, a process that was waited for, a file that was closed, a variable that is new."""
-    (tmp_path / "tidy.py").write_text(
-        "import os, subprocess, threading\n"
-        "thread = threading.Thread(target=len, args=('',)); thread.start(); thread.join()\n"
-        "subprocess.run(['true'])\n"
-        "open('/dev/null', 'w').close()\n"
-        "os.environ['ADDED_BY_TIDY'] = '1'\n"
-    )
-    assert "" == loaded(tmp_path, "tidy")
-    assert "" == loaded(tmp_path, "no_such_module_at_all")  # a cell will say it better
+def test_a_module_that_ends_what_it_starts_is_fit(reasons):
+    """A thread was joined, a process waited for, a file closed, a variable is new; what is missing a cell says."""
+    assert ("", "") == (reasons["tidy"], reasons["no_such_module_at_all"])
 
 
 # Culprits
@@ -254,14 +262,8 @@ def test_a_module_that_only_computes_and_ends_what_it_starts_is_fit(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "prints",
         "crashes",
-        "hangs_in_forks",
-        *(
-            pytest.param(n, marks=pytest.mark.long)
-            for n in CULPRITS
-            if n not in ("prints", "crashes", "hangs_in_forks")
-        ),
+        *(pytest.param(n, marks=pytest.mark.long) for n in CULPRITS if n != "crashes"),
     ],
 )
 def test_a_culprit_is_left_out_and_remembered(warm, name):
@@ -291,6 +293,7 @@ def test_many_culprits_in_one_list_are_all_left_out(warm):
     assert set(names) == set(warm.culprits())
 
 
+@pytest.mark.long
 def test_a_new_version_of_a_culprit_is_tried_again(warm):
     """In the same owner as well."""
     warm.plant(mended="print('hello')")
@@ -551,12 +554,13 @@ def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm):
     assert ["yaml", "plistlib"] == warm.ask(["good_one"], late).answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "change",
     [
         "import os; os.environ['MPLCONFIGDIR'] = '/tmp'",
-        pytest.param("import sys; sys.path.insert(0, '/tmp')", marks=pytest.mark.long),
-        pytest.param("import os; os.chdir('/')", marks=pytest.mark.long),
+        "import sys; sys.path.insert(0, '/tmp')",
+        "import os; os.chdir('/')",
     ],
 )
 def test_a_kernel_that_changed_what_imports_depend_on_teaches_nothing(warm, change):
@@ -583,6 +587,7 @@ def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm
     assert [True] == seen.answer[2:3]
 
 
+@pytest.mark.long
 def test_an_unfit_module_is_not_learned(warm):
     """A part of a known library that leaves a thread: no more kernels from that template, and never again."""
     site = warm.folder / "site-packages"
@@ -596,7 +601,7 @@ def test_an_unfit_module_is_not_learned(warm):
     assert first.template != second.template == third.template
     assert third.forked
     assert not third.answer
-    assert "thread" in warm.culprits()["yaml.loud"]
+    assert "a Python thread" in warm.culprits()["yaml.loud"]
     assert "yaml.loud" not in learned(warm)
 
 
@@ -648,6 +653,7 @@ def test_templates_that_write_at_once_lose_no_culprit(tmp_path):
 # What makes a template old
 
 
+@pytest.mark.long
 def test_a_template_is_old_when_something_was_installed(warm):
     """By a step, while it lives."""
     site = warm.folder / "site-packages"
@@ -669,6 +675,7 @@ def test_a_template_is_old_when_a_module_that_somebody_works_at_has_changed(warm
     assert (41, "another", True) == (first.answer, second.answer, second.forked)
 
 
+@pytest.mark.long
 def test_a_template_is_old_in_another_control_group(warm, monkeypatch):
     """Its kernels would be counted elsewhere: when the owner was moved, it has a new one, or a cold kernel."""
     first = warm.ask(["good_one"], "1")
@@ -678,6 +685,7 @@ def test_a_template_is_old_in_another_control_group(warm, monkeypatch):
     assert (True, False) == (first.forked, moved.forked)
 
 
+@pytest.mark.long
 def test_an_idle_template_ends_and_the_next_kernel_has_a_new_one(warm, monkeypatch, tmp_path, until):
     """Its owner need not do anything."""
     quick = tmp_path / "template.py"

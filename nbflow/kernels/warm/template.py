@@ -227,8 +227,8 @@ def _as_in_a_kernel() -> Iterator[None]:
 def _look() -> dict[str, object]:
     """Tell what an import must not change; the keys are the words for it."""
     return {
-        "a native thread that is not known": _threads(),
         "a Python thread": [thread.ident for thread in threading.enumerate()],
+        "a native thread that is not known": _threads(),
         "an open socket or file": _descriptors(),
         "a child process": _children(),
         "a signal handler": (_signals(), [signal.getsignal(number) for number in signal.valid_signals()]),

@@ -382,12 +382,12 @@ class Template:
 async def _message(channel: socket.socket, gone: int | None = None) -> tuple[dict[str, Any], list[int]]:
     """Wait for the next message on a channel; none if it closed, or the template is gone before one came."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
+    ready = asyncio.Event()
     descriptors = [channel.fileno(), *([] if gone is None else [os.dup(gone)])]  # others wait for the same
     for descriptor in descriptors:
-        loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+        loop.add_reader(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         for descriptor in descriptors:
             loop.remove_reader(descriptor)
