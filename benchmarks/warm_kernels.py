@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cold_kernels import quiet_kernels, run_nbflow, run_papermill, write
 from measure import finish, table
+from plot import bars
 
 from nbflow.kernels.warm.templates import Templates
 from nbflow.notebooks.preload import imported
@@ -38,6 +39,15 @@ CELLS = {
 }
 """Code cells of the notebooks, between the parameters and the results."""
 
+SIDES = {
+    "papermill": "papermill, 2 threads",
+    "cold": "nbflow, started",
+    "warm": "nbflow, forked",
+    "one more worker": "nbflow, forked, 3 workers",
+    "cells alone": "the cells alone",
+}
+"""What people call the sides."""
+
 
 def start_of_template(preload: Sequence[str]) -> float:
     """Give the seconds that a template's start takes: its first kernel, less its second."""
@@ -51,7 +61,8 @@ def start_of_template(preload: Sequence[str]) -> float:
                 with tempfile.TemporaryDirectory() as folder:
                     argv = [part.format(file=f"{folder}/kernel-{number}.json") for part in command]
                     began = time.perf_counter()
-                    kernel = await templates.fork(argv, os.environ, folder, [0, 1, 2], preload)
+                    env = {**os.environ, "JPY_PARENT_PID": str(os.getpid())}
+                    kernel = await templates.fork(argv, env, folder, [0, 1, 2], preload)
                     times.append(time.perf_counter() - began)
                     kernel.kill()
                     kernel.wait()
@@ -87,16 +98,17 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # papermill's own, once a kernel
     items, workers = options.items, options.workers
-    rows, figures, misses = [], {}, []
+    rows, figures, misses, groups = [], {}, [], []
     with tempfile.TemporaryDirectory() as name:
         quiet_kernels(Path(name))
         for kind, code in CELLS.items():
             notebook = write(Path(name), kind.replace(" ", "-"), code)
             preload = imported(read_notebook(notebook).cells)
-            sides = {
+            sides: dict[str, Callable[[], float]] = {
                 "papermill": lambda: run_papermill(notebook, items, workers),  # noqa: B023 - called in this turn
                 "cold": lambda: run_nbflow(notebook, items, workers),  # noqa: B023
                 "warm": lambda: run_nbflow(notebook, items, workers, "warm"),  # noqa: B023
@@ -115,18 +127,27 @@ def main() -> int:
             both = list(zip(times["papermill"], times["warm"], times["template"], strict=True))
             counted = statistics.median(theirs / ours for theirs, ours, _ in both)
             alone = statistics.median(theirs / (ours - start) for theirs, ours, start in both)
+            pictured = []
             for side, spent in times.items():
-                ratio = statistics.median(a / b for a, b in zip(times["papermill"], spent, strict=True))
                 median = statistics.median(spent)
-                each = "" if side == "template" else f"{median / items * 1000:.0f} ms"
-                shown = "" if side == "template" else f"{ratio:.1f}"
-                rows.append([f"{kind}: {side}", f"{median:.2f} s", each, shown])
-            rows.append([f"**{kind}: warm, without the template's start**", "", "", f"**{alone:.1f}**"])
-            rows.append([f"**{kind}: warm, with it**", "", "", f"**{counted:.1f}**"])
+                each = median / items * 1000
+                if side == "template":
+                    rows.append([f"{kind}: its start alone", f"{median:.2f} s", "", ""])
+                    continue
+                ratio = statistics.median(a / b for a, b in zip(times["papermill"], spent, strict=True))
+                rows.append([f"{kind}: {SIDES[side]}", f"{median:.2f} s", f"{each:.1f} ms", f"{ratio:.1f}"])
+                pictured.append((SIDES[side], each, f"{each:.0f} ms", side in ("warm", "one more worker")))
+            rows.append([f"**{kind}: forked, the start not counted**", "", "", f"**{alone:.1f}**"])
+            rows.append([f"**{kind}: forked, the start counted**", "", "", f"**{counted:.1f}**"])
+            groups.append((f"{kind}: milliseconds per notebook", pictured))
             for found, bound, what in ((alone, WITHOUT, "without"), (counted, WITH, "with")):
                 if found < bound:
                     misses.append(f"{kind}: {found:.1f} times papermill {what} the template's start, {bound:g} wanted")
     header = [f"{items} notebooks, {workers} at a time", "all", "each", "times papermill"]
+    if options.picture is not None:
+        options.picture.write_text(
+            bars(groups, "milliseconds per notebook: papermill, nbflow, and the cells alone"), "utf-8"
+        )
     return finish("Warm kernels", table(header, rows), figures, misses, options.json)
 
 

@@ -39,7 +39,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
 IDLE = 600.0
@@ -428,16 +428,20 @@ def _left(before: dict[str, object], said: int, environment: dict[str, str]) -> 
     return ""
 
 
-def load_file(path: str) -> None:
-    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; kernels find it there."""
+def load_file(path: str) -> Callable[[], None] | None:
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; give its ``begin``, if it has one."""
     name = "_nbflow_" + os.path.basename(path).partition(".")[0]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is not None and spec.loader is not None:
         made = sys.modules[name] = importlib.util.module_from_spec(spec)
-        with contextlib.suppress(OSError):  # it is not seen from here
+        try:
             spec.loader.exec_module(made)
-            return
-        del sys.modules[name]
+        except OSError:  # it is not seen from here
+            del sys.modules[name]
+        else:
+            begin: Callable[[], None] | None = getattr(made, "begin", None)
+            return begin
+    return None
 
 
 def installed(module: str) -> bool:
@@ -525,6 +529,8 @@ class Template:
         self.added: dict[str, str] = {}
         self.filters: list[object] = []
         self.launcher = ""
+        self.begins: list[Callable[[], None]] = []
+        """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
         self.own: dict[str, tuple[int, int]] = {}
@@ -557,8 +563,7 @@ class Template:
         self._settle()
 
     def _import(self) -> None:
-        for path in self.files:
-            load_file(path)
+        self.begins = [begin for path in self.files if (begin := load_file(path)) is not None]
         if self.suspicious and (why := self._probe([])):
             raise SystemExit(f"a kernel {why}")  # whatever it has imported
         done: list[str] = []
@@ -982,6 +987,8 @@ def run(request: dict[str, Any], template: Template) -> None:
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
+        for begin in template.begins:
+            begin()
         start = surroundings()
         send(channel, {"bound": True})
         app.start()

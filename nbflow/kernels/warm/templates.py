@@ -492,7 +492,7 @@ class Templates:
                     raise
                 last = True
 
-    def warm(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
+    def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
         """Start a template that will be asked soon."""
         with contextlib.suppress(NoKernelError):
             self._template(key_of(command, env, preload))
