@@ -482,7 +482,7 @@ class Templates:
         while True:
             template = self._template(key)
             try:
-                return await template.fork(request, streams)
+                kernel = await template.fork(request, streams)
             except NoKernelError as problem:
                 if problem.stale and self._retire(key, template, bad=problem.bad):
                     continue  # the next one knows better: it has a module less
@@ -491,6 +491,9 @@ class Templates:
                 if last or not problem.again:
                     raise
                 last = True
+            else:
+                self._lessons[key].suspicious = False
+                return kernel
 
     def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
         """Start a template that will be asked soon."""
