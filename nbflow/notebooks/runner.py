@@ -25,7 +25,7 @@ from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
-from .preload import imported
+from .preload import automatic
 from .results import (
     CARRIED,
     Collected,
@@ -157,7 +157,7 @@ class _Attempt:
             return None
         if start.preload is not None:
             return (*CARRIED, *start.preload)
-        return (*CARRIED, *(imported(self.notebook.cells) if self.warmth == "modules" else ()))
+        return (*CARRIED, *(automatic(self.notebook.cells) if self.warmth == "modules" else ()))
 
     def run(self) -> Outcome:
         """Run it, with its log open."""
