@@ -400,6 +400,21 @@ STORIES = (
         says="3/3",
     ),
     story(
+        "progress whose look depends on a shell, and which was to be preloaded",
+        """
+        from tqdm.auto import tqdm
+        import ipywidgets
+        for n in tqdm(range(3)):
+            pass
+        # %%
+        print(tqdm)
+        ipywidgets.IntSlider(3)
+        """,
+        needs="tqdm ipywidgets",
+        says="application/vnd.jupyter.widget-view+json",
+        step={"start": KernelStart(preload=("tqdm.auto", "ipywidgets"))},
+    ),
+    story(
         "polars",
         """
         import polars as pl
@@ -413,7 +428,7 @@ STORIES = (
         """,
         needs="polars",
         says="<table",
-        step={"start": KernelStart(cold=False, preload=("polars",))},
+        step={"start": KernelStart(preload=("polars",))},
     ),
     story(
         "torch",
@@ -447,7 +462,7 @@ STORIES = (
         print(torch.get_num_threads(), torch.initial_seed(), torch.nn.Linear(3, 2)(torch.ones(3)))
         """,
         needs="torch",
-        step={"start": KernelStart(cold=False, preload=("torch", "numpy"))},
+        step={"start": KernelStart(preload=("torch", "numpy"))},
     ),
     story(
         "seaborn and statsmodels",
