@@ -39,6 +39,7 @@ pytestmark = pytest.mark.skipif(not SUPPORTED, reason="kernels are forked on Lin
 
 NORMAL = (
     (r"\bat 0x[0-9a-f]+", "at 0x", "where an object is"),
+    (r"\(pid=\d+\)", "(pid=)", "the warning of Python 3.12 about forks names the process"),
     (r"ipykernel_\d+", "ipykernel_", "the files that cells seem to stand in are named after the process"),
     (r"\[\d\d:\d\d<\d\d:\d\d, .*?\]", "[]", "how long tqdm waited"),
     (r"\b[0-9a-f]{32}\b", "id", "widgets and communication have random ids"),
