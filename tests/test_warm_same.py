@@ -39,6 +39,7 @@ pytestmark = pytest.mark.skipif(not SUPPORTED, reason="kernels are forked on Lin
 
 NORMAL = (
     (r"\bat 0x[0-9a-f]+", "at 0x", "where an object is"),
+    (r"\(pid=\d+\)", "(pid=)", "the warning of Python 3.12 about forks names the process"),
     (r"ipykernel_\d+", "ipykernel_", "the files that cells seem to stand in are named after the process"),
     (r"\[\d\d:\d\d<\d\d:\d\d, .*?\]", "[]", "how long tqdm waited"),
     (r"\b[0-9a-f]{32}\b", "id", "widgets and communication have random ids"),
@@ -400,6 +401,21 @@ STORIES = (
         says="3/3",
     ),
     story(
+        "progress whose look depends on a shell, and which was to be preloaded",
+        """
+        from tqdm.auto import tqdm
+        import ipywidgets
+        for n in tqdm(range(3)):
+            pass
+        # %%
+        print(tqdm)
+        ipywidgets.IntSlider(3)
+        """,
+        needs="tqdm ipywidgets",
+        says="application/vnd.jupyter.widget-view+json",
+        step={"start": KernelStart(preload=("tqdm.auto", "ipywidgets"))},
+    ),
+    story(
         "polars",
         """
         import polars as pl
@@ -413,7 +429,7 @@ STORIES = (
         """,
         needs="polars",
         says="<table",
-        step={"start": KernelStart(cold=False, preload=("polars",))},
+        step={"start": KernelStart(preload=("polars",))},
     ),
     story(
         "torch",
@@ -447,7 +463,7 @@ STORIES = (
         print(torch.get_num_threads(), torch.initial_seed(), torch.nn.Linear(3, 2)(torch.ones(3)))
         """,
         needs="torch",
-        step={"start": KernelStart(cold=False, preload=("torch", "numpy"))},
+        step={"start": KernelStart(preload=("torch", "numpy"))},
     ),
     story(
         "seaborn and statsmodels",

@@ -240,7 +240,7 @@ def _as_in_a_kernel() -> Iterator[None]:
     own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     given = {name: value for name, value in own.items() if name not in os.environ}
     os.environ.update(given)
-    from IPython.core.interactiveshell import InteractiveShell
+    from ipykernel.zmqshell import InteractiveShell
 
     stdout = cast("io.TextIOWrapper", sys.stdout)
     encoding, errors = stdout.encoding, stdout.errors
@@ -258,7 +258,7 @@ def _as_in_a_kernel() -> Iterator[None]:
 
 def without_shell() -> None:
     """Take away what stands for a shell: now there will be one."""
-    from IPython.core.interactiveshell import InteractiveShell
+    from ipykernel.zmqshell import InteractiveShell
 
     for place, name in ((builtins, "get_ipython"), (InteractiveShell, "initialized")):
         if name in vars(place):
