@@ -15,7 +15,7 @@ from measure import machine
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-SCRIPTS = ("cold_kernels.py", "engine_overhead.py", "straggler.py")
+SCRIPTS = ("cold_kernels.py", "warm_memory.py", "engine_overhead.py", "straggler.py")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
