@@ -15,8 +15,14 @@ from measure import machine
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-SCRIPTS = ("warm_kernels.py", "one_notebook.py", "cold_kernels.py", "engine_overhead.py", "straggler.py")
-PICTURES = {"warm_kernels.py": "warm.svg"}
+SCRIPTS = (
+    "warm_kernels.py",
+    "one_notebook.py",
+    "cold_kernels.py",
+    "warm_memory.py",
+    "engine_overhead.py",
+    "straggler.py",
+)
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
