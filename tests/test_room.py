@@ -430,8 +430,8 @@ def test_a_kernel_that_lets_go_of_memory_lets_the_next_one_start(notebook: Calla
     notebook(lets_go, parameters=None, results=None, name="large.ipynb")
     notebook("open('ran', 'w').close()", parameters=None, results=None, name="next.ipynb")
     steps: list[Any] = [
-        nbflow.Notebook(id="large", notebook="large.ipynb", needs=[], memory="1MB"),
-        nbflow.Shell(id="holds", needs=[], run="until test -e holds; do sleep 0.01; done"),
+        nbflow.Notebook(id="large", notebook="large.ipynb", needs=[], memory="1MB", timeout="60s"),
+        nbflow.Shell(id="holds", needs=[], run="until test -e holds; do sleep 0.01; done", timeout="60s"),
         nbflow.Notebook(id="next", notebook="next.ipynb", needs=["holds"], memory="150MB"),
     ]
 

@@ -232,7 +232,7 @@ class Machine:
         """Whether a task may start beside those at work; with none at work it always may."""
         if not self._running:
             return True
-        if node.alone or any(other.alone for other in self._running.values()):
+        if node.alone or next(iter(self._running.values())).alone:  # one that is alone is the only one
             return False
         need = _memory_of(node)
         if need is None and not self._limited:
