@@ -114,7 +114,6 @@ PAIR = {
 """A lock that a fork never gets back; each alone is harmless, or so it seems."""
 
 CULPRITS = {**LEAVE, **DIE, **AFTER_A_FORK}
-SEEN = "[name for name in ('good_one', 'good_two', {names}) if name in __import__('sys').modules]"
 
 
 @dataclass
@@ -260,12 +259,13 @@ def test_a_module_that_ends_what_it_starts_is_fit(reasons):
 # Culprits
 
 
+CHAIN = ("native_thread", "prints", "starts_a_child", "blocks_a_signal", "takes_stdout", "closes_stdout", "exits")
+"""Of those that are found at once, some: what differs between them is only the reason."""
+
+
 @pytest.mark.parametrize(
     "name",
-    [
-        "crashes",
-        *(pytest.param(n, marks=pytest.mark.long) for n in CULPRITS if n != "crashes"),
-    ],
+    ["crashes", *(pytest.param(n, marks=pytest.mark.long) for n in (*CHAIN, *DIE, *AFTER_A_FORK) if n != "crashes")],
 )
 def test_a_culprit_is_left_out_and_remembered(warm, name):
     """The kernel comes, with the other modules; the next owner's template does not even try it."""
