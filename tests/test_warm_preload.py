@@ -547,7 +547,9 @@ def learned(warm: Warm) -> set[str]:
     return {name for remembered in warm.sets() for name in remembered["learned"]}
 
 
-@pytest.mark.parametrize(("preload", "found"), [(["*", "good_one"], ["yaml", "plistlib"]), (["good_one"], ["plistlib"])])
+@pytest.mark.parametrize(
+    ("preload", "found"), [(["*", "good_one"], ["yaml", "plistlib"]), (["good_one"], ["plistlib"])]
+)
 def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm, preload, found):
     """Libraries only where nobody said which; never what only this folder has, nor what a cell made."""
     late = "[n for n in ('yaml', 'plistlib', 'own', 'good_two', 'wave') if n in __import__('sys').modules]"
