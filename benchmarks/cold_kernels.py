@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,11 +36,11 @@ CELLS = {
 """Code cells of the notebooks, between the parameters and the results."""
 
 
-def write(folder: Path, name: str) -> Path:
-    """Write one of the notebooks."""
+def write(folder: Path, name: str, code: Sequence[str]) -> Path:
+    """Write a notebook that has a parameter ``n``, these code cells, and a result ``y``."""
     cells = [
         new_code_cell("n = 0", metadata={"tags": ["parameters"]}),
-        *map(new_code_cell, CELLS[name]),
+        *map(new_code_cell, code),
         new_code_cell("y = y", metadata={"tags": ["results"]}),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -57,11 +58,11 @@ def quiet_kernels(folder: Path) -> None:
     os.environ["IPYTHONDIR"] = str(profile.parent)
 
 
-def run_nbflow(notebook: Path, items: int, workers: int) -> float:
+def run_nbflow(notebook: Path, items: int, workers: int, kernel_start: str = "cold") -> float:
     """Give the seconds that nbflow takes; every item must have completed."""
     grid = {"n": list(range(items))}
     start = time.perf_counter()
-    run = nbflow.map(notebook, grid=grid, max_concurrency=workers, quiet=True)
+    run = nbflow.map(notebook, grid=grid, max_concurrency=workers, kernel_start=kernel_start, quiet=True)
     spent = time.perf_counter() - start
     run.check()
     return spent
@@ -92,7 +93,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         quiet_kernels(Path(name))
         for kind in CELLS:
-            notebook = write(Path(name), kind)
+            notebook = write(Path(name), kind, CELLS[kind])
             in_turn(lambda: run_nbflow(notebook, 1, 1), lambda: run_papermill(notebook, 1, 1), 1)  # noqa: B023 - imports
             pairs = in_turn(lambda: run_nbflow(notebook, *size), lambda: run_papermill(notebook, *size), options.rounds)  # noqa: B023 - called in this turn
             ratio = median_ratio(pairs)

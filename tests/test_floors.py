@@ -29,6 +29,7 @@ FLOORS = {
     "durations": 1,
     "files": 2,
     "host": 2,
+    "lean": 2,
     "libraries": 2,
     "masking": 2,
     "overlaps": 2,

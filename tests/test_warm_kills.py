@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch):
+def place(monkeypatch, tmp_path):  # pytest's own folder stays outside
     """A temporary folder of these tests alone, with a path short enough for sockets, and an empty cache."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -796,7 +796,7 @@ def test_a_cell_that_closes_all_descriptors_does_not_outlive_its_owner(kernels, 
         settled(lambda: len(descriptors(process.pid)) <= 4, True)
         assert alive(process.pid)
         if how == "dies":
-            process._release()
+            process._channel.close()
             assert not settled(lambda: alive(process.pid), False, 1.0)
         await kernel.close()
         assert not settled(lambda: alive(process.pid), False, 1.0)

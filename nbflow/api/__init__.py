@@ -8,13 +8,11 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..definition import Workflow
 from ..durations import seconds as duration
 from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
-from ..loading.workflow_file import read_workflow
 from ..model import NodeId, node_text
 from ..reporters.screen import Scene
 from ..source import read_notebook
@@ -24,14 +22,25 @@ from ..store.lock import RunLock
 from ..types import Changed
 from . import plugins
 from .answering import ask_who_is_there, record_answers, undelivered
-from .flow import FlowDefinition
-from .flow_requests import PlannedNode, explained_nodes, flow_request, flow_resume_request
 from .interrupts import Interrupts
-from .kinds import kinds
 from .reading import Stored, locate
-from .requests import Limits, MapOptions, Planned, again_request, at_work, explained, map_request, resume_request
+from .requests import (
+    Limits,
+    MapOptions,
+    Planned,
+    PlannedNode,
+    again_request,
+    at_work,
+    explained,
+    map_request,
+    planning,
+    resuming,
+)
 from .runs import Item, MapRun, Node, Run, WorkflowRun, find_gate, log_text, step_of, whoever
 from .session import OnEvent, Request, Session
+
+if TYPE_CHECKING:
+    from ..definition import Workflow
 
 __all__ = [
     "Item",
@@ -267,6 +276,8 @@ def run(
     --------
     >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
     """
+    from .flow_requests import explained_nodes, flow_request  # what only workflows need is not loaded for a map
+
     refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
     told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
@@ -297,6 +308,9 @@ def load(workflow: str | os.PathLike[str]) -> Workflow:
     >>> nbflow.load("monthly.yml").steps[0].id  # doctest: +SKIP
     'load'
     """
+    from ..loading.workflow_file import read_workflow
+    from .kinds import kinds
+
     return read_workflow(Path(workflow), known=kinds())[0]
 
 
@@ -376,7 +390,7 @@ def answering(
     if not go_on:
         record_answers(stored, gates, answers)
         return stored.fresh().run(), None
-    return found, flow_resume_request(
+    return found, resuming(stored)(
         stored, gates=answers, failed_too=False, target=stored.home.name, max_concurrency=max_workers
     )
 
@@ -449,8 +463,7 @@ def resume(
     told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
         stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
-        check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
-        request = check(
+        request = resuming(stored)(
             stored,
             parameters=parameters,
             max_concurrency=max_concurrency,
@@ -469,7 +482,7 @@ def resume(
             ask_first=not dry_run,
         )
         if dry_run:
-            return explained_nodes(request) if isinstance(request.definition, FlowDefinition) else explained(request)
+            return planning(request)
         if detach:
             return detached(request, executor)
         return work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ..engine.kinds import KINDS, Kind
 from ..errors import ParameterError, StoreError, TargetError, did_you_mean
 from ..events import NodeFinished
 from ..loading.scalars import core
@@ -24,6 +25,7 @@ from ..model import (
     Merged,
     Name,
     NodeId,
+    Step,
     Workflow,
     label,
     node_text,
@@ -33,6 +35,7 @@ from ..outcome import Record
 from ..source import Notebook, changed_cells
 from ..steps import FanOut, NotebookStep
 from ..store.journal import Records
+from ..task import Runner
 from ..types import Changed
 from ..values import Value, dumps, tagged, untagged
 
@@ -80,6 +83,19 @@ class Definition(ABC):
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give the notebooks as they are run."""
         return notebooks
+
+    @property
+    def known(self) -> bool:
+        """Whether all that it was made of is still there."""
+        return True
+
+    def flows(self) -> Mapping[type[Step], Kind]:
+        """Give the generators of each class of step that may stand in it."""
+        return KINDS
+
+    def runners(self, folder: Path, run_id: str) -> Mapping[type[Step], Runner]:  # noqa: ARG002 - a workflow's need them
+        """Give what carries out its tasks, notebooks apart."""
+        return {}
 
     @property
     def apart(self) -> str:
@@ -439,3 +455,8 @@ def changes(codes: Iterable[str], now: MapDefinition) -> str:
     places = [f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}"] if cells else []
     places += [f"the kernel ({', '.join(kernels)}, now {now.kernel})"] if kernels else []
     return " and ".join(places) or "its code"
+
+
+def copy_of(sources: Path, path: str) -> Path:
+    """Give where a run keeps its copy of a file: below the folder for that, wherever the file itself is."""
+    return sources / path.replace("../", "_/").lstrip("/")

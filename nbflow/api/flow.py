@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import definition as d
+from ..engine.kinds import Kind
 from ..errors import NbflowError, StoreError
 from ..loading.building import Built, Files, Kept, build
 from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Block, NodeId, Step, TaskStep, Workflow
 from ..source import Notebook, changed_cells, read_notebook
+from ..task import Runner
 from ..types import Changed
 from ..values import Value, tagged, untagged
-from .definition import FORMAT, Definition
-from .kinds import kinds, makers
+from .definition import FORMAT, Definition, copy_of
+from .kinds import flows, kinds, makers, runners
 from .order import tokens
 from .requirements import doubts
 
@@ -72,6 +74,14 @@ class FlowDefinition(Definition):
     def notebooks(self) -> Mapping[str, Notebook]:
         """Its notebooks, by the path of their steps."""
         return self.built.notebooks
+
+    def flows(self) -> Mapping[type[Step], Kind]:
+        """Give the generators of all kinds, those of plug-ins too."""
+        return flows()
+
+    def runners(self, folder: Path, run_id: str) -> Mapping[type[Step], Runner]:
+        """Give what carries out tasks of all kinds but notebooks."""
+        return runners(folder, run_id)
 
     def workflow(self) -> Workflow:
         """Give the workflow that this is."""
@@ -252,11 +262,6 @@ def _copied(sources: Path, code: Mapping[str, tuple[str, ...]], path: str) -> No
         if found.cell_digests in wanted or any(set(digests) <= set(found.cell_digests) for digests in wanted):
             return found
     return None
-
-
-def copy_of(sources: Path, path: str) -> Path:
-    """Give where a run keeps its copy of a file: below the folder for that, wherever the file itself is."""
-    return sources / path.replace("../", "_/").lstrip("/")
 
 
 def _places(before: Sequence[str], now: Sequence[str]) -> str:

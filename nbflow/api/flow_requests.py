@@ -27,6 +27,7 @@ from .order import Token, tokens
 from .reading import Stored
 from .requests import (
     Limits,
+    PlannedNode,
     check_changed,
     check_kernel,
     concurrency,
@@ -39,22 +40,6 @@ from .session import Request, answers, ask
 
 UNNAMED = "workflow"
 """What a workflow is called that has neither a file nor a name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedNode:
-    """What a run would do with one task or gate."""
-
-    node: str
-    label: str
-    runs: bool
-    """Whether it would run."""
-    reason: str
-    """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
-    ``a file of its results is gone``,
-    ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
-    code: bool = False
-    """Whether it runs again only because its code changed: a question for a person."""
 
 
 def loaded(workflow: str | os.PathLike[str] | d.Workflow) -> tuple[d.Workflow, Source, Path, bool]:

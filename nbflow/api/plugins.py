@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, TypeAlias
 
 from ..errors import ParameterError, StoreError, did_you_mean
@@ -27,6 +26,8 @@ REMEDY = "Upgrade the package, or take it away: pip uninstall PACKAGE"
 @cache
 def _entries() -> Any:
     """Give all entry points: to look for them takes longer than to choose among them."""
+    from importlib.metadata import entry_points
+
     return entry_points()
 
 
@@ -73,6 +74,8 @@ def executor(name: str) -> ExecutorMaker:
     ...     pool.submit(pow, 2, 10).result()
     1024
     """
+    if name == "threads":  # who wants what is always there need not wait until all packages were looked through
+        return ThreadExecutor
     made: ExecutorMaker = _chosen("executor", name, executors())
     return made
 
@@ -86,7 +89,9 @@ def reporter(name: str | None, scene: Scene) -> Reporter:
         If there is none of this name.
     """
     watched = {"notebook": "widgets", "terminal": "bars", "log": "lines"}
-    made: Reporter = _chosen("reporter", name or watched[screen(scene.file)], reporters())(scene)
+    if name is None:
+        return REPORTERS[watched[screen(scene.file)]](scene)
+    made: Reporter = _chosen("reporter", name, reporters())(scene)
     return made
 
 

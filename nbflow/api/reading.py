@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..engine.plan import plan
 from ..engine.recorded import Recorded, anything, equal, equal_but_code
 from ..errors import StoreError, TargetError
 from ..events import Event, GateOpened, NodeFinished, NodeStarted, RunFinished, RunStarted
@@ -25,8 +26,6 @@ from ..store.lock import read_owner
 from ..types import RunStatus
 from ..values import Value
 from .definition import FORMAT, Definition, MapDefinition
-from .flow import FlowDefinition, of_run
-from .kinds import planned
 from .runs import Run, run_of
 
 LOST = "Put the run folder back from a copy, or start again: nbflow map NOTEBOOK ..."
@@ -119,7 +118,9 @@ class Stored:
         raise StoreError(f"{self.folder}: has no workflow.json", "The folder is not whole; start a new run.")
 
     def _definition(self, data: Mapping[str, Any], place: Path) -> Definition:
-        if isinstance(data, Mapping) and data.get("nbflow") == FORMAT and data.get("kind") == FlowDefinition.kind:
+        if isinstance(data, Mapping) and data.get("nbflow") == FORMAT and data.get("kind") == "workflow":
+            from .flow import FlowDefinition, of_run  # what only workflows need is not loaded for a map
+
             return of_run(FlowDefinition.read(data, place, self.home.folder, self.folder / "source"), self.id)
         return MapDefinition.read(data, place)
 
@@ -163,9 +164,12 @@ class Stored:
 
     def recorded(self) -> Recorded:
         """Give what answers when the run is only looked at: finished items stand, unless they are to run again."""
-        same = equal if self.definition.changed == "rerun" else equal_but_code
-        if isinstance(self.definition, FlowDefinition):  # what was run, or all that is recorded where that is lost
-            same = equal_but_code if self.definition.known else anything
+        if not self.definition.known:
+            same = anything
+        elif self.definition.kind == "map" and self.definition.changed == "rerun":
+            same = equal
+        else:  # of a workflow this is what was run
+            same = equal_but_code
         return Recorded(self.records.answers, self.records.attempts, self.records.begun, same, SHOWN)
 
     def fresh(self) -> Stored:
@@ -247,7 +251,7 @@ def _state(stored: Stored) -> RunState:
     first = started[-1] if started else _started(stored)
     state.apply(first)
     items: dict[NodeId, tuple[Value, ...]] = {}  # of tasks that have not ended: the journal does not tell them
-    for event in planned(definition.workflow(), stored.recorded()).events:
+    for event in plan(definition.workflow(), stored.recorded(), definition.flows()).events:
         if isinstance(event, NodeFinished) and event.outcome.status == "pending":
             items[event.node] = event.items
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from keyword import iskeyword
 from pathlib import Path
@@ -42,6 +42,22 @@ class Planned:
     reason: str
     """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``cell 5 changed``,
     ``parameter year changed``."""
+    code: bool = False
+    """Whether it runs again only because its code changed: a question for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """What a run would do with one task or gate."""
+
+    node: str
+    label: str
+    runs: bool
+    """Whether it would run."""
+    reason: str
+    """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
+    ``a file of its results is gone``,
+    ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
     code: bool = False
     """Whether it runs again only because its code changed: a question for a person."""
 
@@ -428,6 +444,24 @@ def earlier(home: Home) -> Earlier | None:
     except RefusedError:
         return None
     return Earlier(stored.id) if status in ("failed", "interrupted", "paused") else None
+
+
+def resuming(stored: Stored) -> Callable[..., Request]:
+    """Give what checks that a run of this kind can be taken up again; it takes what :func:`resume_request` takes."""
+    if stored.definition.kind == "map":
+        return resume_request
+    from .flow_requests import flow_resume_request  # what only workflows need is not loaded for a map
+
+    return flow_resume_request
+
+
+def planning(request: Request) -> list[Planned] | list[PlannedNode]:
+    """Give what would be done with each item or node, and why."""
+    if request.definition.kind == "map":
+        return explained(request)
+    from .flow_requests import explained_nodes
+
+    return explained_nodes(request)
 
 
 def explained(request: Request) -> list[Planned]:

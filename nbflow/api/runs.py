@@ -26,7 +26,6 @@ from ..store.names import file_stem
 from ..types import RunStatus, Status
 from ..values import File, Value, located, tagged
 from .definition import Definition, MapDefinition, find_item
-from .flow import FlowDefinition
 from .order import item_of, place_of
 from .rows import Row, table_rows
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..driver import Driver
+    from .flow import FlowDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -730,13 +730,9 @@ def step_of(node: NodeId) -> str:
 
 def run_of(definition: Definition, folder: Path, checkpoint: Path, source: Source) -> Run:
     """Give the run that a person holds, by what it runs."""
-    match definition:
-        case MapDefinition():
-            return MapRun(definition, folder, checkpoint, source)
-        case FlowDefinition():
-            return WorkflowRun(definition, folder, checkpoint, source)
-        case _:
-            raise AssertionError(definition)
+    if isinstance(definition, MapDefinition):
+        return MapRun(definition, folder, checkpoint, source)
+    return WorkflowRun(cast("FlowDefinition", definition), folder, checkpoint, source)
 
 
 def _where(error: Failure | None) -> str:

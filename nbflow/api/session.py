@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
-from ..engine.plan import Plan, Repeated
+from ..engine.plan import Plan, Repeated, plan
 from ..engine.recorded import Recorded, equal, equal_but_code
 from ..errors import ChangedError, StoreError
 from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
@@ -37,10 +37,8 @@ from ..task import Runner
 from ..types import Changed
 from ..values import File
 from .copies import Copying, copy
-from .definition import Definition, code_of
-from .flow import copy_of
+from .definition import Definition, code_of, copy_of
 from .interrupts import Interrupts
-from .kinds import flows, planned, runners
 from .ledger import RunLedger
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
@@ -96,7 +94,7 @@ class Request:
 
     @cached_property
     def _plan(self) -> Plan:
-        return planned(self.definition.workflow(), self.recorded)
+        return plan(self.definition.workflow(), self.recorded, self.definition.flows())
 
     def forget_plan(self) -> None:
         """Let go of the plan: it is as large as the run, and not needed any more."""
@@ -254,7 +252,9 @@ class Session:
             request.home, folder, lock, journal, definition.data(limit=1000), found, definition.called, older
         )
         driver = Driver(
-            machine=Machine(definition.workflow(), request.recorded, kinds=flows(), max_workers=request.workers),
+            machine=Machine(
+                definition.workflow(), request.recorded, kinds=definition.flows(), max_workers=request.workers
+            ),
             executor=self._executor(request.workers),
             runners=self._runners(folder),
             places=Namer(folder).places,
@@ -301,7 +301,7 @@ class Session:
 
     def _runners(self, folder: Path) -> Mapping[type[Step], Runner]:
         request = self.request
-        others = runners(request.home.folder, request.run_id)
+        others = request.definition.runners(request.home.folder, request.run_id)
         if not request.notebooks:
             return others
         notebook = self._notebook_runner(folder)
@@ -382,11 +382,11 @@ class Session:
 
     def _record_packages(self) -> None:
         """Record the packages of the kernel's environment beside the work, for it may take a second."""
-        from ..kernels.specs import kernel_spec
+        from ..kernels.specs import command
 
         if not self.request.definition.kernels:
             return
-        python = interpreter(kernel_spec(self.request.definition.kernels[0]).argv)
+        python = interpreter(command(self.request.definition.kernels[0]))
         target = self.request.folder / "packages.json"
         if python is not None:
 

@@ -31,11 +31,10 @@ from ..store.home import all_runs, size
 from ..store.lock import read_owner
 from ..types import RunStatus
 from ..values import File, Value, dumps, tagged
-from .flow import FlowDefinition
-from .flow_requests import PlannedNode
+from .definition import MapDefinition
 from .plugins import reporter
 from .reading import Stored, locate
-from .requests import Planned, map_of
+from .requests import Planned, PlannedNode, map_of
 from .rows import ENDS
 from .runs import Item, MapRun, Run, WorkflowRun, log_file, step_of
 from .session import Request
@@ -83,11 +82,10 @@ def shown(
     definition, workers = request.definition, request.workers
     kept = len(request.plan().kept) if request.stored is not None else 0
     columns = shutil.get_terminal_size((80, 24)).columns if file.isatty() else None
-    match definition:
-        case FlowDefinition():
-            count, what = len(definition.built.block.steps), "step"
-        case _:
-            count, what = len(map_of(request).items), "item"
+    if isinstance(definition, MapDefinition):
+        count, what = len(definition.items), "item"
+    else:
+        count, what = len(definition.workflow().block.steps), "step"
     kernels = ", ".join(definition.kernels)
     lines = head(request.home.name, count, workers, kernels, request.run_id, kept, earlier, columns, what)
     return reporter(name, Scene(workers, file, [*lines, ""], asking))

@@ -12,10 +12,8 @@ from ..loading.tagging import add_tag, remove_tag
 from ..source import read_notebook
 from ..steps import KernelStart
 from ..types import Changed
-from .flow import FlowDefinition
-from .flow_requests import flow_request, flow_resume_request
 from .reading import locate
-from .requests import Limits, MapOptions, again_request, map_request, resume_request
+from .requests import Limits, MapOptions, again_request, map_request, resuming
 from .session import Request
 
 __all__ = ["map_words", "resume_words", "run_words", "tag_words"]
@@ -101,8 +99,7 @@ def resume_words(
         If it cannot begin.
     """
     stored = locate(target, state_dir=state_dir)
-    check = flow_resume_request if isinstance(stored.definition, FlowDefinition) else resume_request
-    return check(
+    return resuming(stored)(
         stored,
         parameters=assignments("-p", parameters),
         text=True,
@@ -139,6 +136,8 @@ def run_words(
     RefusedError
         If it cannot begin.
     """
+    from .flow_requests import flow_request
+
     if workflow.endswith(".ipynb"):
         raise TargetError(f"{workflow} is a notebook, not a workflow", f"Run it: nbflow map {workflow}")
     start, given = KernelStart.said(kernel_start, preload), assignments("-i", inputs)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import NoReturn
 
 import click
 
+from .. import lean
 from ..errors import NbflowError
 from ..version import __version__
 from . import flows, look, manage, work
@@ -58,6 +61,8 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
     Exit codes: 0 completed, 1 failed, 2 refused, 3 paused, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if words is None else words) or ["--help"]
+    lean.allow()
+    atexit.register(gc.freeze)  # or Python looks for cycles in everything that was loaded, for a tenth of a second
     open_streams()
     if _nowhere() and not {"-h", "--help", "--version"} & set(given):
         _refuse("the working directory is gone", "Go to one that is there: cd", 2, given)

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -16,9 +16,8 @@ from . import options
 from .screen import columns, echo, let_go_of_pipes, say, stdout_kept
 
 if TYPE_CHECKING:
-    from ..api.flow_requests import PlannedNode
     from ..api.interrupts import Interrupts
-    from ..api.requests import Earlier, Planned
+    from ..api.requests import Earlier, Planned, PlannedNode
     from ..api.runs import Run
     from ..api.session import Request
 
@@ -232,18 +231,16 @@ class Show:
         return self._work(request, interrupts)
 
     def _plan(self, request: Request) -> int:
-        from ..api.flow import FlowDefinition
-        from ..api.flow_requests import explained_nodes
-        from ..api.requests import explained
+        from ..api.requests import planning
         from ..api.showing import plan_lines
 
-        rows: list[Planned] | list[PlannedNode]
-        if isinstance(request.definition, FlowDefinition):
-            rows = explained_nodes(request)
-            data = {"nodes": [{"node": r.node, "runs": r.runs, "reason": r.reason} for r in rows]}
+        rows = planning(request)
+        if request.definition.kind == "workflow":
+            nodes = cast("list[PlannedNode]", rows)
+            data = {"nodes": [{"node": r.node, "runs": r.runs, "reason": r.reason} for r in nodes]}
         else:
-            rows = explained(request)
-            data = {"items": [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in rows]}
+            items = cast("list[Planned]", rows)
+            data = {"items": [{"index": r.index, "item": r.label, "runs": r.runs, "reason": r.reason} for r in items]}
         if self._as_json:
             echo(json.dumps({"run_id": request.run_id, **data}))
         else:

@@ -8,7 +8,10 @@ import contextlib
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
+import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +19,12 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-import zmq
-import zmq.asyncio
-from jupyter_client.manager import AsyncKernelManager
-
 from ..errors import NbflowError
 from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
+from .plain import PlainSpec, find_plain, start_plain
 from .specs import kernel_spec
-from .warm.provisioner import WarmProvisioner, gone
-from .warm.templates import Forked, Templates
+from .warm.templates import SUPPORTED, Forked, Templates
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -55,13 +54,10 @@ class LocalKernels:
         self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
         remove_left()
-        self._context = zmq.asyncio.Context()
+        self._contexts = _Contexts()
         self._templates = Templates(cache_folder() / "preload")
-        self._close = weakref.finalize(self, self._context.destroy, 0)
-        # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
-        self._context.setsockopt(zmq.RCVHWM, 0)
-        self._context.setsockopt(zmq.LINGER, 0)
-        self._context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
+        self._close = weakref.finalize(self, self._contexts.close)
+        self._known = _Known()
 
     async def launch(
         self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard, preload: Sequence[str] | None = None
@@ -90,40 +86,92 @@ class LocalKernels:
         """
         while not self._starting.acquire(blocking=False):
             await asyncio.sleep(0.01)
-        kernel = Kernel(name, self._context, heard, self._starting.release, self._start_seconds)
+        kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
+        warm = None if preload is None else (self._templates, preload)
+        if warm is not None and not SUPPORTED:
+            QUIET.debug("a kernel starts cold: this system has no pidfd")
+            warm = None
         try:
-            await kernel.launch(cwd, env, None if preload is None else self._warm(preload))
+            await kernel.launch(cwd, env, warm)
         except BaseException as problem:
             await kernel.close()
-            if isinstance(problem, (OSError, zmq.ZMQError)):
+            if isinstance(problem, OSError) or type(problem).__name__ == "ZMQError":  # which is not loaded here
                 raise NbflowError(f"kernel {name!r} cannot be started: {problem}") from problem
             raise
         return kernel
 
-    def _warm(self, preload: Sequence[str]) -> dict[str, Any]:
-        """Give the options of a provisioner that forks."""
-        return {"templates": self._templates, "preload": list(preload)}
-
     def close(self) -> None:
         """Give back the sockets' threads, and end the templates; no kernel may be running.
 
-        The threads go by themselves when this is forgotten.
+        The threads go by themselves when this is forgotten, the templates with this process.
         """
         self._close()
         self._templates.close()
+
+
+class _Known:
+    """What is known of kernels by their names: the same for all that run at the same time."""
+
+    def __init__(self) -> None:
+        self._specs: dict[str, Any] = {}
+        self.languages: dict[str, dict[str, Any]] = {}
+        """What kernels that were forked say about their language."""
+
+    def spec(self, name: str) -> Any:
+        """Give the spec, looked for once."""
+        if name not in self._specs:
+            self._specs[name] = kernel_spec(name)
+        return self._specs[name]
+
+
+class _Contexts:
+    """The sockets' context of all kernels, made when the first of them is already starting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    def get(self) -> Any:
+        """Give the context."""
+        import zmq
+        import zmq.asyncio
+
+        with self._lock:
+            if self._made is None:
+                self._made = context = zmq.asyncio.Context()
+                # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
+                context.setsockopt(zmq.RCVHWM, 0)
+                context.setsockopt(zmq.LINGER, 0)
+                context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
+            return self._made
+
+    def close(self) -> None:
+        """Give back its threads."""
+        with self._lock:
+            if self._made is not None:
+                self._made.destroy(0)
 
 
 class Kernel:
     """One kernel: its process, and a client that talks to it. Made by :class:`LocalKernels`."""
 
     def __init__(
-        self, name: str, context: Any, heard: Heard, started: Callable[[], None], start_seconds: float
+        self,
+        name: str,
+        contexts: _Contexts,
+        known: _Known,
+        heard: Heard,
+        started: Callable[[], None],
+        start_seconds: float,
     ) -> None:
         self.name = name
+        self.warm = False
+        """Whether it was forked from a template."""
         self.language = ""
         self.language_info: dict[str, Any] = {}
         """What the kernel says about its language; filled by :meth:`ready`."""
-        self._context = context
+        self._contexts = contexts
+        self._known = known
         self._heard = heard
         self._release: Callable[[], None] | None = started
         self._start_seconds = start_seconds
@@ -156,21 +204,15 @@ class Kernel:
         """The last lines that the process wrote to its own stderr and stdout."""
         return "\n".join(line for line in self._words if line.strip())
 
-    async def launch(self, cwd: Path, env: Mapping[str, str], warm: Mapping[str, Any] | None = None) -> None:
-        """Start the process, or have it forked by a provisioner with these options."""
-        spec = kernel_spec(self.name)
-        self.language = str(spec.language or "").lower()
+    async def launch(
+        self, cwd: Path, env: Mapping[str, str], warm: tuple[Templates, Sequence[str]] | None = None
+    ) -> None:
+        """Start the process, or have it forked from a template that has imported these modules."""
         self._endpoint = endpoint = make_endpoint()
-        self._manager = manager = AsyncKernelManager(
-            kernel_name=self.name,
-            transport=endpoint.transport,
-            ip=endpoint.ip,
-            connection_file=endpoint.connection_file,
-            context=self._context,
-            log=QUIET,
-        )
-        if warm is not None and _starts_as_usual(spec):
-            manager.provisioner = WarmProvisioner(kernel_spec=spec, parent=manager, **warm)
+        first = "jupyter_client" not in sys.modules and endpoint.transport == "ipc"
+        plain = find_plain(self.name) if first else None
+        spec = plain or self._known.spec(self.name)
+        self.language = str(spec.language or "").lower()
         # Kernels of one notebook at a time would fight for one history database.
         own = ["--HistoryManager.hist_file=:memory:"] if any("ipykernel" in part for part in spec.argv) else []
         self._pipe, theirs = os.pipe()
@@ -178,15 +220,31 @@ class Kernel:
         asyncio.get_running_loop().add_reader(self._pipe, self._listen)
         try:
             environment = {**env, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-            command, options = await manager.pre_start_kernel(
-                extra_arguments=own, cwd=str(cwd), env=environment, stdout=theirs, stderr=theirs
-            )
-            await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
+            if warm is not None:
+                if plain is not None:  # meanwhile it starts
+                    templates, preload = warm
+                    templates.begin(plain.command, environment, preload)
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                _fork_from(manager, self._known.spec(self.name), *warm)
+                await _launch(manager, own, cwd, environment, theirs)
+                self.warm = isinstance(manager.provisioner.process, Forked)
+            elif plain is not None:
+                process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
+                try:  # meanwhile it starts
+                    self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                    _adopt(manager, plain, process, cwd)
+                except BaseException:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                    raise
+            else:
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                await _launch(manager, own, cwd, environment, theirs)
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
         _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
-        self._client = manager.client(context=self._context, log=QUIET)
+        self._client = manager.client(context=self._contexts.get(), log=QUIET)
         self._client.start_channels(stdin=False, hb=False)
 
     async def ready(self) -> None:
@@ -235,14 +293,22 @@ class Kernel:
 
     async def _greet(self) -> dict[str, Any]:
         """Give the kernel's language; not before both its answer and its output are heard."""
-        client = self._client
+        client, known = self._client, self._known.languages.get(self.name)
+        if self.warm and known is not None:
+            with contextlib.suppress(Empty):  # an older ipykernel does not say that its output is heard
+                message = await client.iopub_channel.get_msg(timeout=0.05)
+                if message["msg_type"] == "iopub_welcome":
+                    return known
         while True:
             client.kernel_info()
             with contextlib.suppress(Empty):  # then it is asked again
                 reply = await client.shell_channel.get_msg(timeout=1.0)
                 if reply["msg_type"] == "kernel_info_reply":
                     await client.iopub_channel.get_msg(timeout=0.2)
-                    return dict(reply["content"].get("language_info", {}))
+                    info = dict(reply["content"].get("language_info", {}))
+                    if self.warm:
+                        self._known.languages[self.name] = info
+                    return info
 
     async def ended(self) -> int | None:
         """Wait for the end of the process; gives its exit code, negative for a signal."""
@@ -321,7 +387,7 @@ class Kernel:
         provisioner = self._manager.provisioner
         process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
         if isinstance(process, Forked):
-            await gone(process)
+            await process.ended()
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)
@@ -334,9 +400,54 @@ class Kernel:
         return int(code)
 
 
-def _starts_as_usual(spec: Any) -> bool:
-    """Whether nobody said how the processes of such kernels are to be started."""
-    return "kernel_provisioner" not in spec.metadata and "JUPYTER_DEFAULT_PROVISIONER_NAME" not in os.environ
+def _manager(name: str, endpoint: Endpoint, context: Any) -> Any:
+    """Give the manager of a kernel, as jupyter_client knows it."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    return AsyncKernelManager(
+        kernel_name=name,
+        transport=endpoint.transport,
+        ip=endpoint.ip,
+        connection_file=endpoint.connection_file,
+        context=context,
+        log=QUIET,
+    )
+
+
+async def _launch(manager: Any, own: Sequence[str], cwd: Path, env: Mapping[str, str], output: int) -> None:
+    """Have a manager's provisioner launch the kernel."""
+    command, options = await manager.pre_start_kernel(
+        extra_arguments=own, cwd=str(cwd), env=env, stdout=output, stderr=output
+    )
+    await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
+
+
+def _fork_from(manager: Any, spec: Any, templates: Templates, preload: Sequence[str]) -> None:
+    """Have a manager's kernel forked, where nobody said how such kernels are to be started."""
+    from .warm.provisioner import WarmProvisioner
+
+    manager._kernel_spec = spec  # noqa: SLF001 - or it looks for it again
+    if "kernel_provisioner" not in spec.metadata and "JUPYTER_DEFAULT_PROVISIONER_NAME" not in os.environ:
+        manager.kernel_id = str(uuid.uuid4())
+        manager.provisioner = WarmProvisioner(
+            kernel_id=manager.kernel_id, kernel_spec=spec, parent=manager, templates=templates, preload=list(preload)
+        )
+
+
+def _adopt(manager: Any, spec: PlainSpec, process: subprocess.Popen[bytes], cwd: Path) -> None:
+    """Make a manager the one of a process that was started before it."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.provisioning import LocalProvisioner
+
+    manager._kernel_spec = KernelSpec(resource_dir=str(spec.folder), **spec.data)  # noqa: SLF001 - or it looks for it again
+    manager.load_connection_file()
+    manager.kernel_id = str(uuid.uuid4())
+    provisioner = LocalProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
+    provisioner.process = process
+    provisioner.pid = provisioner.pgid = process.pid  # it leads a session of its own
+    provisioner.cwd = str(cwd)
+    provisioner.connection_info = manager.get_connection_info()
+    manager.provisioner = provisioner
 
 
 async def _process_gone(pid: int) -> None:

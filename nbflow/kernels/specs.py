@@ -5,15 +5,16 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
 from ..errors import DefinitionError, did_you_mean
+from .plain import find_plain
 
-__all__ = ["check", "kernel_names", "kernel_spec"]
+__all__ = ["check", "command", "kernel_names", "kernel_spec"]
 
 
 def kernel_names() -> list[str]:
     """Give the names of the installed kernels, sorted."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
     return sorted(KernelSpecManager().find_kernel_specs())
 
 
@@ -25,7 +26,20 @@ def check(name: str) -> None:
     DefinitionError
         If there is none; names those that there are.
     """
-    kernel_spec(name)
+    if find_plain(name) is None:
+        kernel_spec(name)
+
+
+def command(name: str) -> list[str]:
+    """Give the command of a kernel, with names in braces.
+
+    Raises
+    ------
+    DefinitionError
+        If there is none of this name.
+    """
+    plain = find_plain(name)
+    return list(kernel_spec(name).argv) if plain is None else plain.argv
 
 
 def kernel_spec(name: str) -> Any:
@@ -36,6 +50,8 @@ def kernel_spec(name: str) -> Any:
     DefinitionError
         If there is none of this name.
     """
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
     try:
         return KernelSpecManager().get_kernel_spec(name)
     except NoSuchKernel:

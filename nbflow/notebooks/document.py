@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,9 @@ from ..files import write_atomically
 from ..masking import Masker
 from ..source import Cell
 from .execution import Ending
+from .pace import Pace
 
 __all__ = ["Document", "SaveManager", "write_notebook"]
-
-SAVED_EVERY = 1.0
-"""Seconds between two saves while cells run."""
 
 _NAMES = {"timeout": "TimeoutError", "cancelled": "Cancelled", "dead-kernel": "DeadKernelError"}
 
@@ -156,24 +154,32 @@ class SaveManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
         super().__init__(nb, output_path=None, progress_bar=False)
         self.path = path
         self._masker = masker
-        self._every = SAVED_EVERY
-        self._saved = float("-inf")
+        self._pace = Pace()
         self.before_save: Callable[[], None] = lambda: None
 
     def save(self, **kwargs: Any) -> None:
         """Save, if the last time is a second ago."""
         if "nb" in kwargs:
             self.nb = kwargs["nb"]
-        if time.monotonic() - self._saved >= self._every:
-            self.save_now()
+        self._pace.offer(self._save)
 
     def save_now(self) -> None:
         """Save the notebook as it stands."""
-        began = time.monotonic()
+        self._pace.now(self._save)
+
+    def _save(self) -> None:
         self.before_save()
         write_notebook(self.nb, self.path, self._masker)
-        self._saved = time.monotonic()
-        self._every = max(SAVED_EVERY, 4 * (self._saved - began))  # a large notebook is not saved all the time
+
+    def cell_complete(self, cell: Any, cell_index: int | None = None, **_: Any) -> None:  # noqa: ARG002 - papermill's signature
+        """Note the end of a cell, as papermill does, who reads the time of its start with a parser of all dates."""
+        end, metadata = self.now(), cell.metadata.papermill
+        metadata["end_time"] = end.isoformat()
+        if metadata.get("start_time"):
+            metadata["duration"] = (end - datetime.fromisoformat(metadata["start_time"])).total_seconds()
+        if metadata["status"] != self.FAILED:
+            metadata["status"] = self.COMPLETED
+        self.save()
 
     def autosave_cell(self, **kwargs: Any) -> None:
         """Save during a long cell, as :meth:`save` does."""

@@ -22,6 +22,7 @@ from ..errors import NbflowError
 from ..source import Cell
 from ..types import StopReason
 from .execution import Ending, Execution, Hooks
+from .pace import Pace
 
 if TYPE_CHECKING:
     from .document import Document
@@ -110,11 +111,17 @@ class _Manager(NotebookExecutionManager):  # type: ignore[misc]  # papermill is 
     def __init__(self, nb: Any, output_path: str | None, log_output: bool, bar: Any, every: int) -> None:  # noqa: FBT001 - papermill's word
         super().__init__(nb, output_path, log_output, bar, every)
         self.before_save: Callable[[], None] = lambda: None
+        self._pace = Pace()
 
     def save(self, **kwargs: Any) -> None:
-        """Save by papermill's own handlers (files, S3 ...)."""
+        """Save by papermill's own handlers (files, S3 ...), if the last time is a second ago; papermill always does."""
+        if "nb" in kwargs:
+            self.nb = kwargs["nb"]
+        self._pace.offer(self._save)
+
+    def _save(self) -> None:
         self.before_save()
-        super().save(**kwargs)
+        super().save()
 
     def notebook_start(self, **kwargs: Any) -> None:
         """Begin once: the execution begins it again when its kernel is there."""
@@ -124,7 +131,9 @@ class _Manager(NotebookExecutionManager):  # type: ignore[misc]  # papermill is 
     def notebook_complete(self, **kwargs: Any) -> None:
         """Save what :meth:`Document.conclude` made true."""
         self.cleanup_pbar()
-        self.save(**kwargs)
+        if "nb" in kwargs:
+            self.nb = kwargs["nb"]
+        self._pace.now(self._save)
 
 
 class _Stop:

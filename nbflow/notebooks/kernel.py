@@ -15,6 +15,8 @@ class Kernel(Protocol):
     language: str
     """In lower case, as the kernel's spec and later the kernel itself says."""
     language_info: dict[str, Any]
+    warm: bool
+    """Whether it was forked from one that has imported what was asked for."""
 
     @property
     def manager(self) -> Any:

@@ -16,10 +16,12 @@ from ..errors import StoreError
 from ..files import write_atomically
 from ..masking import Masker, masked
 from ..values import File, Value
-from . import collect, watch
+from . import collect, ending, watch
 
 __all__ = [
+    "CARRIED",
     "Collected",
+    "ending_code",
     "load",
     "mask_saved",
     "read_reply",
@@ -28,6 +30,9 @@ __all__ = [
     "watch_code",
     "written_request",
 ]
+
+CARRIED = (str(values.__file__), str(collect.__file__), str(watch.__file__))
+"""Files that kernels need for their results, and may have read before they begin."""
 
 MIME = "application/vnd.nbflow.results+json"
 LARGE = collect.LARGE
@@ -57,7 +62,18 @@ def watch_code() -> str:
         "import sys, types\n"
         "made = sys.modules['_nbflow_watch'] = types.ModuleType('_nbflow_watch')\n"
         f"exec(compile({_source(watch)!r}, '<nbflow>', 'exec'), made.__dict__)\n"
-        "made.wrote = made.watch()"
+        "made.begin()"
+    )
+    return f"__import__('builtins').exec({code!r}, {{}})"
+
+
+def ending_code() -> str:
+    """Give the code that makes a Python kernel end at once when it is asked to; it leaves no name either."""
+    code = (
+        "import types\n"
+        "made = types.ModuleType('_nbflow_ending')\n"
+        f"exec(compile({_source(ending)!r}, '<nbflow>', 'exec'), made.__dict__)\n"
+        "made.end_at_once()"
     )
     return f"__import__('builtins').exec({code!r}, {{}})"
 
@@ -81,9 +97,12 @@ def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path
 
 # Defined by exec in a namespace of its own: the notebook's names are read and never touched.
 _EVALUATE = f"""
-import importlib.machinery, json, sys, types
+import json, sys, types
 
 def module(name, path, source):
+    if "_nbflow_" + name in sys.modules:  # the kernel was forked from one that has it
+        return sys.modules["_nbflow_" + name]
+    import importlib.machinery
     made = types.ModuleType("nbflow_" + name)
     try:  # where the kernel sees our file, Python has it compiled
         code = importlib.machinery.SourceFileLoader(made.__name__, path).get_code(made.__name__)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .. import lean
 from ..events import CellFinished, CellStarted, Printed
 from ..files import own_writes
 from ..masking import Masker, masked
@@ -25,7 +26,17 @@ from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
 from .preload import imported
-from .results import Collected, mask_saved, read_reply, request, scraps, watch_code, written_request
+from .results import (
+    CARRIED,
+    Collected,
+    ending_code,
+    mask_saved,
+    read_reply,
+    request,
+    scraps,
+    watch_code,
+    written_request,
+)
 
 __all__ = ["NotebookRunner"]
 
@@ -145,8 +156,8 @@ class _Attempt:
         if self.warmth == "none" or start.cold:
             return None
         if start.preload is not None:
-            return start.preload
-        return imported(self.notebook.cells) if self.warmth == "modules" else ()
+            return (*CARRIED, *start.preload)
+        return (*CARRIED, *(imported(self.notebook.cells) if self.warmth == "modules" else ()))
 
     def run(self) -> Outcome:
         """Run it, with its log open."""
@@ -209,7 +220,8 @@ class _Attempt:
 
     def _prepare(self, kernel: str, language: str) -> tuple[Any, Any]:
         """Make the notebook while the kernel starts: the libraries for it take their time to load."""
-        from .document import Document, SaveManager
+        with lean.imports():
+            from .document import Document, SaveManager
 
         parameters = {name: argument(value) for name, value in self.task.parameters.items()}
         self.document = Document.with_parameters(
@@ -242,8 +254,9 @@ class _Attempt:
             self.context.tell(CellFinished(time.time(), self.task.node, known.number, status, seconds))
 
     def _watch(self, kernel: Kernel, client: Any) -> None:
-        if kernel.language == "python" and self.step.cwd != "item":
-            client.kc.execute(watch_code(), silent=True, store_history=False)
+        if kernel.language == "python" and not kernel.warm:  # one that was forked has it all
+            codes = [ending_code()] if self.step.cwd == "item" else [ending_code(), watch_code()]
+            client.kc.execute("\n".join(codes), silent=True, store_history=False)
 
     # Results
 

@@ -11,6 +11,11 @@ MOST = 10000
 """Paths that are remembered."""
 
 
+def begin() -> None:
+    """Begin to remember in this kernel, in the name ``wrote`` of this module."""
+    globals()["wrote"] = watch()
+
+
 def watch() -> dict[str, str]:
     """Begin to remember; gives the mapping of paths, as they were named, to the folder it happened in."""
     wrote: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -15,7 +14,7 @@ from traitlets import List, Unicode
 
 from .templates import SUPPORTED, Forked, NoKernelError, Templates
 
-__all__ = ["WarmProvisioner", "gone"]
+__all__ = ["WarmProvisioner"]
 
 QUIET = logging.getLogger("nbflow.kernels")
 
@@ -60,7 +59,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
     async def wait(self) -> int | None:
         """Wait for the end of the kernel, without looking again and again."""
         if isinstance(self.process, Forked):
-            await gone(self.process)
+            await self.process.ended()
         code: int | None = await super().wait()
         return code
 
@@ -70,11 +69,6 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
             self.process.signal_group(signum)
         else:
             await super().send_signal(signum)
-
-
-async def gone(kernel: Forked) -> None:
-    """Wait for the end of its process."""
-    await _readable(os.dup(kernel.fileno()))
 
 
 def _check(given: dict[str, Any]) -> None:
@@ -111,17 +105,6 @@ def _descriptor(stream: Any, own: int, stack: contextlib.ExitStack) -> int:
     if stream == subprocess.PIPE:
         raise NoKernelError("somebody wants its stream as a pipe")
     return stream if isinstance(stream, int) else int(stream.fileno())
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 _templates: list[Templates] = []

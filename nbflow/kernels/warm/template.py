@@ -36,7 +36,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 PROBE_SECONDS = 5.0
@@ -344,6 +344,22 @@ def load(module: str) -> None:
         raise UnfitError(module, "its import changes the environment")
 
 
+def load_file(path: str) -> Callable[[], None] | None:
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; give its ``begin``, if it has one."""
+    name = "_nbflow_" + os.path.basename(path).partition(".")[0]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is not None and spec.loader is not None:
+        made = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(made)
+        except OSError:  # it is not seen from here
+            del sys.modules[name]
+        else:
+            begin: Callable[[], None] | None = getattr(made, "begin", None)
+            return begin
+    return None
+
+
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
     top = module.partition(".")[0]
@@ -377,7 +393,8 @@ class Template:
     control : int
         Descriptor of the socket over which it is asked.
     preload : list of str
-        Modules to import; those that are known only from where libraries are installed.
+        Modules to import, those that are known only from where libraries are installed; and paths of nbflow's files
+        that kernels ask for their results.
     known : frozenset of str
         Libraries that may be preloaded for all when one kernel imported them.
     cache : str
@@ -397,7 +414,8 @@ class Template:
         hear(control, os.getpid(), signal.SIGCONT)
         self.owner = os.getppid()
         self.owner_gone = os.pidfd_open(self.owner)
-        self.preload = preload
+        self.files = [path for path in preload if path.startswith("/")]
+        self.preload = [module for module in preload if not module.startswith("/")]
         self.known = known
         self.suspicious = suspicious
         self.idle = idle
@@ -411,6 +429,8 @@ class Template:
         self.added: dict[str, str] = {}
         self.filters: list[object] = []
         self.launcher = ""
+        self.begins: list[Callable[[], None]] = []
+        """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
         with open("/proc/self/cgroup") as file:
@@ -441,6 +461,7 @@ class Template:
         self._settle()
 
     def _import(self) -> None:
+        self.begins = [begin for path in self.files if (begin := load_file(path)) is not None]
         for module in self.preload:
             known = module.partition(".")[0] in self.known
             if self.notes.culprit(module) or (known and not installed(module)):
@@ -486,7 +507,7 @@ class Template:
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         given = json.loads(sys.argv[1])
-        given.update(preload=preload, suspicious=suspicious)
+        given.update(preload=[*self.files, *preload], suspicious=suspicious)
         os.execv(sys.executable, [*_interpreter(), __file__, json.dumps(given), *sys.argv[2:]])
 
     def _probe(self) -> str:
@@ -846,6 +867,8 @@ def run(request: dict[str, Any], template: Template) -> None:
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
+        for begin in template.begins:
+            begin()
         send(channel, {"bound": True})
         app.start()
         code = 0

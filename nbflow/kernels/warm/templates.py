@@ -161,6 +161,18 @@ class Forked:
         """Give the pidfd: it can be read when the process has ended."""
         return self._pidfd
 
+    async def ended(self) -> None:
+        """Wait for its end."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        descriptor = os.dup(self._pidfd)  # a loop knows each only once
+        loop.add_reader(descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
         if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
@@ -528,7 +540,7 @@ class Templates:
                     raise
         raise AssertionError
 
-    def warm(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
+    def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
         """Start a template that will be asked soon."""
         with contextlib.suppress(NoKernelError):
             self._template(key_of(command, env, preload))
