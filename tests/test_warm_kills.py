@@ -427,6 +427,29 @@ def test_a_template_that_ends_because_nobody_asks_is_replaced(kernels, monkeypat
     assert len(asyncio.run(main())) > 1
 
 
+def test_templates_that_never_give_a_kernel_are_given_up(kernels, monkeypatch):
+    """After three; the kernels are started, and those after them without another try."""
+    made = []
+    asked = templates.Template._asked
+
+    def and_die(self, *arguments):
+        channel = asked(self, *arguments)
+        made.append(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        return channel
+
+    monkeypatch.setattr(templates.Template, "_asked", and_die)
+
+    async def main():
+        for _ in range(3):
+            kernel = await launched(kernels)
+            assert not forked(kernel)
+            await kernel.close()
+
+    asyncio.run(main())
+    assert 3 == len(set(made))
+
+
 # The owner dies
 
 OWNER = """

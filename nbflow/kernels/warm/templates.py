@@ -43,6 +43,9 @@ BEGIN_SECONDS = 10.0
 BOUND_SECONDS = 10.0
 """How long a fork may take until it listens."""
 
+BARREN = 3
+"""After how many templates in a row that gave no kernel no more are made; one or two may have been killed."""
+
 IDLE_SECONDS = 600.0
 """How long a template lives without kernels and requests; the next request makes a new one."""
 
@@ -494,6 +497,8 @@ class Templates:
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
+        self._barren: dict[Key, int] = {}
+        """How many templates in a row ended without having given a kernel."""
         self._end = weakref.finalize(self, _end, self._living, self._retired)
         _all.add(self)
 
@@ -530,14 +535,19 @@ class Templates:
         for last in (False, True):
             template = self._template(key)
             try:
-                return await template.fork(request, streams)
+                kernel = await template.fork(request, streams)
             except NoKernelError as problem:
                 if problem.stale or (problem.again and last):
                     self._retire(key, template)
-                if (last or (problem.stale and not problem.again)) and not template.forked:
+                if not template.forked and (
+                    self._barren.get(key, 0) >= BARREN or (problem.stale and not problem.again)
+                ):
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
+            else:
+                self._barren.pop(key, None)
+                return kernel
         raise AssertionError
 
     def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
@@ -574,14 +584,19 @@ class Templates:
         with self._lock:
             template.close()
             if self._living.get(key) is template:
-                del self._living[key]
-                self._retired.append(template)
+                self._part_with(key)
+
+    def _part_with(self, key: Key) -> None:
+        template = self._living.pop(key)
+        self._retired.append(template)
+        if not template.forked:
+            self._barren[key] = self._barren.get(key, 0) + 1
 
     def _sweep(self) -> None:
         """Remove what dead templates left."""
         for key, template in list(self._living.items()):
             if not template.alive:
-                self._retired.append(self._living.pop(key))
+                self._part_with(key)
         for template in list(self._retired):
             if not template.alive:
                 self._retired.remove(template)
