@@ -282,7 +282,7 @@ def test_a_start_plans_once(notebook, ran, cli, folder, monkeypatch, capsys):
     cli("map", path.name, "--grid", "n=1,2,3", "--output-dir", "out", "-q", code=1)
     (folder / "go").touch()
     plans = []
-    monkeypatch.setattr(session, "planned", lambda *how: plans.append(how) or plan(*how))
+    monkeypatch.setattr(session, "plan", lambda *how: plans.append(how) or plan(*how))
     with pytest.raises(SystemExit) as end:
         main(["resume", path.name])
     assert (0, 1) == (end.value.code or 0, len(plans))
@@ -306,7 +306,7 @@ def test_the_list_of_runs_and_the_head_of_a_map_plan_no_other_run(notebook, fold
         raise AssertionError("a plan was made")
 
     with monkeypatch.context() as patched:
-        patched.setattr(reading, "planned", refuse)
+        patched.setattr(reading, "plan", refuse)
         assert (wanted, Earlier(run.id)) == (listed(), requests.earlier(home))
     journal = run.folder / "journal.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
