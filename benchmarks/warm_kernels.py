@@ -22,7 +22,7 @@ from measure import finish, table
 from plot import bars
 
 from nbflow.kernels.warm.templates import Templates
-from nbflow.notebooks.preload import imported
+from nbflow.notebooks.preload import automatic
 from nbflow.source import read_notebook
 
 WITHOUT, WITH = 10.0, 8.0
@@ -107,7 +107,7 @@ def main() -> int:
         quiet_kernels(Path(name))
         for kind, code in CELLS.items():
             notebook = write(Path(name), kind.replace(" ", "-"), code)
-            preload = imported(read_notebook(notebook).cells)
+            preload = automatic(read_notebook(notebook).cells)
             sides: dict[str, Callable[[], float]] = {
                 "papermill": lambda: run_papermill(notebook, items, workers),  # noqa: B023 - called in this turn
                 "cold": lambda: run_nbflow(notebook, items, workers),  # noqa: B023

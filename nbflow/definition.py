@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from .durations import seconds
 from .errors import DefinitionError, ManyProblemsError, ParameterError, did_you_mean
 from .mistakes import path_text, place_of, words
+from .sizes import size, size_or_share
 from .steps import KernelStart
 from .types import OnError, OnExhausted, OnFailure, OnReject, Order, Verdict
 
@@ -70,6 +71,23 @@ def _duration(value: float | str) -> float | str:
         seconds(value)
     except ParameterError as problem:
         raise refuse(f"is {_shown(value)}: a time is a number of seconds above 0, or like 30s, 10m, 1h30m") from problem
+    return value
+
+
+def _size(value: float | str) -> float | str:
+    try:
+        size(value)
+    except ParameterError as problem:
+        raise refuse(f"is {_shown(value)}: a size is a number of bytes, or like 500MB, 4GB, 1.5GiB") from problem
+    return value
+
+
+def _size_or_share(value: float | str) -> float | str:
+    try:
+        size_or_share(value, 1)
+    except ParameterError as problem:
+        words = "a number of bytes, or like 500MB, 4GB, 1.5GiB, or 80% of what there is"
+        raise refuse(f"is {_shown(value)}: it is {words}") from problem
     return value
 
 
@@ -152,9 +170,12 @@ def _command(value: object) -> object:
 
 
 _DURATION_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}
+_SIZE_SCHEMA = {"anyOf": [{"type": "number", "minimum": 1}, {"type": "string"}]}
 _ANY: dict[str, object] = {}
 
 Duration = Annotated[Any, PlainValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Size = Annotated[Any, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
+SizeOrShare = Annotated[Any, PlainValidator(_size_or_share), WithJsonSchema(_SIZE_SCHEMA)]
 Id = Annotated[str, AfterValidator(_id), Field(pattern=f"^{ID.pattern}$")]
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_present)]
@@ -233,6 +254,8 @@ class Retry(Part):
     factor: float = Field(default=2.0, ge=1, allow_inf_nan=False)
     jitter: bool = True
     max_delay: Duration | None = None
+    alone: bool = False
+    """Whether it is tried again only when nothing else of the run runs, and nothing else starts meanwhile."""
 
 
 class Input(Part):
@@ -277,6 +300,7 @@ class Defaults(Part):
     kernel_start: Start | None = None
     preload: Preload | None = None
     timeout: Duration | None = None
+    memory: Size | None = None
     retry: Retry | None = None
     cwd: Text | None = None
     env: dict[str, Value] | None = None
@@ -306,6 +330,8 @@ class Step(Part):
 class Task(Step):
     """What every step may say that does work."""
 
+    memory: Size | None = None
+    """How much memory it needs: it starts where that is there."""
     retry: Retry | None = None
 
 
@@ -587,6 +613,8 @@ class Workflow(Part):
     defaults: Defaults = Defaults()
     max_workers: int | None = Field(default=None, ge=1)
     """Tasks in flight in the whole run."""
+    max_memory: SizeOrShare | None = None
+    """Memory that the tasks of the whole run may use together, or a share of what the machine has: ``80%``."""
     timeout: Duration | None = None
     """Time for the whole run."""
     on_failure: OnFailure = "halt"

@@ -30,6 +30,8 @@ from .engine.protocol import (
     Finish,
     Hold,
     Interrupt,
+    Measure,
+    Measured,
     SetTimer,
     Start,
     Stimulus,
@@ -53,6 +55,7 @@ from .events import (
 )
 from .files import DiskFullError, is_full
 from .instruction import Instruction
+from .memory import Room
 from .model import NodeId, Step, node_text
 from .outcome import Failure, Outcome, failed
 from .overlaps import Overlaps
@@ -68,6 +71,11 @@ LAST = 1.0
 """Seconds that a killed task has to come back before it is given up."""
 TEND = 0.25
 """Seconds between two looks at the run folder: commands, heartbeat, fsync, checkpoint."""
+
+LOOK = 1.0
+"""Seconds between two looks at the memory of tasks while a start is held back."""
+LOOKING = 0.05
+"""The share of the time that these looks take at most."""
 
 TRACEBACK, MESSAGE = 20_000, 600
 """Characters of a failure that go into the journal at most."""
@@ -187,7 +195,15 @@ class _Landed:
     outcome: Outcome
 
 
-_Message: TypeAlias = "Stimulus | _Stop | _Reply | _Kill | _Landed | TaskEvent"
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """An attempt has a process."""
+
+    task: Task
+    pid: int
+
+
+_Message: TypeAlias = "Stimulus | _Stop | _Reply | _Kill | _Landed | _Process | TaskEvent"
 
 
 @dataclass(slots=True)
@@ -197,6 +213,8 @@ class _Flight:
     task: Task
     stop: Stopper
     future: Future[Outcome]
+    pid: int | None = None
+    """The process that does the work, where it is not ours."""
 
 
 @dataclass
@@ -233,6 +251,10 @@ class Driver:
         How tasks stand that are left out, for only others were asked for.
     overlaps : Overlaps, optional
         Notices who wrote the same file as another at the same time.
+    variables : mapping of str to str, optional
+        Variables for the processes of tasks, where nobody has set them.
+    measure : callable, optional
+        Gives the bytes that processes use, by their ids, and the bytes that there are for all tasks together.
     """
 
     machine: Machine
@@ -250,6 +272,8 @@ class Driver:
     left_out: Recorded = field(default_factory=Recorded)
     overlaps: Overlaps = field(default_factory=Overlaps)
     """Who wrote the same file as another at the same time."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    measure: Callable[[Sequence[int]], tuple[Mapping[int, int], int]] = field(default_factory=Room)
     state: RunState = field(default_factory=RunState)
     """What the events add up to; written by the driver's thread only."""
     crashed: BaseException | None = None
@@ -271,6 +295,7 @@ class Driver:
         self._unwritten: list[Event] = []
         self._outcome: Outcome | None = None
         self._next_tend = 0.0
+        self._next_look = 0.0
         self.done = threading.Event()
         """Set when everything is written."""
 
@@ -338,6 +363,8 @@ class Driver:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
             self._take(heapq.heappop(self._timers)[2])
+        if self.machine.short and now >= self._next_look:
+            self._act(self._measured())
         self._flush()
         self._ask()
         if now >= self._next_tend:
@@ -376,7 +403,13 @@ class Driver:
                 if landed is not None and landed.task is task:  # else it was given up
                     del self._flights[task.node]
                     self._act(TaskEnded(task.node, outcome))
+            case _Process(task, pid):
+                begun = self._flights.get(task.node)
+                if begun is not None and begun.task is task:
+                    begun.pid = pid
             case Begin() | TaskEnded() | TimerFired() | Answered() | Cancel() | Hold() | Continue() | Breath():
+                self._act(message)
+            case Measured():
                 self._act(message)
             case _:
                 self._publish([message])
@@ -405,7 +438,7 @@ class Driver:
         commands, self._commands = self._commands, []
         events: list[Event] = []
         for command in commands:
-            if not isinstance(command, (Start, SetTimer, Interrupt, Breath, Finish)):
+            if not isinstance(command, (Start, SetTimer, Interrupt, Breath, Finish, Measure)):
                 events.append(standing(command, self.left_out))
                 events += self._noticed(command)
         written = self._publish(events)
@@ -427,6 +460,8 @@ class Driver:
                     self._interrupt(node, command.reason)
             case Breath():
                 self._inbox.put(command)
+            case Measure():
+                self._inbox.put(self._measured())
             case Finish(outcome):
                 self._outcome = outcome
             case GateOpened():
@@ -437,6 +472,15 @@ class Driver:
                 self._close_gate(command.node)
             case _:
                 pass  # events are out already
+
+    def _measured(self) -> Measured:
+        """Look at the memory of the tasks at work."""
+        began = time.monotonic()
+        pids = {node: flight.pid for node, flight in self._flights.items() if flight.pid is not None}
+        using, room = self.measure(list(pids.values()))
+        now = time.monotonic()
+        self._next_look = now + max(LOOK, (now - began) / LOOKING)
+        return Measured({node: using[pid] for node, pid in pids.items()}, room)
 
     def _in(self, seconds: float, message: _Message) -> None:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), message))
@@ -552,7 +596,8 @@ class Driver:
 
     def _start(self, task: Task) -> None:
         stop = Stopper()
-        context = Context(self.places(task), stop, self._inbox.put)
+        tell = self._inbox.put
+        context = Context(self.places(task), stop, tell, self.variables, lambda pid: tell(_Process(task, pid)))
         given = task.at(context.places.folder)
         future = self.executor.submit(work, self.runners[type(task.step)], given, context)
         self._flights[task.node] = _Flight(task, stop, future)
@@ -702,4 +747,5 @@ def _exception(problem: BaseException) -> Outcome:
         message = short(str(problem), MESSAGE)
     except Exception as other:  # noqa: BLE001 - it cannot even say what is wrong
         message = f"its text cannot be had: {type(other).__name__}"
-    return Outcome("failed", error=Failure("error", f"{name}: {message}" if message else name, name, None, text))
+    kind = "memory" if isinstance(problem, MemoryError) else "error"
+    return Outcome("failed", error=Failure(kind, f"{name}: {message}" if message else name, name, None, text))

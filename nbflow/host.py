@@ -9,7 +9,15 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["began", "boot", "born", "cache_folder", "quota", "usable_cores"]
+__all__ = ["THREADS", "began", "boot", "born", "cache_folder", "quota", "thread_limits", "usable_cores"]
+
+THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Variables by which libraries are told how many threads to use.
+
+OpenBLAS, MKL, numexpr, BLIS and PyTorch go by ``OMP_NUM_THREADS`` where nothing else is said. Theirs are left alone:
+they would count for more than an ``OMP_NUM_THREADS`` that somebody sets. So are caps above which a library refuses to
+go (``NUMEXPR_MAX_THREADS``, ``NUMBA_NUM_THREADS``).
+"""
 
 
 def usable_cores() -> int:
@@ -22,6 +30,22 @@ def usable_cores() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, round(quota() or cores)))
+
+
+def thread_limits(at_once: int) -> dict[str, str]:
+    """Give variables that share out the cores: so many threads for each of the tasks that run at a time.
+
+    Parameters
+    ----------
+    at_once : int
+        How many tasks run at a time at most.
+
+    Examples
+    --------
+    >>> set(thread_limits(1000).values())
+    {'1'}
+    """
+    return dict.fromkeys(THREADS, str(max(1, usable_cores() // max(1, at_once))))
 
 
 def quota(root: Path = Path("/")) -> float | None:

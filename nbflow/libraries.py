@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["KNOWN"]
+__all__ = ["KNOWN", "LEARNED"]
+
+LEARNED = "*"
+"""Stands in a list of modules for the known libraries that kernels turn out to import."""
 
 KNOWN = frozenset(
     {

@@ -117,10 +117,16 @@ class Retry:
     """Whether the delay is made shorter by up to a half, differently for each node."""
     max_delay: float = 3600.0
     """Seconds that a delay never exceeds."""
+    alone: bool = False
+    """Whether it is tried again only when nothing else of the run runs, and nothing else starts meanwhile."""
 
     def again(self, kind: str, exception: str | None) -> bool:
-        """Tell whether a failure of this kind is one to try again."""
-        return kind in self.on or (exception is not None and exception in self.on)
+        """Tell whether a failure of this kind is one to try again.
+
+        Who tries again after dead kernels, or errors, does so also when memory is known to be the reason.
+        """
+        kinds = {kind, "dead-kernel" if exception == "DeadKernelError" else "error"} if kind == "memory" else {kind}
+        return not kinds.isdisjoint(self.on) or (exception is not None and exception in self.on)
 
     def pause(self, attempt: int, key: str) -> float:
         """Give the seconds to wait after an attempt; equal for equal keys, so that a replay repeats it."""
@@ -213,6 +219,8 @@ class TaskStep(Step):
     written: Value = None
     """Parameters and environment as they stand in a workflow, which an edit changes like code; null: in none."""
     retry: Retry = START_PROBLEMS
+    memory: int | None = None
+    """Bytes of memory that it needs, as its workflow says."""
 
     @property
     def fixed(self) -> Value:

@@ -11,7 +11,8 @@ from .values import Value
 
 FailureKind: TypeAlias = str
 """A word of ``retry: on``: ``error``, ``timeout``, ``dead-kernel``, ``start``, ``memory``, ``input``; or
-``expression``, ``cancelled``, ``output``, which are never retried."""
+``expression``, ``cancelled``, ``output``, which are never retried. ``memory`` is what is known to be that: the system
+counted that it ended the process for it, or the task raised MemoryError."""
 
 
 @dataclass(frozen=True, slots=True)

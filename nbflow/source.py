@@ -27,6 +27,7 @@ __all__ = [
     "Parameter",
     "Type",
     "assigned",
+    "cell_tree",
     "changed_cells",
     "read_cells",
     "read_notebook",
@@ -492,14 +493,24 @@ def syntax_tree(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def _module(path: Path, cell: Cell) -> ast.Module:
-    """Give the syntax tree of a cell; what only IPython understands is left out."""
+def cell_tree(source: str) -> ast.Module:
+    """Give the syntax tree of a cell; what only IPython understands is left out, and lines keep their numbers.
+
+    Raises
+    ------
+    SyntaxError, ValueError, RecursionError
+        If Python cannot read the rest.
+    """
     try:
-        return syntax_tree(cell.source)
+        return syntax_tree(source)
     except (SyntaxError, ValueError, RecursionError):
-        plain = "\n".join(_without_magic(cell.source.splitlines()))
+        return syntax_tree("\n".join(_without_magic(source.splitlines())))
+
+
+def _module(path: Path, cell: Cell) -> ast.Module:
+    """Give the syntax tree of a cell, or say where Python cannot read it."""
     try:
-        return syntax_tree(plain)
+        return cell_tree(cell.source)
     except (SyntaxError, ValueError, RecursionError) as problem:
         line = getattr(problem, "lineno", None) or 1
         what = "parameters" if "parameters" in cell.tags else "results"

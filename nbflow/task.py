@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -94,6 +94,10 @@ class Context:
     stop: Stop
     tell: Callable[[TaskEvent], None]
     """Reports what happens inside; from any thread, never blocks."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the task's process that count where neither our environment nor the task's has them."""
+    began: Callable[[int], None] = lambda _pid: None
+    """Tells the id of the process that does the work, so that its memory is counted; from any thread, never blocks."""
 
 
 class Runner(Protocol):

@@ -21,6 +21,8 @@ from .engine.protocol import (
     Finish,
     Flow,
     Interrupt,
+    Measure,
+    Measured,
     SetTimer,
     Start,
     TaskEnded,
@@ -140,6 +142,8 @@ class Simulated:
     """Tasks in flight at most."""
     clock: float = 0.0
     """Seconds that passed on the manual clock."""
+    looks: list[int] = field(default_factory=list)
+    """Each time that memory was measured: how many events there were by then."""
 
     def finished(self, node: str) -> Outcome:
         """Give how a node ended."""
@@ -157,6 +161,7 @@ def simulate(
     cut_after: int | None = None,
     cancel_after: int | None = None,
     max_workers: int | None = None,
+    measure: Callable[[Sequence[Task]], tuple[Mapping[NodeId, int], int]] | None = None,
 ) -> Simulated:
     """Run a workflow with values only: no thread, no file, no clock.
 
@@ -179,6 +184,9 @@ def simulate(
         Events after which the process dies: exactly so many are written.
     cancel_after : int, optional
         Ended tasks after which somebody cancels.
+    measure : callable, optional
+        Gives the bytes that each of the tasks at work uses, and those that there are for all of them together, which
+        is a limit then. Without it there is always room.
 
     Examples
     --------
@@ -186,9 +194,13 @@ def simulate(
     >>> done.outcome.output["map"]["results"]
     [3, 5]
     """
-    return _Simulation(Machine(flow, recorded, kinds=kinds, max_workers=max_workers), answer, person, cut_after).run(
-        choose, cancel_after
-    )
+    limited = measure is not None
+    machine = Machine(flow, recorded, kinds=kinds, max_workers=max_workers, limited=limited)
+    return _Simulation(machine, answer, person, cut_after, measure or _always_room).run(choose, cancel_after)
+
+
+def _always_room(tasks: Sequence[Task]) -> tuple[Mapping[NodeId, int], int]:  # noqa: ARG001 - there is
+    return {}, 2**63
 
 
 @dataclass
@@ -199,6 +211,7 @@ class _Simulation:
     answer: Callable[[Task], Outcome | None]
     person: Callable[[GateOpened], str | None]
     cut_after: int | None
+    measure: Callable[[Sequence[Task]], tuple[Mapping[NodeId, int], int]]
     told: Simulated = field(default_factory=Simulated)
     flying: list[Task] = field(default_factory=list)
     chosen: list[tuple[GateOpened, str]] = field(default_factory=list)
@@ -211,6 +224,7 @@ class _Simulation:
     timers: list[tuple[float, int, SetTimer]] = field(default_factory=list)
     ended: int = 0
     breath: Breath | None = None
+    measuring: bool = False
     cut: bool = False
 
     def run(self, choose: Callable[[int], int], cancel_after: int | None) -> Simulated:
@@ -223,8 +237,12 @@ class _Simulation:
             if self.cut or self.told.outcome is not None:
                 return self.told
             if self.breath is not None:
-                stimulus: Breath | Cancel | None = self.breath
+                stimulus: Breath | Cancel | Measured | None = self.breath
                 self.breath = None
+            elif self.measuring:
+                self.measuring = False
+                self.told.looks.append(len(self.told.events))
+                stimulus = Measured(*self.measure([*self.flying, *self.hanging.values()]))
             elif cancel_after is not None and self.ended == cancel_after:
                 cancel_after, stimulus = None, Cancel()
             else:
@@ -245,6 +263,8 @@ class _Simulation:
                 run.outcome = outcome
             case Breath():
                 self.breath = command
+            case Measure():
+                self.measuring = True
             case StepsOpened():
                 pass  # it is not journaled
             case Interrupt(nodes, reason):
@@ -311,7 +331,7 @@ def records(*runs: Simulated) -> Recorded:
         events.append(RunStarted(0.0, "test", "test", epoch, {}, 1))
         events += (event for event in run.events if not (isinstance(event, NodeFinished) and event.kept))
     found = journal.records(events)
-    return Recorded(found.answers, found.attempts)
+    return Recorded(found.answers, found.attempts, to_retry=found.to_retry)
 
 
 def check_runner(runner: Runner, tasks: Sequence[Task], context: Callable[[Task], Context]) -> list[Outcome]:

@@ -153,7 +153,7 @@ def acting(seed: int, one_in: int = 7) -> Acts:
         number = zlib.crc32(f"{seed}:{node}".encode())
         failures = 0 if number % one_in else (NEVER, 1, 2)[number // one_in % 3]
         if attempt <= failures:
-            return "failed", None, "error" if number % 5 else "memory"
+            return "failed", None, "error" if number % 5 else "start"
         return "completed", {"node": node, **parameters}, ""
 
     return acts

@@ -780,6 +780,23 @@ OPTIONS = [
         says="timeout is 0",
     ),
     Case(
+        "--memory lots",
+        "map n.ipynb --memory lots",
+        "--memory is 'lots', which is no size",
+        "1.5GiB",
+        again="map n.ipynb --memory 1.5GiB",
+        python={"memory": "lots"},
+        says="memory is 'lots'",
+    ),
+    Case(
+        "--max-memory 120%",
+        "map n.ipynb --max-memory 120%",
+        "max_memory (--max-memory) is '120%', which is no share",
+        "80%",
+        again="map n.ipynb --max-memory 80%",
+        python={"max_memory": "120%"},
+    ),
+    Case(
         "--retry -1",
         "map n.ipynb --retry -1",
         "--retry is -1",

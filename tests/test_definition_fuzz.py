@@ -24,8 +24,14 @@ COMPLETE = {
     "name": "monthly",
     "requires": {"python": ">=3.10", "kernels": ["python3"], "packages": ["pandas>=2"]},
     "inputs": {"year": {"type": "integer", "default": 2026, "minimum": 2000}},
-    "defaults": {"kernel": "python3", "timeout": "30m", "retry": {"attempts": 2, "on": ["dead-kernel"]}},
+    "defaults": {
+        "kernel": "python3",
+        "timeout": "30m",
+        "memory": "1GB",
+        "retry": {"attempts": 2, "on": ["dead-kernel"]},
+    },
     "max_workers": 4,
+    "max_memory": "80%",
     "steps": [
         {"id": "load", "notebook": "load.ipynb", "parameters": {"year": "{{ inputs.year }}"}},
         {
@@ -58,6 +64,7 @@ KEYS = [
     "needs",
     "when",
     "timeout",
+    "memory",
     "retry",
     "items",
     "grid",

@@ -278,6 +278,8 @@ MAP_OPTIONS = [
     (["--output-dir", "out", "--name", "{index}"], {"output_dir": "out", "name": "{index}"}),
     (["--cwd", "item"], {"cwd": "item"}),
     (["--timeout", "5m"], {"timeout": "5m"}),
+    (["--memory", "2GB"], {"memory": "2GB"}),
+    (["--max-memory", "80%"], {"max_memory": "80%"}),
     (["--retry", "2"], {"retry": 2}),
     (["--fail-fast"], {"fail_fast": True}),
     (["--max-failures", "2"], {"max_failures": 2}),
@@ -299,6 +301,8 @@ def test_an_option_of_map_asks_for_what_its_keyword_asks_for(asked):
 RESUME_OPTIONS = [
     (["-p", "m=7"], {"parameters": {"m": 7}}),
     (["-j", "17"], {"max_concurrency": 17}),
+    (["--memory", "2GB"], {"memory": "2GB"}),
+    (["--max-memory", "80%"], {"max_memory": "80%"}),
     (["--changed", "rerun"], {"changed": "rerun"}),
     (["--from", "n=2"], {"from_": "n=2"}),
     (["--only", "n=2"], {"only": "n=2"}),

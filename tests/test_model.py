@@ -77,7 +77,7 @@ def test_retry_n_means_n_attempts_in_all() -> None:
     """After anything that may pass by itself, but not after a wrong expression."""
     policy = retries(3)
     assert 3 == policy.attempts
-    assert all(policy.again(kind, None) for kind in ("dead-kernel", "timeout", "start", "error"))
+    assert all(policy.again(kind, None) for kind in ("dead-kernel", "timeout", "start", "error", "memory"))
     assert not policy.again("expression", None)
     assert 1 == retries(0).attempts
 
@@ -124,3 +124,19 @@ def test_what_a_workflow_says_of_a_task_is_code_and_what_its_expressions_give_is
     assert (True, False) == (one[0] == other_city[0], one[1] == other_city[1])
     assert (False, True) == (one[0] == other_text[0], one[1] == other_text[1])
     assert one == other_order
+
+
+@pytest.mark.parametrize(
+    ("on", "again"),
+    [
+        (("memory",), (True, True, False)),
+        (("dead-kernel",), (True, False, True)),
+        (("error",), (False, True, False)),
+        (("timeout",), (False, False, False)),
+        (("MemoryError",), (False, True, False)),
+    ],
+)
+def test_memory_is_a_word_for_deaths_and_errors(on: tuple[str, ...], again: tuple[bool, ...]) -> None:
+    """Who tries again after either does so also when memory is known to be the reason; a guess is no such knowledge."""
+    failures = [("memory", "DeadKernelError"), ("memory", "MemoryError"), ("dead-kernel", "DeadKernelError")]
+    assert again == tuple(Retry(on=on).again(*failure) for failure in failures)

@@ -342,6 +342,7 @@ def test_limits_and_the_time_of_the_rest_can_be_given_anew(notebook, ran):
         (["--no-fail-fast"], "--no-fail-fast is an option of maps"),
         (["--max-failures", "2"], "--max-failures is an option of maps"),
         (["--timeout", "5m"], "--timeout is an option of maps"),
+        (["--memory", "5GB"], "--memory is an option of maps"),
     ],
 )
 def test_limits_of_a_workflow_stand_in_its_file(options, problem, folder, cli):
@@ -350,14 +351,14 @@ def test_limits_of_a_workflow_stand_in_its_file(options, problem, folder, cli):
     cli("run", "two.yml", "-q")
     said = cli("resume", "two.yml", *options, code=2).stderr
     assert problem in said
-    assert "on_error, max_failures, timeout" in said
+    assert "on_error, max_failures, timeout, memory" in said
 
 
 def test_what_does_not_change_the_work_repeats_nothing(notebook, ran, cli):
     """Concurrency, time-outs, retries, names of copies: a finished run has nothing to do."""
     path = notebook(ran.cell)
     cli("map", path.name, "--grid", "n=1,2", "-q")
-    more = ["--timeout", "5m", "--retry", "3", "-j", "1", "--fail-fast"]
+    more = ["--timeout", "5m", "--memory", "1MB", "--max-memory", "90%", "--retry", "3", "-j", "1", "--fail-fast"]
     assert "nothing to do" in cli("map", path.name, "--grid", "n=1,2", "--resume", *more).stdout
     assert "nothing to do" in cli("resume", path.name, "-j", "3").stdout
     assert {1: 1, 2: 1} == ran.times()

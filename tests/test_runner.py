@@ -24,7 +24,7 @@ import pytest
 from nbflow.events import CellFinished, CellStarted, Printed, TaskEvent
 from nbflow.kernels import LocalKernels
 from nbflow.masking import Masker
-from nbflow.notebooks.memory import MemoryWatch
+from nbflow.memory import MemoryWatch
 from nbflow.notebooks.outputs import Printed as Streams
 from nbflow.notebooks.runner import NotebookRunner
 from nbflow.outcome import Outcome
@@ -849,6 +849,31 @@ def test_memory_is_named_when_the_system_counted_a_kill(tmp_path, version):
     watch = MemoryWatch(tmp_path, own)
     assert "" == watch.hint(1)
     assert "memory? 7.8 of 8.0 GB were in use (a guess from the signal)" == watch.hint(-9)
+    assert not watch.died_of_it(-9), "a guess is no knowledge"
     (group / count).write_text("oom 1\noom_kill 1\n")
     assert "memory? 7.8 of 8.0 GB were in use (the system counted it)" == watch.hint(-9)
+    assert [True, True, False, False] == [watch.died_of_it(code) for code in (-9, 137, 1, None)], "another was ended"
     assert "memory? (a guess from the signal)" == MemoryWatch(tmp_path / "none", tmp_path / "none").hint(-9)
+
+
+def test_a_kernel_that_the_system_ended_for_memory_fails_for_memory(tmp_path, kernels, monkeypatch):
+    """It was killed and the system counted it; the words are those of a dead kernel."""
+    (tmp_path / "own").write_text("0::/box\n")
+    (tmp_path / "box").mkdir()
+    count = tmp_path / "box" / "memory.events"
+    count.write_text("oom_kill 3\n")
+    monkeypatch.setattr("nbflow.notebooks.execution.MemoryWatch", lambda: MemoryWatch(tmp_path, tmp_path / "own"))
+    more = f"import os, pathlib, signal\npathlib.Path({str(count)!r}).write_text('oom_kill 4')"
+    path = write(tmp_path / "n.ipynb", f"{more}\nos.kill(os.getpid(), signal.SIGKILL)")
+    error = run(path, kernels).outcome.error
+    assert ("memory", "DeadKernelError", 1) == (error.kind, error.exception, error.cell)
+    assert "kernel died (signal 9): memory? (the system counted it)" == error.message
+
+
+@pytest.mark.parametrize("raised", ["MemoryError('too large')", "numpy.zeros(10**17)"])
+def test_a_cell_that_gets_no_memory_fails_for_memory(tmp_path, kernels, raised):
+    """Its own words, also where a library has derived its exception from Python's."""
+    path = write(tmp_path / "n.ipynb", f"import numpy\n{'raise ' if 'Error' in raised else ''}{raised}")
+    error = run(path, kernels).outcome.error
+    assert ("memory", 1) == (error.kind, error.cell)
+    assert "MemoryError" in error.exception

@@ -25,6 +25,7 @@ from nbflow.events import Printed, TaskEvent
 from nbflow.executors import process
 from nbflow.executors.shell import KEPT, ShellRunner
 from nbflow.files import DiskFullError
+from nbflow.memory import MemoryWatch
 from nbflow.outcome import Failure, Outcome
 from nbflow.steps import ShellStep
 from nbflow.task import Context, Places, Task
@@ -929,3 +930,26 @@ def test_systems_that_do_not_tell_of_an_end_are_asked(run, flow, monkeypatch, un
     assert ("timeout", -signal.SIGINT) == (ran.error.kind, ran.outcome.output["exit_code"])
     until(lambda: nobody_reads(flow / "gate"), 10)
     assert json.dumps(ran.stdout) == '"here\\n"'
+
+
+@pytest.mark.parametrize("kill", ["kill -9 $$", "sh -c 'kill -9 $$'; exit $?"])
+def test_a_command_that_the_system_ended_for_memory_fails_for_memory(run, tmp_path, monkeypatch, kill):
+    """Itself, or what its shell had started; where the system has not counted it, nothing is guessed."""
+    (tmp_path / "own").write_text("0::/box\n")
+    (tmp_path / "box").mkdir()
+    count = tmp_path / "box" / "memory.events"
+    count.write_text("oom_kill 3\n")
+    monkeypatch.setattr("nbflow.executors.shell.MemoryWatch", lambda: MemoryWatch(tmp_path, tmp_path / "own"))
+    assert "error" == run(kill).error.kind
+    error = run(f"echo oom_kill 4 > {count}; {kill}").error
+    assert "memory" == error.kind
+    assert error.message.endswith(": memory? (the system counted it)")
+
+
+def test_a_command_tells_its_process(flow, tmp_path):
+    """Its memory is looked at under this number."""
+    told = []
+    places = make_places(tmp_path / "run", "0_x")
+    context = Context(places, ManualStop(), lambda event: None, began=told.append)
+    outcome = work(ShellRunner(flow, "run-1"), make_task("echo $$").at(places.folder), context)
+    assert told == [int(outcome.output["stdout"])]

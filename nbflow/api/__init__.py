@@ -15,6 +15,7 @@ from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..model import NodeId, node_text
 from ..reporters.screen import Scene
+from ..sizes import size
 from ..source import read_notebook
 from ..steps import KernelStart
 from ..store.home import find, remove
@@ -106,6 +107,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     kernel_start: str | None = None,
     preload: str | Sequence[str] | None = None,
     timeout: float | str | None = None,
+    memory: float | str | None = None,
+    max_memory: float | str | None = None,
     retry: int = 0,
     fail_fast: bool = False,
     max_failures: int | None = None,
@@ -154,6 +157,10 @@ def map(  # noqa: A001 - what it does is what the built-in map does
         Modules that it has imported; by default ``auto``, the known ones that the cells import.
     timeout : float or str, optional
         Seconds (or ``"30m"``) that an item may take.
+    memory : float or str, optional
+        Bytes (or ``"2GB"``) that an item needs: it starts where so much is there.
+    max_memory : float or str, optional
+        Bytes (or ``"12GB"``, or ``"80%"`` of what there is) that all items at work may use together.
     retry : int
         How often an item is tried; 0: only a kernel that did not start is tried again.
     fail_fast : bool
@@ -212,6 +219,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
             cwd=os.fspath(cwd),
             start=KernelStart.said(kernel_start, preload),
             timeout=None if timeout is None else duration(timeout, "timeout"),
+            memory=None if memory is None else size(memory, "memory"),
+            max_memory=max_memory,
             retry=retry,
             fail_fast=fail_fast,
             max_failures=max_failures,
@@ -238,6 +247,7 @@ def run(
     max_workers: int | None = None,
     kernel_start: str | None = None,
     preload: str | Sequence[str] | None = None,
+    max_memory: float | str | None = None,
     detach: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
@@ -257,6 +267,9 @@ def run(
         Values of its inputs.
     max_workers : int, optional
         Tasks in flight at most; by default what the workflow says, else four, or the usable cores if they are fewer.
+    max_memory : float or str, optional
+        Bytes (or ``"12GB"``, or ``"80%"`` of what there is) that tasks may use together; by default what the workflow
+        says.
     kernel_start, preload, detach, dry_run, quiet, state_dir, on_event, executor, reporter
         As in :func:`map`; what is said here holds for all steps. A dry run gives a list of :class:`PlannedNode`.
 
@@ -285,6 +298,7 @@ def run(
             workflow,
             given=inputs or {},
             max_workers=max_workers,
+            max_memory=max_memory,
             start=KernelStart.said(kernel_start, preload),
             state_dir=state_folder(state_dir),
         )
@@ -408,6 +422,8 @@ def resume(
     detach: bool = False,
     max_concurrency: int | None = None,
     timeout: float | str | None = None,
+    memory: float | str | None = None,
+    max_memory: float | str | None = None,
     fail_fast: bool | None = None,
     max_failures: int | None = None,
     kernel_start: str | None = None,
@@ -437,13 +453,13 @@ def resume(
         Only say what would be done: gives a list of :class:`Planned`.
     take_over : bool
         Take the run from a process of another host that seems to be alive.
-    timeout, max_failures
+    timeout, memory, max_failures
         As in :func:`map`, for the rest of a map; by default as they were.
     fail_fast : bool, optional
         As in :func:`map`, for the rest of a map; ``False`` also takes ``max_failures`` away. By default as it was.
     kernel_start, preload
         As in :func:`map`, for the rest of the run; by default as it was.
-    detach, max_concurrency, quiet, state_dir, on_event, executor, reporter
+    detach, max_concurrency, max_memory, quiet, state_dir, on_event, executor, reporter
         As in :func:`map`.
 
     Returns
@@ -467,11 +483,13 @@ def resume(
             stored,
             parameters=parameters,
             max_concurrency=max_concurrency,
+            max_memory=max_memory,
             limits=Limits(
                 fail_fast=fail_fast,
                 max_failures=max_failures,
                 timeout=None if timeout is None else duration(timeout, "timeout"),
                 start=KernelStart.said(kernel_start, preload),
+                memory=None if memory is None else size(memory, "memory"),
             ),
             changed=changed,
             from_=None if from_ is None else str(from_),

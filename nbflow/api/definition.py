@@ -59,6 +59,9 @@ class Definition(ABC):
     def workers(self) -> int:
         """Tasks in flight at most."""
 
+    max_memory: str | float | None
+    """Memory that the tasks may use together, as it was said; none: as much as there is."""
+
     @property
     @abstractmethod
     def kernels(self) -> tuple[str, ...]:
@@ -143,6 +146,9 @@ class MapDefinition(Definition):
     """How kernels start, where somebody said it: the data of a :class:`KernelStart`."""
     timeout: float | None = None
     """Seconds that an item may take."""
+    memory: int | None = None
+    """Bytes of memory that an item needs."""
+    max_memory: str | float | None = None
     retry: int = 0
     """Tries per item; 0: only a kernel that did not start is tried again."""
     fail_fast: bool = False
@@ -172,6 +178,7 @@ class MapDefinition(Definition):
             cwd=self.cwd,
             secrets=self.secrets,
             timeout=self.timeout,
+            memory=self.memory,
             parameters=parameters if self.items else NOTHING,
             retry=retries(self.retry) if self.retry else START_PROBLEMS,
         )

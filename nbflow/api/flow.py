@@ -47,6 +47,7 @@ class FlowDefinition(Definition):
     max_workers: int
     start: Value = None
     """How kernels start, where somebody said it for all steps: the data of a :class:`KernelStart`."""
+    max_memory: str | float | None = None
     changed: Changed = "ask"
     """What was said about finished tasks with other code."""
     context: Mapping[str, Value] = field(default_factory=dict)
@@ -152,6 +153,7 @@ class FlowDefinition(Definition):
             "chosen": sorted(self.chosen),
             "max_workers": self.max_workers,
             "start": self.start,
+            "max_memory": self.max_memory,
             "changed": self.changed,
             "code": {path: list(digests) for path, digests in self.code.items()},
             "files": dict(self.built.files),
@@ -195,6 +197,7 @@ class FlowDefinition(Definition):
                 chosen=frozenset(data["chosen"] if "chosen" in data else _not_defaults(definition, given)),
                 max_workers=int(data["max_workers"]),
                 start=data.get("start"),
+                max_memory=data.get("max_memory"),
                 changed=data["changed"],
                 built=built,
                 code=code,
@@ -213,6 +216,7 @@ def flow_definition(
     text: bool,
     in_file: bool,
     max_workers: int,
+    max_memory: str | float | None = None,
     changed: Changed = "ask",
 ) -> FlowDefinition:
     """Build a workflow and take its inputs.
@@ -233,6 +237,7 @@ def flow_definition(
         given=fit_all(definition.inputs, given, text=text),
         chosen=frozenset(given),
         max_workers=max_workers,
+        max_memory=max_memory,
         changed=changed,
         built=built,
         code=code,

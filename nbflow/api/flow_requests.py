@@ -30,6 +30,7 @@ from .requests import (
     PlannedNode,
     check_changed,
     check_kernel,
+    check_max_memory,
     concurrency,
     default_concurrency,
     free_id,
@@ -62,6 +63,7 @@ def flow_request(
     text: bool = False,
     max_workers: int | None = None,
     start: KernelStart | None = None,
+    max_memory: str | float | None = None,
     state_dir: Path | None = None,
 ) -> Request:
     """Check a new run of a workflow; nothing is written.
@@ -82,6 +84,7 @@ def flow_request(
         text=text,
         in_file=in_file,
         max_workers=workers,
+        max_memory=definition.max_memory if max_memory is None else check_max_memory(max_memory),
     )
     flow = replace(flow, start=None if start is None else start.data())
     check_requirements(flow.built, source)
@@ -135,6 +138,7 @@ def flow_resume_request(
     parameters: Mapping[str, Any] | None = None,
     text: bool = False,
     max_concurrency: int | None = None,
+    max_memory: str | float | None = None,
     limits: Limits = Limits(),  # noqa: B008 - it is frozen
     changed: Changed = "ask",
     from_: str | None = None,
@@ -176,6 +180,8 @@ def flow_resume_request(
     flow = replace(flow, start=before.start if limits.start is None else limits.start.data())
     if max_concurrency is not None:
         flow = replace(flow, max_workers=concurrency(max_concurrency))
+    if max_memory is not None:
+        flow = replace(flow, max_memory=check_max_memory(max_memory))
     started = [event for event in stored.events if isinstance(event, RunStarted)]
     seconds = next((event.seconds for event in started if event.seconds), {})
     recorded = replace(answers(stored.records, flow.changed), seconds=seconds)
@@ -237,6 +243,7 @@ def _now(
     kept = {name: value for name, value in before.given.items() if name in declared and name in settled}
     new = {n: fit(n, declared[n], value, text=text) if n in declared else value for n, value in given.items()}
     edited = definition.max_workers not in (None, before.definition.max_workers)  # else as it was asked for, by -j too
+    same_memory = definition.max_memory == before.definition.max_memory
     flow = flow_definition(
         definition,
         source,
@@ -245,6 +252,7 @@ def _now(
         text=False,
         in_file=before.in_file,
         max_workers=(definition.max_workers if edited else None) or before.max_workers,
+        max_memory=before.max_memory if same_memory else definition.max_memory,
     )
     check_requirements(flow.built, source)
     unchanged = (flow.code, flow.said, flow.defaults) == (before.code, before.said, before.defaults)
@@ -255,7 +263,7 @@ def _now(
 def _without(recorded: Recorded, forgets: tuple[str, ...], *, only: bool) -> Recorded:
     """Give the records without those that somebody does not want any more; with ``only`` nothing else may start."""
     if forgets == ("*",):
-        return replace(recorded, answers={}, attempts={}, begun=frozenset())
+        return replace(recorded, answers={}, attempts={}, begun=frozenset(), to_retry=frozenset())
     kept = {key: record for key, record in recorded.answers.items() if key not in forgets}
     return replace(recorded, answers=kept, only=frozenset(forgets) if only else None)
 

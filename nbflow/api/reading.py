@@ -170,7 +170,8 @@ class Stored:
             same = equal
         else:  # of a workflow this is what was run
             same = equal_but_code
-        return Recorded(self.records.answers, self.records.attempts, self.records.begun, same, SHOWN)
+        known = self.records
+        return Recorded(known.answers, known.attempts, known.begun, known.to_retry, same, SHOWN)
 
     def fresh(self) -> Stored:
         """Give the same, to be read again."""

@@ -17,6 +17,7 @@ from ..loading.items import Items
 from ..loading.parameters import check, shared_values
 from ..outcome import Record
 from ..reporters.text import Earlier as Earlier  # the command line has its type from here
+from ..sizes import size_or_share
 from ..source import Notebook, read_notebook
 from ..steps import KernelStart
 from ..store.home import Home
@@ -74,6 +75,9 @@ class MapOptions:
     cwd: str = "notebook"
     start: KernelStart | None = None
     timeout: float | None = None
+    memory: int | None = None
+    """Bytes."""
+    max_memory: str | float | None = None
     retry: int = 0
     fail_fast: bool = False
     max_failures: int | None = None
@@ -93,6 +97,8 @@ class Limits:
     """Seconds that an item may take."""
     start: KernelStart | None = None
     """How kernels start."""
+    memory: int | None = None
+    """Bytes of memory that an item needs."""
 
     def of(self, definition: MapDefinition) -> MapDefinition:
         """Give a map with these limits; what finished of it stays finished."""
@@ -101,17 +107,24 @@ class Limits:
             definition = replace(definition, fail_fast=bool(self.fail_fast), max_failures=self.max_failures)
         if self.start is not None:
             definition = replace(definition, start=self.start.data())
-        return definition if self.timeout is None else replace(definition, timeout=self.timeout)
+        if self.timeout is not None:
+            definition = replace(definition, timeout=self.timeout)
+        return definition if self.memory is None else replace(definition, memory=self.memory)
 
     def refuse(self, workflow: str) -> None:
         """Raise if there is anything in it: the steps of a workflow say that themselves."""
         switch = "--fail-fast" if self.fail_fast else "--no-fail-fast"
-        given = {switch: self.fail_fast, "--max-failures": self.max_failures, "--timeout": self.timeout}
+        given = {
+            switch: self.fail_fast,
+            "--max-failures": self.max_failures,
+            "--timeout": self.timeout,
+            "--memory": self.memory,
+        }
         for option, value in given.items():
             if value is not None:
                 raise ParameterError(
                     f"{option} is an option of maps, and {workflow} is a workflow",
-                    "Its steps say it themselves, by the keys on_error, max_failures, timeout.",
+                    "Its steps say it themselves, by the keys on_error, max_failures, timeout, memory.",
                 )
 
 
@@ -123,6 +136,13 @@ def check_failures(*, fail_fast: bool, max_failures: int | None) -> None:
         raise ParameterError(
             "--fail-fast and --max-failures are both given", "--fail-fast is --max-failures 1: keep one of them."
         )
+
+
+def check_max_memory(given: str | float | None) -> str | float | None:
+    """Give a limit of memory as it was said; raise if it is none."""
+    if given is not None:
+        size_or_share(given, 1, "max_memory (--max-memory)")
+    return given
 
 
 def default_concurrency() -> int:
@@ -198,6 +218,7 @@ def resume_request(
     parameters: Mapping[str, Any] | None = None,
     text: bool = False,
     max_concurrency: int | None = None,
+    max_memory: str | float | None = None,
     limits: Limits = Limits(),
     changed: Changed = "ask",
     from_: str | None = None,
@@ -243,6 +264,8 @@ def resume_request(
     definition = limits.of(replace(definition.after(before, stored.records), changed=changed))
     if max_concurrency is not None:
         definition = replace(definition, max_concurrency=concurrency(max_concurrency))
+    if max_memory is not None:
+        definition = replace(definition, max_memory=check_max_memory(max_memory))
     warnings: list[str] = []
     shared = definition.shared
     given = dict(parameters or {})
@@ -392,6 +415,8 @@ def _definition(home: Home, notebook: Notebook, items: Items, options: MapOption
         cwd=cwd,
         start=None if options.start is None else options.start.data(),
         timeout=options.timeout,
+        memory=options.memory,
+        max_memory=check_max_memory(options.max_memory),
         retry=options.retry,
         fail_fast=options.fail_fast,
         max_failures=options.max_failures,

@@ -17,9 +17,12 @@ from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan, Repeated, plan
 from ..engine.recorded import Recorded, equal, equal_but_code
+from ..engine.width import most_at_once
 from ..errors import ChangedError, StoreError
 from ..events import Event, GateOpened, NodeFinished, RunStarted, Warned
 from ..executors.threads import ThreadExecutor
+from ..host import thread_limits
+from ..memory import room
 from ..model import NodeId, Step
 from ..outcome import Record
 from ..overlaps import Overlaps
@@ -96,6 +99,13 @@ class Request:
     def _plan(self) -> Plan:
         return plan(self.definition.workflow(), self.recorded, self.definition.flows())
 
+    def at_once(self) -> int:
+        """Give how many tasks can be at work at the same time."""
+        most = most_at_once(self.definition.workflow(), self.workers)
+        if self.stored is None or self.plan().waiting or self.plan().gates:
+            return most
+        return max(1, min(most, len(self.plan().tasks)))  # the others are done
+
     def forget_plan(self) -> None:
         """Let go of the plan: it is as large as the run, and not needed any more."""
         self.__dict__.pop("_plan", None)
@@ -115,7 +125,7 @@ class Request:
 def answers(records: Records, changed: Changed) -> Recorded:
     """Give what answers for a resume that was told what to do with changed code."""
     same = equal_but_code if changed == "keep" else equal
-    return Recorded(records.answers, records.attempts, records.begun, same)
+    return Recorded(records.answers, records.attempts, records.begun, records.to_retry, same)
 
 
 def ask(request: Request, found: Repeated, before: Definition, command: str) -> None:
@@ -235,7 +245,8 @@ class Session:
     def _build(self, folder: Path, lock: RunLock, taken: str) -> Driver:
         request, definition = self.request, self.request.definition
         journal, journaled, seeded = open_journal(request)
-        found = surroundings(request.home.folder, ", ".join(definition.kernels))
+        threads = thread_limits(request.at_once())
+        found = {**surroundings(request.home.folder, ", ".join(definition.kernels)), "threads": threads}
         self._write_sources(folder, found)
         started = RunStarted(
             time.time(),
@@ -253,7 +264,11 @@ class Session:
         )
         driver = Driver(
             machine=Machine(
-                definition.workflow(), request.recorded, kinds=definition.flows(), max_workers=request.workers
+                definition.workflow(),
+                request.recorded,
+                kinds=definition.flows(),
+                max_workers=request.workers,
+                limited=definition.max_memory is not None,
             ),
             executor=self._executor(request.workers),
             runners=self._runners(folder),
@@ -265,6 +280,8 @@ class Session:
             answers=request.answers,
             left_out=_shown(request),
             overlaps=Overlaps(definition.apart),
+            variables=threads,
+            measure=room(definition.max_memory),
         )
         driver.state.apply(started)
         ledger.begin(self._opening(started))

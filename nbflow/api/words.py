@@ -9,6 +9,7 @@ from ..durations import seconds
 from ..errors import TargetError
 from ..loading.items import assignments, from_command_line
 from ..loading.tagging import add_tag, remove_tag
+from ..sizes import size
 from ..source import read_notebook
 from ..steps import KernelStart
 from ..types import Changed
@@ -36,6 +37,8 @@ def map_words(
     kernel_start: str | None,
     preload: str | None,
     timeout: str | None,
+    memory: str | None,
+    max_memory: str | None,
     retry: int,
     fail_fast: bool,
     max_failures: int | None,
@@ -62,6 +65,8 @@ def map_words(
         cwd=cwd,
         start=KernelStart.said(kernel_start, preload),
         timeout=None if timeout is None else seconds(timeout, "--timeout"),
+        memory=None if memory is None else size(memory, "--memory"),
+        max_memory=max_memory,
         retry=retry,
         fail_fast=fail_fast,
         max_failures=max_failures,
@@ -88,6 +93,8 @@ def resume_words(
     timeout: str | None,
     kernel_start: str | None,
     preload: str | None,
+    memory: str | None,
+    max_memory: str | None,
     ask_first: bool,
     state_dir: Path | None,
 ) -> Request:
@@ -104,11 +111,13 @@ def resume_words(
         parameters=assignments("-p", parameters),
         text=True,
         max_concurrency=jobs,
+        max_memory=max_memory,
         limits=Limits(
             fail_fast=fail_fast,
             max_failures=max_failures,
             timeout=None if timeout is None else seconds(timeout, "--timeout"),
             start=KernelStart.said(kernel_start, preload),
+            memory=None if memory is None else size(memory, "--memory"),
         ),
         changed=changed,
         from_=from_,
@@ -125,6 +134,7 @@ def run_words(
     *,
     inputs: Sequence[str],
     jobs: int | None,
+    max_memory: str | None = None,
     kernel_start: str | None = None,
     preload: str | None = None,
     state_dir: Path | None,
@@ -140,8 +150,15 @@ def run_words(
 
     if workflow.endswith(".ipynb"):
         raise TargetError(f"{workflow} is a notebook, not a workflow", f"Run it: nbflow map {workflow}")
-    start, given = KernelStart.said(kernel_start, preload), assignments("-i", inputs)
-    return flow_request(workflow, given=given, text=True, max_workers=jobs, start=start, state_dir=state_dir)
+    return flow_request(
+        workflow,
+        given=assignments("-i", inputs),
+        text=True,
+        max_workers=jobs,
+        max_memory=max_memory,
+        start=KernelStart.said(kernel_start, preload),
+        state_dir=state_dir,
+    )
 
 
 def tag_words(notebook: str, cell: int, tag: str, *, remove: bool) -> str:

@@ -15,6 +15,7 @@ from .work import SIGNALS, Show, Using
 @click.argument("workflow")
 @click.option("-i", "-p", "inputs", multiple=True, metavar="NAME=VALUE", help="An input of the workflow.")
 @click.option("-j", "jobs", type=int, metavar="N", help="Tasks at a time, in the whole run.")
+@options.max_memory
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and why.")
 @click.option("--detach", is_flag=True, help="Let a process of its own do it.")
 @options.kernels
@@ -25,6 +26,7 @@ def run(
     workflow: str,
     inputs: tuple[str, ...],
     jobs: int | None,
+    max_memory: str | None,
     dry_run: bool,
     detach: bool,
     kernel_start: str | None,
@@ -49,6 +51,7 @@ def run(
             workflow,
             inputs=inputs,
             jobs=jobs,
+            max_memory=max_memory,
             kernel_start=kernel_start,
             preload=preload,
             state_dir=state_folder(state_dir),

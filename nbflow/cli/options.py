@@ -30,10 +30,17 @@ def working(command: F) -> F:
         type=click.Choice(["keep", "rerun"]),
         help="Finished items whose code changed: keep them, or run them again.",
     )(command)
+    command = max_memory(command)
     command = click.option("-j", "jobs", type=int, metavar="N", help="Items at a time.")(command)
     return click.option(
         "-p", "-i", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter that all items share."
     )(command)
+
+
+def max_memory(command: F) -> F:
+    """Add ``--max-memory``."""
+    told = "Memory that all tasks may use together, or a share of what there is: 80%."
+    return click.option("--max-memory", metavar="12GB", help=told)(command)
 
 
 def plugged(command: F) -> F:

@@ -38,6 +38,7 @@ CODES = {"completed": 0, "paused": 3}
 @click.option("--name", metavar="TEMPLATE", help="... under this name, such as '{city}'.")
 @click.option("--cwd", default="notebook", metavar="notebook|item|DIR", help="Where kernels start.", show_default=True)
 @click.option("--timeout", metavar="30m", help="How long an item may take.")
+@click.option("--memory", metavar="2GB", help="How much memory an item needs: it starts where that is there.")
 @click.option("--retry", type=int, default=0, metavar="N", help="How often an item is tried.")
 @click.option("--fail-fast", is_flag=True, help="Start nothing more after the first failure.")
 @click.option("--max-failures", type=int, metavar="N", help="Start nothing more after N failures.")
@@ -64,6 +65,8 @@ def map_(
     name: str | None,
     cwd: str,
     timeout: str | None,
+    memory: str | None,
+    max_memory: str | None,
     retry: int,
     fail_fast: bool,
     max_failures: int | None,
@@ -104,6 +107,8 @@ def map_(
             kernel_start=kernel_start,
             preload=preload,
             timeout=timeout,
+            memory=memory,
+            max_memory=max_memory,
             retry=retry,
             fail_fast=fail_fast,
             max_failures=max_failures,
@@ -126,6 +131,7 @@ def map_(
 @click.option("--only", metavar="ITEM", help="Run this item or step again, nothing else.")
 @click.option("--force", is_flag=True, help="Run everything again.")
 @click.option("--timeout", metavar="30m", help="How long an item may take from now on.")
+@click.option("--memory", metavar="2GB", help="How much memory an item needs from now on.")
 @click.option(
     "--fail-fast/--no-fail-fast",
     default=None,
@@ -148,6 +154,8 @@ def resume(
     only: str | None,
     force: bool,
     timeout: str | None,
+    memory: str | None,
+    max_memory: str | None,
     fail_fast: bool | None,
     max_failures: int | None,
     take_over: bool,
@@ -182,6 +190,8 @@ def resume(
             kernel_start=kernel_start,
             preload=preload,
             timeout=timeout,
+            memory=memory,
+            max_memory=max_memory,
             ask_first=not dry_run,
             state_dir=state_folder(state_dir),
         )

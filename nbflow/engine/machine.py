@@ -17,6 +17,7 @@ from ..errors import NbflowError
 from ..events import AttemptFailed, FanOutOpened, GateOpened, NodeFinished, NodeStarted, StepsOpened, Warned
 from ..model import Block, NodeId, Step, TaskStep, Workflow, node_text
 from ..outcome import CANCELLED, Failure, Outcome, failed
+from ..sizes import about
 from ..steps import FanOut, StepList
 from ..task import Task
 from ..types import StopReason
@@ -39,6 +40,8 @@ from .protocol import (
     Hold,
     Interrupt,
     Items,
+    Measure,
+    Measured,
     SetTimer,
     Skip,
     Start,
@@ -72,6 +75,9 @@ class Machine:
         The generator of each class of step; by default the built-in ones.
     max_workers : int, optional
         Tasks in flight at most; by default the workflow's.
+    limited : bool, optional
+        Whether there is a limit to the memory of all tasks together; else only those are held back that say how much
+        they need.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Machine:
         *,
         kinds: Mapping[type[Step], Kind] = KINDS,
         max_workers: int | None = None,
+        limited: bool = False,
     ) -> None:
         self._recorded = recorded or Recorded()
         self._kinds = kinds
@@ -95,6 +102,11 @@ class Machine:
         self._running: dict[NodeId, Node] = {}
         self._resting: dict[NodeId, Node] = {}  # between two attempts
         self._asking: dict[NodeId, Node] = {}  # gates that wait for a person
+        self._limited = limited
+        self._memory: Measured | None = None  # how it stands; forgotten when this stimulus has been handled
+        self._measuring = False
+        self._short = False
+        self._told_short = False
         self._held = False
         self._aborted = False
         root = StepList(id="run", block=workflow.block, timeout=workflow.timeout)
@@ -112,6 +124,11 @@ class Machine:
         return bool(self._asking) and not (self._running or self._resting or self._heap or self._todo or self._replays)
 
     @property
+    def short(self) -> bool:
+        """Whether a start is held back for memory; some other task is at work then, and its end is looked at."""
+        return self._short
+
+    @property
     def live(self) -> int:
         """How many nodes there are now, containers included."""
         return len(self._live)
@@ -127,6 +144,7 @@ class Machine:
             When, in seconds since 1970; it is only written into events.
         """
         self._now = now
+        self._short = False
         match stimulus:
             case Begin():
                 self._begin(self._root)
@@ -142,9 +160,12 @@ class Machine:
                 self._held = True
             case Continue():
                 self._held = False
+            case Measured():
+                self._memory, self._measuring = stimulus, False
             case Breath():
                 pass  # what was to be done is done below
         self._settle()
+        self._memory = None
         out, self._out = self._out, []
         return out
 
@@ -195,6 +216,8 @@ class Machine:
         node = self._heap[0][2]
         if not node.dead and (self._held or len(self._running) >= self._workers):
             return False
+        if not node.dead and node.children is None and not self._has_room(node):
+            return False  # nothing behind it overtakes it
         heapq.heappop(self._heap)
         if node.children is not None:
             node.children.waiting = False
@@ -204,6 +227,31 @@ class Machine:
         else:
             self._start(node)
         return True
+
+    def _has_room(self, node: Node) -> bool:
+        """Whether a task may start beside those at work; with none at work it always may."""
+        if not self._running:
+            return True
+        if node.alone or next(iter(self._running.values())).alone:  # one that is alone is the only one
+            return False
+        need = _memory_of(node)
+        if need is None and not self._limited:
+            return True
+        if self._memory is None:
+            if not self._measuring:
+                self._measuring = True
+                self._out.append(Measure())
+            return False
+        using = self._memory.used
+        taken = sum(max(_memory_of(other) or 0, using.get(other.id, 0)) for other in self._running.values())
+        if taken + (need or 0) <= self._memory.room:
+            return True
+        self._short = True
+        if not self._told_short:
+            self._told_short = True
+            words = f"tasks at work use or reserve {about(taken)} of {about(self._memory.room)}"
+            self._out.append(Warned(self._now, None, f"starts wait for memory: {words}"))
+        return False
 
     # -- groups -------------------------------------------------------------------------------------
 
@@ -326,6 +374,7 @@ class Machine:
             ended, begun = self._recorded.counted(node.key)
             node.attempt = ended + begun
             node.tries = min(begun, node.step.retry.attempts - 1)
+            node.alone = node.step.retry.alone and node.key in self._recorded.to_retry
         self._push(node, node.path)
 
     def _start(self, node: Node) -> None:
@@ -382,6 +431,8 @@ class Machine:
 
     def _rest(self, node: Node, effect: Again) -> None:
         self._out.append(AttemptFailed(self._now, node.id, node.key, node.attempt, effect.outcome, effect.delay))
+        assert isinstance(node.step, TaskStep)
+        node.alone = node.step.retry.alone
         self._resting[node.id] = node
         self._out.append(SetTimer(node.id, "retry", node.attempt, effect.delay))
 
@@ -449,6 +500,12 @@ class Machine:
             error = Failure("timeout", f"no time left after {node.step.timeout:g} s")
             return Outcome("failed", outcome.output, error, seconds)
         return replace(outcome, seconds=seconds)
+
+
+def _memory_of(node: Node) -> int | None:
+    """Give the bytes that a task says it needs."""
+    assert isinstance(node.step, TaskStep)
+    return node.step.memory
 
 
 def _mark(node: Node, outcome: Outcome) -> int:

@@ -31,6 +31,7 @@ class Node:
     """
 
     __slots__ = (
+        "alone",
         "attempt",
         "began",
         "children",
@@ -77,6 +78,7 @@ class Node:
         self.environment: dict[str, Value] = {}
         self.attempt = 0  # the number of the last attempt, over all epochs
         self.tries = 0  # attempts since the last recorded end: what the retry policy counts
+        self.alone = False  # its next attempt, or the one at work, is to have the run for itself
         self.began = 0.0
         self.expired: StopReason | None = None  # its time is up, or somebody cancelled
         self.recalled = False  # a person answered it in an earlier epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -64,7 +64,17 @@ class Breath:
     """Comes out when more could be done at once; handed in again when the outside has been heard."""
 
 
-Stimulus: TypeAlias = Begin | TaskEnded | TimerFired | Answered | Cancel | Hold | Continue | Breath
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How memory stands: the answer to :class:`Measure`, or news while a start is held back."""
+
+    used: Mapping[NodeId, int]
+    """Bytes that the processes of running tasks use."""
+    room: int
+    """Bytes that there are for all tasks together."""
+
+
+Stimulus: TypeAlias = Begin | TaskEnded | TimerFired | Answered | Cancel | Hold | Continue | Breath | Measured
 
 # -- out --------------------------------------------------------------------------------------------
 
@@ -101,7 +111,12 @@ class Finish:
     outcome: Outcome
 
 
-Command: TypeAlias = Event | Start | SetTimer | Interrupt | Breath | Finish
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Say how memory stands: a task could start if there is room for it."""
+
+
+Command: TypeAlias = Event | Start | SetTimer | Interrupt | Breath | Finish | Measure
 
 # -- between a kind and the machine -----------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class Recorded:
     """Attempts that began and have no end, by key: the process died under them."""
     begun: AbstractSet[str] = frozenset()
     """Keys of tasks that began and did not come to their end, cancelled ones included."""
+    to_retry: AbstractSet[str] = frozenset()
+    """Keys of those of them of which an attempt failed that was to be followed by another."""
     same: Same = equal
     """Whether a recorded fingerprint answers for a wanted one."""
     statuses: frozenset[str] = frozenset({"completed"})

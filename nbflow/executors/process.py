@@ -61,6 +61,7 @@ def run(
     heard: Callable[[str, bytes], None],
     stop: Stop,
     grace: Mapping[StopReason, float] = GRACE,
+    began: Callable[[int], None] = lambda _pid: None,
 ) -> Ended:
     """Run a process to its end; nothing of its group outlives this call.
 
@@ -76,6 +77,8 @@ def run(
         Tells when to end it: the group is interrupted, and killed when the grace is over or ``kill`` is set.
     grace : mapping, optional
         Seconds between interrupt and kill, for each reason to stop.
+    began : callable, optional
+        Gets the process's id.
 
     Raises
     ------
@@ -90,6 +93,7 @@ def run(
                 return Ended(None, reason)
             with _guard() as guard, _start(command, cwd, env) as process:
                 guard(process.pid)
+                began(process.pid)
                 group = _Group(process, selector, heard, stop, grace)
                 try:
                     group.follow(bell)

@@ -19,6 +19,7 @@ from ..errors import NbflowError, ParameterError
 from ..events import Printed
 from ..files import own_writes
 from ..masking import Masker, masked
+from ..memory import MemoryWatch
 from ..outcome import Failure, Outcome, failed
 from ..printing import Ends, TaskLog, plain, short
 from ..steps import ShellStep
@@ -66,7 +67,8 @@ class ShellRunner:
         began = time.monotonic()
         masker = Masker.of_environment(step.secrets, os.environ)
         with own_writes():
-            outcome = _Attempt(task, step, context, masker, self._folder, self._run_id, self._grace).run()
+            attempt = _Attempt(task, step, context, masker, self._folder, self._run_id, self._grace, MemoryWatch())
+            outcome = attempt.run()
         return replace(outcome, seconds=time.monotonic() - began)
 
 
@@ -81,6 +83,7 @@ class _Attempt:
     folder: Path
     run_id: str
     grace: Mapping[StopReason, float]
+    memory: MemoryWatch
 
     def run(self) -> Outcome:
         """Run it, with its log open and the item's folder made."""
@@ -112,6 +115,7 @@ class _Attempt:
                 heard=lambda name, data: streams[name].feed(data),
                 stop=self.context.stop,
                 grace=self.grace,
+                began=self.context.began,
             )
         except NbflowError as problem:
             kind = "expression" if isinstance(problem, ParameterError) else "error"
@@ -150,7 +154,8 @@ class _Attempt:
         return directory
 
     def _environment(self) -> dict[str, str]:
-        environment = {name: text for name, text in os.environ.items() if name in SETTINGS or not name.startswith(OURS)}
+        given = {name: text for name, text in os.environ.items() if name in SETTINGS or not name.startswith(OURS)}
+        environment = {**self.context.variables, **given}
         for name, value in self.task.environment.items():
             if not name or "=" in name or "\0" in name:
                 raise ParameterError(
@@ -191,7 +196,9 @@ class _Attempt:
         if ended.stopped == "timeout":
             failure = Failure("timeout", self._late(seconds))
         elif ended.code:
-            failure = Failure("error", _ending(ended.code, stderr.text, stdout.text))
+            kind = "memory" if self.memory.died_of_it(ended.code) else "error"
+            why = self.memory.hint(ended.code) if kind == "memory" else ""
+            failure = Failure(kind, ": ".join(filter(None, [_ending(ended.code, stderr.text, stdout.text), why])))
         elif unread is not None:
             failure = Failure("output", self.masker.text(unread))
         else:

@@ -244,8 +244,16 @@ class Kernel:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
         _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
-        self._client = manager.client(context=self._contexts.get(), log=QUIET)
-        self._client.start_channels(stdin=False, hb=False)
+        self._connect()
+
+    def _connect(self) -> None:
+        import zmq
+
+        try:
+            self._client = self._manager.client(context=self._contexts.get(), log=QUIET)
+            self._client.start_channels(stdin=False, hb=False)
+        except zmq.ZMQError as problem:
+            raise OSError(problem.errno, problem.strerror) from problem
 
     async def ready(self) -> None:
         """Wait until the kernel answers and its output is heard.
@@ -387,7 +395,7 @@ class Kernel:
         provisioner = self._manager.provisioner
         process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
         if isinstance(process, Forked):
-            await process.ended()
+            await process.gone()
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)

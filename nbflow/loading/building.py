@@ -19,6 +19,7 @@ from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
 from ..mistakes import path_text
 from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_expression
+from ..sizes import size
 from ..source import Notebook, Parameter, assigned, read_notebook, selected
 from ..values import DEEPEST, NotAValueError, Value, argument, passed
 from .functions import Arguments, Module, function_arguments, function_module
@@ -318,9 +319,11 @@ class Here:
         one, defaults = self.definition, self.building.definition.defaults
         assert isinstance(one, d.Task)
         timeout = one.timeout if one.timeout is not None else defaults.timeout
+        memory = one.memory if one.memory is not None else defaults.memory
         policy = one.retry or defaults.retry
         retry = {} if policy is None else {"retry": self.retry(policy, "retry")}
-        return {**self.common, "timeout": self.seconds(timeout), **retry}
+        needed = None if memory is None else size(memory)
+        return {**self.common, "timeout": self.seconds(timeout), "memory": needed, **retry}
 
     @staticmethod
     def seconds(text: float | str | None) -> float | None:
@@ -335,7 +338,7 @@ class Here:
                 remedy = f"It is one of {', '.join(d.RETRY_WORDS)}, or the name of an exception."
                 self.problem(f"{word!r} is no kind of failure.{hint}", remedy, *keys, "on")
         delay, most = self.seconds(given.delay) or 0.0, self.seconds(given.max_delay) or 3600.0
-        return Retry(given.attempts, tuple(given.on), delay, given.factor, given.jitter, most)
+        return Retry(given.attempts, tuple(given.on), delay, given.factor, given.jitter, most, given.alone)
 
     # -- expressions -----------------------------------------------------------------------------------
 

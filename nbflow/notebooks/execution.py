@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..durations import about
 from ..errors import DefinitionError, NbflowError
+from ..memory import EXCEPTIONS, MemoryWatch
 from ..printing import first_line, plain
 from ..task import Stop
 from ..types import Status, StopReason
 from .kernel import Kernel, Kernels
-from .memory import MemoryWatch
 from .outputs import KEPT
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None
 
 CRASH = "Fatal Python error"
 
-How: TypeAlias = Literal["completed", "error", "dead-kernel", "timeout", "start", "cancelled"]
+How: TypeAlias = Literal["completed", "error", "dead-kernel", "memory", "timeout", "start", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Hooks:
     """All cells ran, and the kernel still lives: read the results, and tell whether all of them could be read."""
     after_failure: Callable[[Execution], Awaitable[None]] | None = None
     """A cell failed, and the kernel lives."""
+    began: Callable[[int], None] = lambda _pid: None
+    """The kernel's process is there."""
 
 
 class Execution:
@@ -168,6 +170,8 @@ class Execution:
         self._starting = asyncio.create_task(launch)
         try:
             self._kernel = await self._starting
+            if (pid := getattr(self._kernel.manager.provisioner, "pid", None)) is not None:
+                self._hooks.began(pid)
             self._document, manager = prepare(self._kernel.language)
             manager.set_timer()
             manager.notebook_start()
@@ -266,7 +270,8 @@ class Execution:
             await self._hooks.after_failure(self)
         message = first_line(f"{name}: {value}" if value.strip() else name)
         traceback = plain("\n".join(reply.get("traceback") or ()))
-        return Ending("error", message, name or None, number, index, traceback or None)
+        how: How = "memory" if name in EXCEPTIONS else "error"
+        return Ending(how, message, name or None, number, index, traceback or None)
 
     def _ended(self, number: int | None, index: int) -> Ending:
         """Tell why the kernel is gone."""
@@ -299,7 +304,8 @@ class Execution:
         else:
             why = self._memory.hint(code) or (words[0] if words[0].startswith(CRASH) else words[-1])
         message = first_line(f"kernel died ({how}): {why}" if why else f"kernel died ({how})")
-        return Ending("dead-kernel", message, "DeadKernelError", number, index, "\n".join(words) or None)
+        kind: How = "memory" if self._memory.died_of_it(code) else "dead-kernel"
+        return Ending(kind, message, "DeadKernelError", number, index, "\n".join(words) or None)
 
     # Stopping
 

@@ -25,7 +25,7 @@ from ..values import File, Value, argument, dumps
 from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
-from .preload import imported
+from .preload import automatic
 from .results import (
     CARRIED,
     Collected,
@@ -157,7 +157,7 @@ class _Attempt:
             return None
         if start.preload is not None:
             return (*CARRIED, *start.preload)
-        return (*CARRIED, *(imported(self.notebook.cells) if self.warmth == "modules" else ()))
+        return (*CARRIED, *(automatic(self.notebook.cells) if self.warmth == "modules" else ()))
 
     def run(self) -> Outcome:
         """Run it, with its log open."""
@@ -182,6 +182,7 @@ class _Attempt:
             before_first=self._watch,
             after_last=self._collect,
             after_failure=self._ask_written,
+            began=self.context.began,
         )
         execution = Execution(
             self.kernels, self.context.stop, hooks, self.step.cell_timeout, self.step.timeout, self.kept
@@ -201,6 +202,7 @@ class _Attempt:
 
     def _environment(self) -> dict[str, str]:
         environment = {
+            **self.context.variables,
             **os.environ,
             "NBFLOW_RUN_ID": self.run_id,
             "NBFLOW_ITEM_DIR": str(self.places.item),

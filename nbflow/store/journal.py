@@ -57,6 +57,8 @@ class Records:
     """Attempts that began since, without a recorded end of the task; what a cancel ended is none of them."""
     begun: set[str] = field(default_factory=set)
     """Keys of tasks that began since, without a recorded end: cut off by a death or a cancel."""
+    to_retry: set[str] = field(default_factory=set)
+    """Keys of those of them of which an attempt failed that was to be followed by another."""
 
 
 def records(events: Iterable[Event]) -> Records:
@@ -70,12 +72,14 @@ def records(events: Iterable[Event]) -> Records:
                 found.answers.clear()
                 found.attempts.clear()
                 found.begun.clear()
+                found.to_retry.clear()
             case RunStarted():
                 flying.clear()
                 for key in event.forgets:
                     found.answers.pop(key, None)
                     found.attempts.pop(key, None)
                     found.begun.discard(key)
+                    found.to_retry.discard(key)
             case GateAnswered():
                 found.answers[event.key] = Record(event.fingerprint, completed({"choice": event.choice}))
             case NodeStarted():
@@ -84,10 +88,12 @@ def records(events: Iterable[Event]) -> Records:
                 found.attempts[event.key] = found.attempts.get(event.key, 0) + 1
             case AttemptFailed():
                 flying.discard(event.key)
+                found.to_retry.add(event.key)
             case NodeFinished(leaf=True) if event.outcome.status in ("completed", "failed"):
                 found.answers[event.key] = Record(event.fingerprint, event.outcome)
                 found.attempts.pop(event.key, None)
                 found.begun.discard(event.key)
+                found.to_retry.discard(event.key)
             case NodeFinished(leaf=True) if event.outcome.status == "cancelled" and event.key in flying:
                 flying.discard(event.key)
                 found.attempts[event.key] -= 1

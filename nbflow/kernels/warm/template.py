@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import array
 import atexit
+import builtins
 import contextlib
 import copy
 import fcntl
+import functools
 import gc
+import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import io
 import json
@@ -37,10 +41,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
-PROBE_SECONDS = 5.0
-"""How long the probe may take; it needs a tenth of a second."""
+LESSON = 4096
+"""Bytes for what the owner should know."""
+
+MODULES = frozenset(importlib.machinery.all_suffixes())
+"""How the names of files with modules end."""
 
 LEARNED = 1 << 17
 """Bytes in which a kernel that ends names what it imported."""
@@ -52,7 +59,6 @@ FAMILY = frozenset(
         "certifi",
         "charset_normalizer",
         "comm",
-        "contourpy",
         "cycler",
         "dateutil",
         "decorator",
@@ -121,14 +127,21 @@ class UnfitError(Exception):
 # What an import may leave behind
 
 
+_counted: dict[frozenset[str], int] = {}
+
+
 def _threads() -> int:
     """Count the native threads that nobody accounts for."""
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
-            names.append(file.read().strip())
-    jemalloc = sum(name.startswith("jemalloc_bg") for name in names)
-    return max(0, len(names) - 1 - jemalloc - _blas_threads())
+    tasks = frozenset(os.listdir("/proc/self/task"))
+    if tasks not in _counted:
+        _counted.clear()
+        names = []
+        for task in tasks:
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+        jemalloc = sum(name.startswith("jemalloc_bg") for name in names)
+        _counted[tasks] = max(0, len(names) - 1 - jemalloc - _blas_threads())
+    return _counted[tasks]
 
 
 def _blas_threads() -> int:
@@ -181,63 +194,120 @@ def _children() -> set[str]:
     return found
 
 
-def _signals() -> list[int]:
-    """Give which signals are ignored, handled and blocked; those of threads are the C library's own."""
-    with open("/proc/self/status") as file:
-        lines = [line.split() for line in file if line.startswith(("SigIgn", "SigCgt", "SigBlk"))]
-    return [int(mask, 16) & 0x7FFFFFFF for _, mask in lines]
+def _signals() -> list[bytes]:
+    """Give what handles each signal, whoever said so: Python or a library in C."""
+    import ctypes
+
+    system, action = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+    numbers = range(1, signal.NSIG)  # two are the C library's own
+    return [action.raw[:8] for number in numbers if system.sigaction(number, None, action) == 0]
+
+
+def _streams() -> list[tuple[int, int]]:
+    """Give what stands behind stdin, stdout and stderr."""
+    return [(status.st_dev, status.st_ino) for status in map(os.fstat, (0, 1, 2))]
+
+
+class Shell:
+    """What stands for a kernel's shell while modules are imported: pandas only looks whether there is a kernel."""
+
+    kernel = None
+
+    def __init__(self) -> None:
+        self.asked = 0
+        """How often something else was wanted of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked += 1
+        raise AttributeError(name)
+
+    def initialized(self) -> bool:
+        """Give what IPython's own shell would say; pyplot may ask, for it is asked again in a kernel."""
+        frame = sys._getframe(2)  # noqa: SLF001 - who asked IPython
+        self.asked += frame.f_globals.get("__name__") != "matplotlib.pyplot"
+        return False
+
+
+SHELL = Shell()
 
 
 @contextlib.contextmanager
 def _as_in_a_kernel() -> Iterator[None]:
-    """Have the environment that libraries see at their import in a kernel; what they add to it stays."""
+    """Have what libraries see at their import in a kernel; what they add to the environment stays."""
+    if hasattr(builtins, "get_ipython"):  # so it is
+        yield
+        return
     own = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     given = {name: value for name, value in own.items() if name not in os.environ}
     os.environ.update(given)
+    from ipykernel.zmqshell import InteractiveShell
+
+    stdout = cast("io.TextIOWrapper", sys.stdout)
+    encoding, errors = stdout.encoding, stdout.errors
+    stdout.reconfigure(encoding="UTF-8", errors=errors)
+    builtins.get_ipython = lambda: SHELL  # type: ignore[attr-defined]
+    InteractiveShell.initialized = SHELL.initialized
     try:
         yield
     finally:
+        without_shell()
+        stdout.reconfigure(encoding=encoding, errors=errors)
         for name in given:
             os.environ.pop(name, None)
+
+
+def without_shell() -> None:
+    """Take away what stands for a shell: now there will be one."""
+    from ipykernel.zmqshell import InteractiveShell
+
+    for place, name in ((builtins, "get_ipython"), (InteractiveShell, "initialized")):
+        if name in vars(place):
+            delattr(place, name)
 
 
 def _look() -> dict[str, object]:
     """Tell what an import must not change; the keys are the words for it."""
     return {
-        "a native thread that is not known": _threads(),
         "a Python thread": [thread.ident for thread in threading.enumerate()],
+        "a native thread that is not known": _threads(),
         "an open socket or file": _descriptors(),
         "a child process": _children(),
-        "a signal handler": _signals(),
+        "a signal handler": (_signals(), [signal.getsignal(number) for number in signal.valid_signals()]),
+        "the mask of signals": signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         "a locale": locale.setlocale(locale.LC_ALL, None),
         "the working directory": os.getcwd(),
         "the path of modules": list(sys.path),
-        "the hooks of the interpreter": (sys.excepthook, sys.displayhook, sys.stdout, sys.stderr),
+        "the hooks of the interpreter": (sys.excepthook, sys.displayhook, sys.unraisablehook, threading.excepthook),
+        "the standard streams": (sys.stdin, sys.stdout, sys.stderr, _streams()),
     }
 
 
 def _said() -> int:
     """Give how much was printed so far."""
+    import ctypes
+
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
+    ctypes.CDLL(None).fflush(None)  # what a library in C printed
     return os.lseek(1, 0, os.SEEK_END)
 
 
-def _version(module: str) -> str:
-    """Give the version of the library that a module belongs to."""
-    top = module.partition(".")[0]
-    loaded = sys.modules.get(top)
-    version = getattr(loaded, "__version__", None)
-    if isinstance(version, str):
-        return version
-    from importlib import metadata
-
-    with contextlib.suppress(Exception):  # no such distribution, or a broken one
-        return metadata.version(top)
-    spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(top)
+@functools.cache
+def _version(library: str) -> str:
+    """Tell one version of a library from another, and that of another interpreter, without importing it."""
+    spec = None
+    with contextlib.suppress(Exception):  # a finder that fails finds nothing
+        spec = importlib.util.find_spec(library)
+    about: list[object] = [sys.version, spec and spec.origin]
     with contextlib.suppress(OSError, TypeError, AttributeError):
-        return str(int(os.stat(spec.origin).st_mtime))  # type: ignore[union-attr,arg-type]
-    return ""
+        status = os.stat(spec.origin)  # type: ignore[union-attr,arg-type]
+        about += [status.st_mtime_ns, status.st_size]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+
+
+def with_version(module: str) -> str:
+    """Give a module's name with the version of its library."""
+    return f"{module} {_version(module.partition('.')[0])}"
 
 
 def _sites() -> list[str]:
@@ -248,15 +318,36 @@ def _sites() -> list[str]:
 def _changed() -> list[int]:
     """Give when something was last installed."""
     times = []
-    for folder in _sites():
+    for path in _sites():
         with contextlib.suppress(OSError):
-            times.append(os.stat(folder).st_mtime_ns)
+            times.append(os.stat(path).st_mtime_ns)
     return times
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    """Tell whether a file is still the same."""
+    with contextlib.suppress(OSError):
+        status = os.stat(file)
+        return status.st_mtime_ns, status.st_size
+    return 0, 0
+
+
+def _own_files() -> dict[str, tuple[int, int]]:
+    """Give the files of the modules that somebody works at: they come from no folder of libraries."""
+    libraries = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {
+        file: _stamp(file)
+        for file in files
+        if isinstance(file, str) and file != __file__ and not file.startswith(libraries)
+    }
 
 
 class Notes:
     """What is remembered of modules between templates, in the user's cache folder: culprits by name and version,
     and for each set of modules that it passed the probe, and what its kernels imported later.
+
+    A culprit is a file of its own, so templates that write at the same time take nothing from each other.
 
     Parameters
     ----------
@@ -264,84 +355,120 @@ class Notes:
         The folder; made when something is to be remembered.
     about : list
         What the set of modules depends on.
+    culprits : mapping of str to str
+        Culprits that are known already, with their versions, and why.
     """
 
-    def __init__(self, folder: str, about: object) -> None:
-        import hashlib
-
+    def __init__(self, folder: str, about: object, culprits: dict[str, str]) -> None:
         self._folder = folder
-        self._culprits = os.path.join(folder, "culprits.json")
         about = [sys.version, sys.prefix, *_sites(), *_changed(), about]
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
         self._set = os.path.join(folder, f"{name}.json")
-        self.known = self._read(self._set)
+        self._culprits: set[str] = set()
+        with contextlib.suppress(OSError):
+            self._culprits.update(os.listdir(os.path.join(folder, "culprits")))
+        for culprit, why in culprits.items():
+            self.blame(culprit, why)
+        found = self._read()
+        self.learned = found.get("learned", [])
+        """What kernels imported later."""
+        self.probed = found.get("probed", [])
+        """The modules, with their versions, that passed the probe together."""
 
-    def culprit(self, module: str) -> str:
-        """Give why this module is not imported here; empty: it may be."""
-        culprits = self._read(self._culprits)
-        if not any(key.startswith(f"{module} ") for key in culprits):
-            return ""
-        return str(culprits.get(f"{module} {_version(module)}", ""))
+    def culprit(self, module: str) -> bool:
+        """Tell whether this module is not imported here."""
+        named = any(culprit.partition(" ")[0] == module for culprit in self._culprits)
+        return named and with_version(module) in self._culprits
 
-    def blame(self, module: str, why: str) -> None:
-        """Remember a culprit."""
-        self._write(self._culprits, {**self._read(self._culprits), f"{module} {_version(module)}": why})
+    def blame(self, culprit: str, why: str) -> None:
+        """Remember a culprit, given with its version."""
+        if culprit not in self._culprits:
+            self._culprits.add(culprit)
+            self._write(os.path.join(self._folder, "culprits", culprit), why)
 
-    def remember(self, **facts: object) -> None:
+    def remember(self, *, learned: list[str] | None = None, probed: list[str] | None = None) -> None:
         """Remember something of this set of modules."""
-        self.known = {**self._read(self._set), **facts}
-        self._write(self._set, self.known)
+        self.learned = self.learned if learned is None else learned
+        self.probed = self.probed if probed is None else probed
+        self._write(self._set, json.dumps({"learned": self.learned, "probed": self.probed}))
 
-    @staticmethod
-    def _read(path: str) -> dict[str, object]:
+    def _read(self) -> dict[str, list[str]]:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(self._set, encoding="utf-8") as file:
                 found = json.load(file)
-        except (OSError, ValueError):  # nothing is remembered, or nothing that can be read
+        except (OSError, ValueError, RecursionError):  # nothing is remembered, or nothing that can be read
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        return {name: words(found.get(name)) for name in ("learned", "probed")}
 
-    def _write(self, path: str, content: object) -> None:
+    def _write(self, path: str, content: str) -> None:
         if not self._folder:
             return
+        temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
         with contextlib.suppress(OSError):  # what cannot be remembered is found out again
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            temporary = f"{path}.{os.getpid()}"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(content, file)
-            os.replace(temporary, path)
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            try:
+                with open(temporary, "w", encoding="utf-8") as file:
+                    file.write(content)
+                os.replace(temporary, path)
+            except OSError:
+                os.unlink(temporary)
+
+
+def words(found: object) -> list[str]:
+    """Give a list of texts; nothing, if it is something else."""
+    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else []
 
 
 # Loading
 
 
 def load(module: str) -> None:
-    """Import one module; ``a.b`` may be a name in ``a``.
+    """Import one module as a cell does; ``a.b`` may be a name in ``a``.
 
     Raises
     ------
     UnfitError
-        If the import left something behind that forks would share or lose.
+        If the import left something behind that forks would share or lose, or that is seen from outside.
     """
-    before, said, environment = _look(), _said(), dict(os.environ)
+    before, said, environment, asked = _look(), _said(), dict(os.environ), SHELL.asked
     parent, _, name = module.rpartition(".")
     try:
+        # This file is __main__: a warning is shown where a cell would show it.
         if parent:
-            importlib.import_module(parent)
+            __import__(parent)
         if not (parent and hasattr(sys.modules[parent], name)):
-            importlib.import_module(module)
+            __import__(module)
     except ModuleNotFoundError:
-        return  # the cell will say it better
-    except BaseException as problem:  # noqa: BLE001 - whatever it raises, it is unfit
-        raise UnfitError(module, f"its import raised {type(problem).__name__}") from None
-    after = _look()
-    for what, there in after.items():
-        if there != before[what]:
-            raise UnfitError(module, f"its import leaves or changes {what}")
-    if _said() != said:
-        raise UnfitError(module, "its import prints")
+        pass  # the cell will say it better
+    except BaseException as problem:  # noqa: BLE001 - the template must not end
+        raise UnfitError(module, f"its import raises {type(problem).__name__}") from None
+    why = ""
+    for wait in (0, 0.01, 0.05):  # a thread that has ended is seen a moment longer
+        time.sleep(wait)
+        why = _left(before, said, environment, asked)
+        if not why:
+            return
+    raise UnfitError(module, why)
+
+
+def _left(before: dict[str, object], said: int, environment: dict[str, str], asked: int) -> str:
+    """Tell what an import left behind."""
+    try:
+        after = _look()
+        for what, there in after.items():
+            if there != before[what]:
+                return f"its import leaves or changes {what}"
+        if _said() != said:
+            return "its import prints"
+        if SHELL.asked != asked:
+            return "its import looks for the shell of a notebook"
+    except Exception as problem:  # noqa: BLE001 - a stream is closed, the directory is gone
+        return f"its import breaks something ({type(problem).__name__})"
     if any(os.environ.get(name) != value for name, value in environment.items()):
-        raise UnfitError(module, "its import changes the environment")
+        return "its import changes the environment"
+    return ""
 
 
 def load_file(path: str) -> Callable[[], None] | None:
@@ -362,21 +489,29 @@ def load_file(path: str) -> Callable[[], None] | None:
 
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
-    top = module.partition(".")[0]
     spec = None
-    if top in sys.modules:
-        spec = getattr(sys.modules[top], "__spec__", None)
-    else:
-        with contextlib.suppress(Exception):  # a finder that fails finds nothing
-            spec = importlib.util.find_spec(top)
-    origin = getattr(spec, "origin", None) or ""
-    if origin in ("built-in", "frozen"):
+    with contextlib.suppress(Exception):  # a finder that fails finds nothing, nor does what a cell made have a spec
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None:
+        return False
+    if spec.origin in ("built-in", "frozen"):
         return True
-    return any(origin.startswith(os.path.join(folder, "")) for folder in [*_sites(), os.path.dirname(os.__file__)])
+    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    folders = tuple(os.path.join(folder, "") for folder in [*_sites(), os.path.dirname(os.__file__)])
+    return bool(places) and all(place.startswith(folders) for place in places)
 
 
 def may_be_learned(module: str, known: frozenset[str]) -> bool:
-    """Tell whether a module that some kernel imported late may be imported here for all of them."""
+    """Tell whether a module that some kernel imported late may be imported here for all of them.
+
+    Parameters
+    ----------
+    module : str
+        Its name.
+    known : frozenset of str
+        Libraries whose other modules may: those that are imported here anyway. Another kernel may have to set something
+        in its environment before it imports one of the rest.
+    """
     parts = module.split(".")
     if any(".".join(parts[: i + 1]) in NEVER for i in range(len(parts))) or parts[0].startswith("__"):
         return False
@@ -392,21 +527,40 @@ class Template:
     ----------
     control : int
         Descriptor of the socket over which it is asked.
+    lesson : int
+        Descriptor of a file in memory, for what its owner should know when it has ended.
     preload : list of str
         Modules to import, those that are known only from where libraries are installed; and paths of nbflow's files
-        that kernels ask for their results.
-    known : frozenset of str
+        that kernels ask for their results; and ``*``, for libraries that they turn out to import.
+    known : list of str
         Libraries that may be preloaded for all when one kernel imported them.
     cache : str
         Folder for notes; empty: nothing is remembered.
+    culprits : mapping of str to str
+        Modules, with their versions, that the owner's earlier templates found unfit, and why.
     suspicious : bool
         Whether to probe after each module: one of them is a culprit.
+    import_seconds : float
+        How long one import may take.
+    probe_seconds : float
+        How long the probe may take.
     idle : float
         Seconds without kernels and requests after which it ends.
     """
 
     def __init__(
-        self, control: int, preload: list[str], *, known: frozenset[str], cache: str, suspicious: bool, idle: float
+        self,
+        control: int,
+        lesson: int,
+        preload: list[str],
+        *,
+        known: list[str],
+        cache: str,
+        culprits: dict[str, str],
+        suspicious: bool,
+        import_seconds: float,
+        probe_seconds: float,
+        idle: float,
     ) -> None:
         self.control: socket.socket | None = socket.socket(fileno=control)
         os.set_inheritable(control, False)
@@ -414,12 +568,18 @@ class Template:
         hear(control, os.getpid(), signal.SIGCONT)
         self.owner = os.getppid()
         self.owner_gone = os.pidfd_open(self.owner)
+        self.lesson = mmap.mmap(lesson, LESSON)
+        os.close(lesson)
         self.files = [path for path in preload if path.startswith("/")]
-        self.preload = [module for module in preload if not module.startswith("/")]
-        self.known = known
+        self.preload = [module for module in preload if module != "*" and not module.startswith("/")]
+        self.learns = "*" in preload
+        """Whether known libraries are learned, and not only more of those that are preloaded."""
+        self.known = frozenset(known)
         self.suspicious = suspicious
+        self.import_seconds = import_seconds
+        self.probe_seconds = probe_seconds
+        self.notes = Notes(cache, self.preload, culprits)
         self.idle = idle
-        self.notes = Notes(cache, preload)
         self.children: dict[int, tuple[int, socket.socket, mmap.mmap]] = {}
         """Pidfd, channel, and what was learned, of each kernel; one that was let go of stays until it is reaped."""
         self.ended: set[int] = set()
@@ -433,6 +593,7 @@ class Template:
         """Functions that kernels call before they listen."""
         self.parsed = Parsed()
         self.sites: list[int] = []
+        self.own: dict[str, tuple[int, int]] = {}
         with open("/proc/self/cgroup") as file:
             self.cgroup = file.read()
 
@@ -443,42 +604,117 @@ class Template:
         gc.disable()
         before = dict(os.environ)
         with _as_in_a_kernel():
+            import runpy  # noqa: F401 - a kernel's command is run by it
+
             import ipykernel.ipkernel
             import ipykernel.kernelapp
-            import ipykernel.zmqshell  # noqa: F401 - kernels use it
+            import ipykernel.zmqshell
 
+            ipykernel.kernelapp.IPKernelApp.init_pdb(None)  # what imports pdb by name, as doctest does, gets a kernel's
             launcher = importlib.util.find_spec("ipykernel_launcher")
             self.launcher = launcher.origin or "" if launcher is not None else ""
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
             try:
                 self._import()
             except UnfitError as problem:
-                self._again_without(*problem.args)
+                self._end(*problem.args)
             look_for_backends()
         self.added = {name: value for name, value in os.environ.items() if name not in before}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites = _changed()
+        self.own = _own_files()
         self._settle()
 
     def _import(self) -> None:
         self.begins = [begin for path in self.files if (begin := load_file(path)) is not None]
-        for module in self.preload:
-            known = module.partition(".")[0] in self.known
-            if self.notes.culprit(module) or (known and not installed(module)):
-                continue
-            load(module)
-            if self.suspicious and (why := self._probe()):
-                raise UnfitError(module, why)
-        learned = self.notes.known.get("learned", [])
-        assert isinstance(learned, list)
-        self._learn(learned)
-        if self.preload and self.notes.known.get("probed") is not True:
-            why = self._probe()
+        if self.suspicious and (why := self._probe([])):
+            raise SystemExit(f"a kernel {why}")  # whatever it has imported
+        done: list[str] = []
+        for module in filter(self._wanted, self.preload):
+            self._load(module, done)
+        learned = [name for name in self.notes.learned if self._learnable(name)]
+        if self.suspicious:
+            for module in learned:
+                self._load(module, done)
+        elif self._load_together(learned):
+            done += learned
+        probed = [with_version(module) for module in done]
+        if probed and probed != self.notes.probed:
+            why = self._probe(done)
             if why and not self.suspicious:
-                self._again(self.preload, suspicious=True)
+                self._end()
             if why:
-                raise UnfitError(self.preload[-1], why)
-            self.notes.remember(probed=True)
+                raise UnfitError(done[-1], why)
+            self.notes.remember(probed=probed)
+
+    def _wanted(self, module: str) -> bool:
+        known = module.partition(".")[0] in self.known
+        return not self.notes.culprit(module) and (installed(module) or not known)
+
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Those of which kernels tell what they imported."""
+        return self.known if self.learns else self.known & sys.modules.keys()
+
+    def _learnable(self, module: str) -> bool:
+        return (
+            module not in sys.modules
+            and may_be_learned(module, self.libraries)
+            and installed(module)
+            and not self.notes.culprit(module)
+        )
+
+    def _load(self, module: str, done: list[str]) -> None:
+        with self._trying(with_version(module), self.import_seconds):
+            load(module)
+        done.append(module)
+        if self.suspicious and (why := self._probe(done)):
+            raise UnfitError(module, why)
+
+    def _load_together(self, modules: list[str]) -> bool:
+        """Import modules that were fit before; if they are not now, they are learned anew."""
+        before, said, environment, asked = _look(), _said(), dict(os.environ), SHELL.asked
+        fit = True
+        with self._trying("", self.import_seconds):
+            for module in modules:
+                try:
+                    __import__(module)
+                except ModuleNotFoundError:
+                    pass  # it is there no more
+                except BaseException:  # noqa: BLE001 - a culprit's
+                    fit = False
+        if not fit or _left(before, said, environment, asked):
+            self.notes.remember(learned=[])
+            self._end()
+        return True
+
+    @contextlib.contextmanager
+    def _trying(self, module: str, seconds: float) -> Iterator[None]:
+        """Note what is tried, for the case that this process does not survive it, or not in time."""
+        known, own = self.lesson[:], os.getpid()
+        self._tell(trying=module)
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # its signal ends the process, whatever that is doing
+        try:
+            yield
+        finally:
+            if os.getpid() == own:  # and no fork of it
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.lesson[:] = known
+
+    def _tell(self, **lesson: object) -> None:
+        self.lesson[:] = json.dumps(lesson).encode()[:LESSON].ljust(LESSON)
+
+    def _end(self, module: str = "", why: str = "") -> NoReturn:
+        """End with all that imports started: what was imported cannot be taken back, and the next one knows better."""
+        if module:
+            culprit = with_version(module)
+            self.notes.blame(culprit, why)
+            self._tell(culprit=culprit, why=why)
+        else:
+            self._tell(suspicious=True)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
 
     def _settle(self) -> None:
         """Make what stands in memory stay where it is: the collector of a kernel would copy each page."""
@@ -490,72 +726,59 @@ class Template:
         gc.freeze()
         gc.enable()
 
-    def _again_without(self, module: str, why: str) -> None:
-        """Begin anew without a module: what was imported cannot be taken back."""
-        self.notes.blame(module, why)
-        print(f"{module} is not preloaded: {why}", flush=True)
-        for child in _children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
-        self._again([other for other in self.preload if other != module], suspicious=self.suspicious)
-
-    def _again(self, preload: list[str], *, suspicious: bool) -> None:
-        assert self.control is not None
-        os.set_inheritable(self.control.fileno(), True)
-        for number in range(1, signal.NSIG):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        given = json.loads(sys.argv[1])
-        given.update(preload=[*self.files, *preload], suspicious=suspicious)
-        os.execv(sys.executable, [*_interpreter(), __file__, json.dumps(given), *sys.argv[2:]])
-
-    def _probe(self) -> str:
-        """Fork a child that does what kernels do; give what went wrong."""
-        given = json.loads(sys.argv[1])
+    def _probe(self, done: list[str]) -> str:
+        """Fork a child that does what kernels do with these modules; give what went wrong."""
         shared = mmap.mmap(-1, LEARNED)
-        pid = _fork()
-        if pid == 0:
-            code = 1
-            signal.alarm(2 * int(PROBE_SECONDS))  # the template may be killed before it can kill this
-            with contextlib.suppress(BaseException):
-                rehearse(given["folder"], given["transport"], given["ip"], self.preload)
-                tell_learned(shared, self.loaded, self.known)
-                code = 0
-            os._exit(code)
-        gone = os.pidfd_open(pid)
-        answered = readable(gone, PROBE_SECONDS)
-        if not answered:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        os.close(gone)
-        self._learn(learned_of(shared))
+        seconds = self.probe_seconds * (2 if self.suspicious else 1)  # before somebody is blamed
+        with self._trying(with_version(done[-1]) if self.suspicious and done else "", 2 * seconds):
+            pid = _fork()
+            if pid == 0:
+                code = 1
+                signal.alarm(int(2 * seconds) + 1)  # the template may be killed before it can kill this
+                with contextlib.suppress(BaseException):
+                    rehearse(done)
+                    tell_learned(shared, self.loaded, self.libraries)
+                    code = 0
+                os._exit(code)
+            gone = os.pidfd_open(pid)
+            answered = readable(gone, seconds)
+            if not answered:
+                os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            os.close(gone)
+        if not status and not self.suspicious:
+            self._learn(learned_of(shared))
         shared.close()
         if not answered:
             return "hangs after a fork"
         return f"fails after a fork ({os.waitstatus_to_exitcode(status)})" if status else ""
 
     def _learn(self, modules: list[str]) -> bool:
-        """Import what kernels import anyway; tells whether that left nothing behind."""
-        new = [
-            name for name in modules if name not in sys.modules and may_be_learned(name, self.known) and installed(name)
-        ]
+        """Import what kernels import anyway; tells whether all of it was fit."""
+        new = list(filter(self._learnable, modules))
         if not new:
             return True
-        before, said = _look(), _said()
+        unfit: dict[str, str] = {}
         with _as_in_a_kernel():
             for name in new:
-                # A module that cannot be imported now was made by a cell, or is there no more.
-                with warnings.catch_warnings(), contextlib.suppress(Exception):
-                    warnings.simplefilter("ignore")
-                    importlib.import_module(name)
-        fine = _look() == before and _said() == said
-        learned = self.notes.known.get("learned", [])
-        assert isinstance(learned, list)
-        if not set(new) <= set(learned) or not fine:
-            self.notes.remember(learned=sorted({*learned, *new}) if fine else [])
+                filters = list(warnings.filters)
+                try:
+                    with self._trying(with_version(name), self.import_seconds):
+                        load(name)
+                except UnfitError as problem:
+                    unfit[name] = problem.args[1]
+                if warnings.filters != filters:
+                    unfit[name] = "its import changes which warnings are shown"
+                if unfit:
+                    break
+        # A module that cannot be imported now is there no more.
+        fit = [name for name in new if name in sys.modules and name not in unfit]
+        self.notes.remember(learned=sorted({*self.notes.learned, *fit}))
         self._settle()
-        return fine
+        for name, why in unfit.items():
+            self.notes.blame(with_version(name), why)
+            self._tell(culprit=with_version(name), why=why)
+        return not unfit
 
     # At work
 
@@ -621,7 +844,8 @@ class Template:
         """Fork; tell whether this is the kernel."""
         self.parsed.parse(arguments(request["argv"]))
         learned = mmap.mmap(-1, LEARNED)
-        pid = _fork()
+        with self._trying("", self.import_seconds):
+            pid = _fork()
         if pid == 0:
             self._let_go()
             line(channel)
@@ -641,13 +865,19 @@ class Template:
     def _stale(self, request: dict[str, Any]) -> str:
         if _changed() != self.sites:
             return "something was installed since"
+        if any(_stamp(file) != stamp for file, stamp in self.own.items()):
+            return "a module has changed since"
         return "it is in another control group" if request["cgroup"] != self.cgroup else ""
 
     def _hidden(self, folder: str) -> str:
         """Tell which file in a kernel's directory stands for a module that is imported here from elsewhere."""
-        for name in sorted({name.partition(".")[0] for name in self.loaded - self.base}):
-            if os.path.exists(f"{folder}/{name}.py") or os.path.exists(f"{folder}/{name}/__init__.py"):
-                return f"its directory has a module {name}"
+        names = {name.partition(".")[0] for name in self.loaded - self.base}
+        with contextlib.suppress(OSError):  # nothing can be imported from there
+            for entry in os.listdir(folder):
+                name, _, suffix = entry.partition(".")
+                file = f".{suffix}" in MODULES or (not suffix and os.path.exists(f"{folder}/{name}/__init__.py"))
+                if name in names and file:
+                    return f"its directory has a module {name}"
         if "matplotlib" in self.loaded and os.path.exists(f"{folder}/matplotlibrc"):
             return "its directory has a matplotlibrc"
         return ""
@@ -701,12 +931,6 @@ class Template:
                 with contextlib.suppress(ProcessLookupError):
                     kill(pid, signal.SIGKILL)
         os._exit(0)
-
-
-def _interpreter() -> list[str]:
-    """Give the command of this interpreter with its flags, as it was started."""
-    given = sys.orig_argv if hasattr(sys, "orig_argv") else [sys.executable, *sys.argv]
-    return list(given[: given.index(__file__)])
 
 
 def _fork() -> int:
@@ -767,6 +991,8 @@ def become(request: dict[str, Any], added: dict[str, str], launcher: str) -> Non
         os.nice(request["nice"] - os.nice(0))
     if set(request["affinity"]) != os.sched_getaffinity(0):
         os.sched_setaffinity(0, request["affinity"])
+    if hasattr(threading.Thread, "_set_native_id"):
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # noqa: SLF001 - a fork keeps its parent's
     os.environ.clear()
     os.environ.update({**added, **request["env"]})
     time.tzset()
@@ -853,8 +1079,9 @@ def title(command: list[str]) -> None:
 def run(request: dict[str, Any], template: Template) -> None:
     """Be the kernel, from its first moment to its exit."""
     channel = request["channel"]
+    libraries = template.libraries
     code = 1
-    app = None
+    app = start = None
     try:
         become(request, template.added, template.launcher)
     except Exception as problem:  # noqa: BLE001 - no such directory, limits that may not be set
@@ -869,14 +1096,18 @@ def run(request: dict[str, Any], template: Template) -> None:
         draw_after_cells()
         for begin in template.begins:
             begin()
+        start = surroundings()
         send(channel, {"bound": True})
-        app.start()
+        exec("app.start()", {"app": app})  # as deep in calls as runpy's: the error of an endless recursion counts them
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
     except BaseException:  # noqa: BLE001 - as at the end of an interpreter
         sys.excepthook(*sys.exc_info())
-    leave(app, code, request["learned"], template.loaded, template.known)
+    with contextlib.suppress(Exception):  # its directory is gone
+        if start == surroundings():
+            tell_learned(request["learned"], template.loaded, libraries)
+    leave(app, code)
 
 
 def start_app(owner: int) -> Any:
@@ -885,7 +1116,7 @@ def start_app(owner: int) -> Any:
 
     app = IPKernelApp.instance()
     app.parent_handle = owner
-    app.init_poller = lambda: None
+    app.init_poller = threading.Thread  # not started: it takes the number that names of later threads count on from
     return app
 
 
@@ -901,29 +1132,30 @@ def order_filters(filters: list[Any]) -> None:
 
 
 def draw_after_cells() -> None:
-    """Make pyplot, imported when there was no shell, do what its import does where there is one."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
-        pyplot.install_repl_displayhook()
+    """Make pyplot do what its import does where there is a shell, if that release looks for one at its import."""
+    hook = getattr(sys.modules.get("matplotlib.pyplot"), "_REPL_DISPLAYHOOK", None)
+    if getattr(hook, "name", "") == "PLAIN":
+        sys.modules["matplotlib.pyplot"].install_repl_displayhook()
 
 
 def look_for_backends() -> None:
-    """Have matplotlib find the backends that are installed; it reads the metadata of all libraries for it."""
+    """Have matplotlib find the backends that are installed; it reads the metadata of all libraries for it.
+
+    None is imported: the one of notebooks looks for its shell then, and there is none yet.
+    """
     registry = sys.modules.get("matplotlib.backends.registry")
     if registry is not None:
         with contextlib.suppress(Exception):  # an older one does not do it, and a cell will see what is wrong
-            registry.backend_registry.resolve_backend(os.environ["MPLBACKEND"])
+            registry.backend_registry._ensure_entry_points_loaded()  # noqa: SLF001 - no public call does that alone
 
 
-def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
+def leave(app: Any, code: int) -> None:
     """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
     try:
         if app is not None:
             atexit.unregister(app.close)
             if app.iopub_thread is not None:
                 atexit.unregister(app.iopub_thread.stop)
-        with contextlib.suppress(Exception):
-            tell_learned(learned, loaded, known)
         end_threads, end_modules = vars(threading)["_shutdown"], atexit._run_exitfuncs  # noqa: SLF001 - as Python does it
         end_threads()
         end_modules()
@@ -934,9 +1166,21 @@ def leave(app: Any, code: int, learned: mmap.mmap, loaded: frozenset[str], known
         os._exit(code & 0xFF)
 
 
+def surroundings() -> tuple[object, ...]:
+    """Give what imports depend on."""
+    return dict(os.environ), list(sys.path), os.getcwd(), _changed()
+
+
 def tell_learned(learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
-    """Name the modules that were imported since the fork."""
-    names = [name for name in list(sys.modules) if name not in loaded and may_be_learned(name, known)]
+    """Name the modules that were imported since the fork; what a cell made, or took from elsewhere, is none."""
+    names = [
+        name
+        for name, module in list(sys.modules.items())
+        if name not in loaded
+        and may_be_learned(name, known)
+        and getattr(module, "__spec__", None) is not None
+        and installed(name)
+    ]
     text = json.dumps(names).encode()
     if len(text) + 4 <= len(learned):
         learned[4 : 4 + len(text)] = text
@@ -949,8 +1193,8 @@ def learned_of(learned: mmap.mmap) -> list[str]:
     if not length:
         return []
     try:
-        return list(json.loads(learned[4 : 4 + length]))
-    except ValueError:  # it was killed while it wrote
+        return words(json.loads(learned[4 : 4 + length]))
+    except (ValueError, RecursionError):  # it was killed while it wrote
         return []
 
 
@@ -962,16 +1206,18 @@ USES = {
 """One line for a library that shows whether it works after a fork."""
 
 
-def rehearse(folder: str, transport: str, ip: str, preload: list[str]) -> None:
-    """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start in a folder."""
+def rehearse(preload: list[str]) -> None:
+    """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
     import subprocess
 
+    without_shell()
     for target in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), target)
     for module in preload:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
-        use = USES.get(module.partition(".")[0])
+    for library in dict.fromkeys(module.partition(".")[0] for module in preload):
+        use = USES.get(library)
         if use:
             exec(use, {})
     thread = threading.Thread(target=len, args=("",))
@@ -984,11 +1230,11 @@ def rehearse(folder: str, transport: str, ip: str, preload: list[str]) -> None:
     os.waitpid(pid, 0)
     app = start_app(os.getppid())
     app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
-    for name in os.listdir(folder):  # of the probe before this
-        os.unlink(f"{folder}/{name}")
-    app.initialize(
-        [f"--transport={transport}", f"--ip={ip}", "-f", f"{folder}/kernel.json", "--HistoryManager.enabled=False"]
-    )
+    app.write_connection_file = lambda *_: None
+    name = f"nbf-{os.urandom(8).hex()}"
+    ports = [f"--{channel}={port}" for port, channel in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1)]
+    # Sockets without files: whatever the temporary folder is like.
+    app.initialize(["--transport=ipc", f"--ip=@{name}", *ports, "-f", f"/{name}", "--HistoryManager.enabled=False"])
 
 
 def main() -> None:
@@ -998,14 +1244,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # kernels have their owner's
-    template = Template(
-        given["control"],
-        given["preload"],
-        known=frozenset(given["known"]),
-        cache=given["cache"],
-        suspicious=given.get("suspicious", False),
-        idle=given["idle"],
-    )
+    template = Template(**given)
     template.prepare()
     request = template.serve()
     run(request, template)

@@ -16,13 +16,13 @@ import subprocess
 import threading
 import time
 import weakref
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...libraries import KNOWN
-from ..endpoints import make_endpoint
 
 __all__ = ["SUPPORTED", "UNKNOWN", "Forked", "NoKernelError", "Templates"]
 
@@ -52,6 +52,15 @@ IDLE_SECONDS = 600.0
 END_SECONDS = 2.0
 """How long a template may take to end when it is asked for nothing more."""
 
+IMPORT_SECONDS = 30.0
+"""How long a template may take to import one module."""
+
+PROBE_SECONDS = 5.0
+"""How long a template's probe may take; it needs a tenth of a second."""
+
+LESSON = 4096
+"""Bytes for what a template leaves behind for its owner."""
+
 TELL_SECONDS = 2.0
 """How long a template may take to tell the code of a kernel that ended."""
 
@@ -67,6 +76,11 @@ _STARTS = tuple(START.split())
 _COLD = ("COVERAGE_PROCESS", "PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME")
 """With these an interpreter does something at its start that a fork would not repeat."""
 
+CRASHES = frozenset(
+    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+)
+"""Signals that a process brings upon itself."""
+
 _TEMPLATE = Path(__file__).with_name("template.py")
 _WIDTH = 400
 """Bytes of a template's command line at least: a kernel writes its own over them."""
@@ -77,12 +91,14 @@ QUIET = logging.getLogger("nbflow.kernels")
 class NoKernelError(Exception):
     """There is no kernel from a template, and why; it can be started otherwise."""
 
-    def __init__(self, why: str, *, again: bool | None = None, stale: bool = False) -> None:
+    def __init__(self, why: str, *, again: bool | None = None, stale: bool = False, bad: bool = False) -> None:
         super().__init__(why)
-        self.again = stale if again is None else again
-        """Whether there may be one at the second try."""
-        self.stale = stale
+        self.bad = bad
+        """Whether something that the template imported may be the reason."""
+        self.stale = stale or bad
         """Whether this template is to be asked no more."""
+        self.again = self.stale if again is None else again
+        """Whether there may be one at the second try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,16 @@ def _readable(descriptor: int | socket.socket, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
+@dataclass(slots=True)
+class Lessons:
+    """What templates with the same key have found out, for the next one; the cache may not be writable."""
+
+    culprits: dict[str, str] = field(default_factory=dict)
+    """Modules, with their versions, that are unfit, and why."""
+    suspicious: bool = False
+    """Whether one of the modules is a culprit that is not known yet."""
+
+
 class Forked:
     """A kernel that was forked: what :class:`subprocess.Popen` is to one that was started.
 
@@ -164,18 +190,6 @@ class Forked:
         """Give the pidfd: it can be read when the process has ended."""
         return self._pidfd
 
-    async def ended(self) -> None:
-        """Wait for its end."""
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        descriptor = os.dup(self._pidfd)  # a loop knows each only once
-        loop.add_reader(descriptor, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
         if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
@@ -186,6 +200,10 @@ class Forked:
             if self.returncode is None and (self._orphaned or time.monotonic() - self._ended > TELL_SECONDS):
                 self.returncode = UNKNOWN
         return self.returncode
+
+    async def gone(self) -> None:
+        """Wait for the end of the process."""
+        await _ready(os.dup(self._pidfd))
 
     def _told(self) -> int | None:
         """Give what the template told, if it has."""
@@ -283,26 +301,31 @@ class Template:
         What its kernels share.
     cache : str
         Folder of what is remembered of modules; empty: nothing is.
+    lessons : Lessons
+        What is known from earlier ones.
     """
 
-    def __init__(self, key: Key, cache: str) -> None:
+    def __init__(self, key: Key, cache: str, lessons: Lessons) -> None:
         with contextlib.ExitStack() as stack:  # what is undone if it cannot be started
-            self._endpoint = make_endpoint()
-            stack.callback(self._endpoint.remove)
             self._control, theirs = _pair()
             stack.callback(self._control.close)
             self._said = os.memfd_create("nbflow-template")
             stack.callback(os.close, self._said)
+            self._lesson = os.memfd_create("nbflow-lesson")
+            stack.callback(os.close, self._lesson)
+            os.ftruncate(self._lesson, LESSON)
             with theirs:
                 given = {
                     "control": theirs.fileno(),
+                    "lesson": self._lesson,
                     "preload": list(key.preload),
                     "known": sorted(KNOWN),
                     "cache": cache,
+                    "culprits": lessons.culprits,
+                    "suspicious": lessons.suspicious,
+                    "import_seconds": IMPORT_SECONDS,
+                    "probe_seconds": PROBE_SECONDS,
                     "idle": IDLE_SECONDS,
-                    "folder": str(self._endpoint.folder),
-                    "transport": self._endpoint.transport,
-                    "ip": self._endpoint.ip,
                 }
                 words = json.dumps(given)
                 self._process = subprocess.Popen(  # noqa: S603 - the kernel's own interpreter, and our file
@@ -313,10 +336,12 @@ class Template:
                     stderr=self._said,
                     cwd="/",
                     start_new_session=True,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), self._lesson],
                 )
+            self.pid = self._process.pid
+            stack.callback(self._bury)
+            self._gone = os.pidfd_open(self.pid)
             stack.pop_all()
-        self.pid = self._process.pid
         self._began = time.monotonic()
         self.forked = False
         """Whether it ever gave a kernel."""
@@ -324,7 +349,11 @@ class Template:
     @property
     def alive(self) -> bool:
         """Whether the process lives."""
-        return self._process.poll() is None
+        return not _readable(self._gone, 0)
+
+    def settle(self) -> None:
+        """If it is about to be dead, wait for it."""
+        _readable(self._gone, 0.2)
 
     @property
     def last_words(self) -> str:
@@ -333,6 +362,37 @@ class Template:
             size = os.fstat(self._said).st_size
             return os.pread(self._said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
         return ""
+
+    def learn(self, lessons: Lessons) -> bool:
+        """Take over what it found out, and tell whether that is new; one that died tells what it was just trying."""
+        text = os.pread(self._lesson, LESSON, 0).strip(b"\0 ")
+        told = json.loads(text) if text else {}
+        code = None if self.alive else self._bury()
+        culprit, why = told.get("culprit"), told.get("why", "")
+        if "trying" in told and code is not None:
+            culprit = told["trying"]
+            if code == -signal.SIGALRM:
+                why = "takes too long"
+            elif code >= 0 or -code in CRASHES:
+                why = f"ends the process ({code})"
+            else:
+                culprit = None  # somebody else ended it
+            told["suspicious"] = culprit == ""
+        if culprit and culprit not in lessons.culprits:
+            QUIET.debug("%s is not preloaded: %s", culprit.partition(" ")[0], why)
+            lessons.culprits[culprit] = why
+            return True
+        if told.get("suspicious") and not lessons.suspicious:
+            lessons.suspicious = True
+            return True
+        return False
+
+    def _bury(self) -> int:
+        """Give the exit code, and end what it left: a fork of it that hangs would keep its sockets open."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # it is not reaped, so the number is its own
+        return self._process.wait()
 
     async def fork(self, request: Mapping[str, object], streams: Sequence[int]) -> Forked:
         """Have a kernel forked, and wait until it listens.
@@ -345,10 +405,8 @@ class Template:
         channel = self._asked(request, streams)
         kernel: Forked | None = None
         try:
-            if self.forked:
-                kernel = await _begun(channel, BEGIN_SECONDS)
-            else:
-                kernel = await _begun(channel, max(BEGIN_SECONDS, self._began + READY_SECONDS - time.monotonic()))
+            left = 0.0 if self.forked else self._began + READY_SECONDS - time.monotonic()
+            kernel = await _begun(channel, max(BEGIN_SECONDS, left), self._gone)
             await _bound(channel)
         except BaseException as problem:
             if kernel is not None:
@@ -357,6 +415,8 @@ class Template:
             channel.close()
             if isinstance(problem, asyncio.TimeoutError):
                 raise self._silent(kernel) from None
+            if isinstance(problem, OSError):  # another thread has put the template away
+                raise NoKernelError(str(problem), stale=True) from problem
             raise
         self.forked = True
         return kernel
@@ -388,7 +448,7 @@ class Template:
     def _silent(self, kernel: Forked | None) -> NoKernelError:
         """Say that it took too long; a template that never gave a kernel never will."""
         if kernel is not None:
-            return NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", stale=True)
+            return NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", bad=True)
         if self.forked:
             return NoKernelError(f"the template did not answer within {BEGIN_SECONDS:g} s", stale=True)
         self._process.kill()
@@ -401,24 +461,34 @@ class Template:
     def end(self) -> None:
         """Close it, and wait for its end; kernels that were not let go of live on."""
         self.close()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        _readable(self._gone, END_SECONDS)
+        self._bury()
         said, self._said = self._said, -1
-        os.close(said)
-        self._endpoint.remove()
+        for descriptor in (said, self._lesson, self._gone):
+            os.close(descriptor)
 
     def forget(self) -> None:
         """Let go of it in a process that its owner forked: it is not ours."""
         self._control.close()
-        os.close(self._said)
+        for descriptor in (self._said, self._lesson, self._gone):
+            os.close(descriptor)
         self._process.returncode = 0  # otherwise the garbage collector warns of a child that runs
 
 
-async def _message(channel: socket.socket, seconds: float) -> tuple[dict[str, Any], list[int]]:
-    """Wait for the next message on a channel; none if it closed.
+async def _ready(descriptor: int) -> None:
+    """Wait until there is something, then close it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _message(channel: socket.socket, seconds: float, gone: int | None = None) -> tuple[dict[str, Any], list[int]]:
+    """Wait for the next message on a channel; none if it closed, or the template is gone before one came.
 
     Raises
     ------
@@ -432,7 +502,9 @@ async def _message(channel: socket.socket, seconds: float) -> tuple[dict[str, An
         if not ready.done():
             ready.set_result(in_time)
 
-    loop.add_reader(channel, done, True)  # noqa: FBT003
+    watched = [channel.fileno(), *([] if gone is None else [os.dup(gone)])]  # others wait for the same
+    for descriptor in watched:
+        loop.add_reader(descriptor, done, True)  # noqa: FBT003
     # Not wait_for: before Python 3.12 it loses a cancellation that comes with the answer.
     timer = loop.call_later(seconds, done, False)  # noqa: FBT003
     try:
@@ -440,20 +512,23 @@ async def _message(channel: socket.socket, seconds: float) -> tuple[dict[str, An
             raise asyncio.TimeoutError
     finally:
         timer.cancel()
-        loop.remove_reader(channel)
+        for descriptor in watched:
+            loop.remove_reader(descriptor)
+        for descriptor in watched[1:]:
+            os.close(descriptor)
     size = array.array("i").itemsize
     try:
         data, extra, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC)
-    except ConnectionError:
+    except (ConnectionError, BlockingIOError):
         data, extra = b"", []
-    descriptors = array.array("i")
+    received = array.array("i")
     for _, _, part in extra:
-        descriptors.frombytes(part[: len(part) - len(part) % size])
-    return json.loads(data) if data else {}, list(descriptors)
+        received.frombytes(part[: len(part) - len(part) % size])
+    return json.loads(data) if data else {}, list(received)
 
 
-async def _begun(channel: socket.socket, seconds: float) -> Forked:
-    message, descriptors = await _message(channel, seconds)
+async def _begun(channel: socket.socket, seconds: float, gone: int) -> Forked:
+    message, descriptors = await _message(channel, seconds, gone)
     if "pid" in message and descriptors:
         return Forked(message["pid"], descriptors[0], channel)
     if "pid" in message:
@@ -472,7 +547,7 @@ def _no(message: Mapping[str, Any]) -> NoKernelError:
         return NoKernelError(str(message["no"]), stale=bool(message.get("stale")))
     if "exit" in message:
         why = f"the kernel ended with {message['exit']} before it listened"
-        return NoKernelError(why, again=message["exit"] < 0)
+        return NoKernelError(why, again=message["exit"] < 0, bad=-message["exit"] in CRASHES)
     return NoKernelError("the template died", stale=True)
 
 
@@ -497,10 +572,11 @@ class Templates:
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
-        self._barren: dict[Key, int] = {}
+        self._barren: Counter[Key] = Counter()
         """How many templates in a row ended without having given a kernel."""
         self._end = weakref.finalize(self, _end, self._living, self._retired)
         _all.add(self)
+        self._lessons: defaultdict[Key, Lessons] = defaultdict(Lessons)
 
     async def fork(
         self,
@@ -532,23 +608,26 @@ class Templates:
         """
         key = key_of(command, env, preload)
         request = {"argv": list(command), "env": dict(env), "cwd": cwd, **_circumstances()}
-        for last in (False, True):
+        last = False
+        while True:
             template = self._template(key)
             try:
                 kernel = await template.fork(request, streams)
             except NoKernelError as problem:
-                if problem.stale or (problem.again and last):
-                    self._retire(key, template)
-                if not template.forked and (
-                    self._barren.get(key, 0) >= BARREN or (problem.stale and not problem.again)
-                ):
+                # A second death before it listens is no accident.
+                bad = problem.bad or (problem.again and last and not problem.stale)
+                if (problem.stale or bad) and self._retire(key, template, bad=bad):
+                    continue  # the next one knows better: it has a module less
+                silent = problem.stale and not problem.again
+                if not template.forked and (silent or self._barren[key] >= BARREN):
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
+                last = True
             else:
-                self._barren.pop(key, None)
+                self._lessons[key].suspicious = False
+                self._barren[key] = 0
                 return kernel
-        raise AssertionError
 
     def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
         """Start a template that will be asked soon."""
@@ -575,28 +654,35 @@ class Templates:
                 raise NoKernelError(self._given_up[key])
             if key not in self._living:
                 try:
-                    self._living[key] = Template(key, self._cache)
+                    self._living[key] = Template(key, self._cache, self._lessons[key])
                 except OSError as problem:
                     raise NoKernelError(str(problem)) from problem
             return self._living[key]
 
-    def _retire(self, key: Key, template: Template) -> None:
+    def _retire(self, key: Key, template: Template, *, bad: bool) -> bool:
+        """Have no more kernels from a template; tells whether another one will do better."""
         with self._lock:
             template.close()
-            if self._living.get(key) is template:
-                self._part_with(key)
+        template.settle()
+        with self._lock:
+            if self._living.get(key) is not template:
+                return not self._closed  # another thread has seen it
+            lessons = self._lessons[key]
+            before = lessons.suspicious
+            lessons.suspicious = lessons.suspicious or bad
+            return self._put_away(key, template) or lessons.suspicious is not before
 
-    def _part_with(self, key: Key) -> None:
-        template = self._living.pop(key)
-        self._retired.append(template)
-        if not template.forked:
-            self._barren[key] = self._barren.get(key, 0) + 1
+    def _put_away(self, key: Key, template: Template) -> bool:
+        self._retired.append(self._living.pop(key))
+        new = template.learn(self._lessons[key])
+        self._barren[key] += not template.forked and not new
+        return new
 
     def _sweep(self) -> None:
         """Remove what dead templates left."""
         for key, template in list(self._living.items()):
             if not template.alive:
-                self._part_with(key)
+                self._put_away(key, template)
         for template in list(self._retired):
             if not template.alive:
                 self._retired.remove(template)
