@@ -77,7 +77,9 @@ _COLD = ("COVERAGE_PROCESS", "PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME")
 """With these an interpreter does something at its start that a fork would not repeat."""
 
 CRASHES = frozenset(
-    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+    getattr(signal, name)
+    for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+    if hasattr(signal, name)  # not all are on Windows
 )
 """Signals that a process brings upon itself."""
 
