@@ -252,6 +252,7 @@ def test_a_system_without_what_templates_need_can_import_all_of_it():
         "import asyncio, jupyter_client.manager, nbflow.host, sys, os, signal\n"
         "sys.modules.update(fcntl=None, resource=None)\n"
         "del os.pidfd_open, os.fork, os.memfd_create, os.register_at_fork\n"
+        "del signal.SIGKILL, signal.SIGBUS, signal.SIGSYS, signal.SIGTRAP, signal.pidfd_send_signal\n"
         "import nbflow.kernels.local, nbflow.kernels.warm.templates\n"
         "print(nbflow.kernels.warm.templates.SUPPORTED)\n"
     )
