@@ -23,6 +23,7 @@ SCRIPTS = (
     "engine_overhead.py",
     "straggler.py",
 )
+PICTURES = {"warm_kernels.py": "warm.svg"}
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 

@@ -81,3 +81,13 @@ def test_memory_grows_by_at_most_a_kilobyte_per_item(few, many):
     """The most that the process ever had, beside that of a smaller run."""
     (_, less), (_, more) = measured(few), measured(many)
     assert 1024 >= (more - less) / (many - few)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs to know what is a process's own")
+def test_a_forked_kernel_has_at_most_25_megabytes_for_itself():
+    """With pandas and matplotlib imported; a started one has four times that. It is a benchmark with that bound."""
+    script = Path(__file__).resolve().parent.parent / "benchmarks" / "warm_memory.py"
+    done = subprocess.run([sys.executable, script, "--kernels", "3"], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "forked" in done.stdout

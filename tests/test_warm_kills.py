@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch):
+def place(monkeypatch, tmp_path):  # pytest's own folder stays outside
     """A temporary folder of these tests alone, with a path short enough for sockets, and an empty cache."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -427,6 +427,29 @@ def test_a_template_that_ends_because_nobody_asks_is_replaced(kernels, monkeypat
     assert len(asyncio.run(main())) > 1
 
 
+def test_templates_that_never_give_a_kernel_are_given_up(kernels, monkeypatch):
+    """After three; the kernels are started, and those after them without another try."""
+    made = []
+    asked = templates.Template._asked
+
+    def and_die(self, *arguments):
+        channel = asked(self, *arguments)
+        made.append(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        return channel
+
+    monkeypatch.setattr(templates.Template, "_asked", and_die)
+
+    async def main():
+        for _ in range(3):
+            kernel = await launched(kernels)
+            assert not forked(kernel)
+            await kernel.close()
+
+    asyncio.run(main())
+    assert 3 == len(set(made))
+
+
 # The owner dies
 
 OWNER = """
@@ -796,7 +819,7 @@ def test_a_cell_that_closes_all_descriptors_does_not_outlive_its_owner(kernels, 
         settled(lambda: len(descriptors(process.pid)) <= 4, True)
         assert alive(process.pid)
         if how == "dies":
-            process._release()
+            process._channel.close()
             assert not settled(lambda: alive(process.pid), False, 1.0)
         await kernel.close()
         assert not settled(lambda: alive(process.pid), False, 1.0)

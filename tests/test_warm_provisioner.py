@@ -31,7 +31,7 @@ ENTRY = importlib.metadata.EntryPoint(
 
 
 @pytest.fixture(autouse=True)
-def place(monkeypatch):
+def place(monkeypatch, tmp_path):  # pytest's own folder stays outside
     """A temporary folder of these tests alone, with a path short enough for sockets, and an empty cache."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)

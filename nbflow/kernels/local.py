@@ -87,8 +87,12 @@ class LocalKernels:
         while not self._starting.acquire(blocking=False):
             await asyncio.sleep(0.01)
         kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
+        warm = None if preload is None else (self._templates, preload)
+        if warm is not None and not SUPPORTED:
+            QUIET.debug("a kernel starts cold: this system has no pidfd")
+            warm = None
         try:
-            await kernel.launch(cwd, env, None if preload is None or not SUPPORTED else (self._templates, preload))
+            await kernel.launch(cwd, env, warm)
         except BaseException as problem:
             await kernel.close()
             if isinstance(problem, OSError):
@@ -391,7 +395,7 @@ class Kernel:
         provisioner = self._manager.provisioner
         process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
         if isinstance(process, Forked):
-            await process.gone()
+            await process.ended()
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)

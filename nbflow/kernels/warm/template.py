@@ -764,6 +764,7 @@ class Template:
             return True
         unfit: dict[str, str] = {}
         mark, before = "", frozenset(sys.modules)
+        environment = dict(os.environ)
         with _as_in_a_kernel():
             for name in new:
                 filters = list(warnings.filters)
@@ -776,6 +777,7 @@ class Template:
                     unfit[name], mark = "its import changes which warnings are shown", LATE
                 if unfit:
                     break
+        self.added.update({name: value for name, value in os.environ.items() if name not in environment})
         # A module that cannot be imported now is there no more.
         fit = [name for name in new if name in sys.modules and name not in unfit]
         self.notes.remember(learned=sorted({*self.notes.learned, *fit}))
@@ -898,6 +900,7 @@ class Template:
             learned.close()
         assert self.control is not None
         self.control.close()
+        self.lesson.close()
         os.close(self.owner_gone)
 
     def _heard(self, descriptor: int, poll: select.poll) -> None:

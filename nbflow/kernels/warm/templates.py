@@ -43,6 +43,9 @@ BEGIN_SECONDS = 10.0
 BOUND_SECONDS = 10.0
 """How long a fork may take until it listens."""
 
+BARREN = 3
+"""After how many templates in a row that gave no kernel no more are made; one or two may have been killed."""
+
 IDLE_SECONDS = 600.0
 """How long a template lives without kernels and requests; the next request makes a new one."""
 
@@ -187,6 +190,18 @@ class Forked:
         """Give the pidfd: it can be read when the process has ended."""
         return self._pidfd
 
+    async def ended(self) -> None:
+        """Wait for its end."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        descriptor = os.dup(self._pidfd)  # a loop knows each only once
+        loop.add_reader(descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
         if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
@@ -197,10 +212,6 @@ class Forked:
             if self.returncode is None and (self._orphaned or time.monotonic() - self._ended > TELL_SECONDS):
                 self.returncode = UNKNOWN
         return self.returncode
-
-    async def gone(self) -> None:
-        """Wait for the end of the process."""
-        await _ready(os.dup(self._pidfd))
 
     def _told(self) -> int | None:
         """Give what the template told, if it has."""
@@ -472,18 +483,6 @@ class Template:
         self._process.returncode = 0  # otherwise the garbage collector warns of a child that runs
 
 
-async def _ready(descriptor: int) -> None:
-    """Wait until there is something, then close it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
 async def _message(channel: socket.socket, seconds: float, gone: int | None = None) -> tuple[dict[str, Any], list[int]]:
     """Wait for the next message on a channel; none if it closed, or the template is gone before one came.
 
@@ -569,6 +568,8 @@ class Templates:
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
+        self._barren: dict[Key, int] = {}
+        """How many templates in a row ended without having given a kernel."""
         self._end = weakref.finalize(self, _end, self._living, self._retired)
         _all.add(self)
         self._lessons: defaultdict[Key, Lessons] = defaultdict(Lessons)
@@ -613,12 +614,14 @@ class Templates:
                 bad = problem.bad or (problem.again and last and not problem.stale)
                 if (problem.stale or bad) and self._retire(key, template, bad=bad):
                     continue  # the next one knows better: it has a module less
-                if (last or not problem.again) and (problem.stale or bad) and not template.forked:
+                hopeless = problem.stale and not problem.again
+                if not template.forked and (hopeless or self._barren.get(key, 0) >= BARREN):
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
                 last = True
             else:
+                self._barren.pop(key, None)
                 self._lessons[key].suspicious = False
                 return kernel
 
@@ -667,6 +670,8 @@ class Templates:
 
     def _put_away(self, key: Key, template: Template) -> bool:
         self._retired.append(self._living.pop(key))
+        if not template.forked:
+            self._barren[key] = self._barren.get(key, 0) + 1
         return template.learn(self._lessons[key])
 
     def _sweep(self) -> None:
