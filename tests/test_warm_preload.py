@@ -548,15 +548,17 @@ def learned(warm: Warm) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("preload", "found"), [(["*", "good_one"], ["yaml", "plistlib"]), (["good_one"], ["plistlib"])]
+    ("preload", "found"),
+    [(["*", "good_one"], ["yaml", "plistlib"]), pytest.param(["good_one"], ["plistlib"], marks=pytest.mark.long)],
 )
-def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm, preload, found):
+def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm, until, preload, found):
     """Libraries only where nobody said which; never what only this folder has, nor what a cell made."""
     late = "[n for n in ('yaml', 'plistlib', 'own', 'good_two', 'wave') if n in __import__('sys').modules]"
     (warm.cwd / "own.py").write_text("")
     cell = "import sys, types, yaml, plistlib, own, good_two\nsys.modules['wave'] = types.ModuleType('wave')"
     assert [] == warm.ask(preload, late).answer
     warm.ask(preload, "1", cell)
+    until(lambda: {*found} <= learned(warm))
     assert found == warm.ask(preload, late).answer
     assert {*found} == {"yaml", "plistlib", "own", "good_two", "wave"} & learned(warm)
     warm.another()
@@ -575,15 +577,17 @@ def test_what_a_kernel_imports_late_is_there_in_later_kernels(warm, preload, fou
 def test_a_kernel_that_changed_what_imports_depend_on_teaches_nothing(warm, change):
     """What it imported afterwards may be something else than others would get."""
     seen = warm.ask(["good_one"], "1", f"{change}\nimport yaml, plistlib")
+    warm.ask(["good_one"], "1")  # until then the template has heard of the end of the first
     assert seen.forked
     assert not {"yaml", "plistlib"} & learned(warm)
 
 
-def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm):
+def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm, until):
     """The kernel starts cold, and has what a cold one has: IPython looks there before it looks at libraries."""
     names = ["code", "plistlib", "yaml", "dateutil"]
     which = f"[getattr(__import__(name), 'own', False) for name in {names}]"
     assert [False] * 4 == warm.ask(["good_one"], which).answer
+    until(lambda: "plistlib" in learned(warm))
     (warm.cwd / "code.py").write_text("own = True")
     (warm.cwd / "plistlib.py").write_text("own = True")
     (warm.cwd / "yaml.py").write_text("own = True")
@@ -597,7 +601,7 @@ def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm
 
 
 @pytest.mark.long
-def test_an_unfit_module_is_not_learned(warm):
+def test_an_unfit_module_is_not_learned(warm, until):
     """A part of a known library that leaves a thread: no more kernels from that template, and never again."""
     site = warm.folder / "site-packages"
     (site / "yaml").mkdir(parents=True)
@@ -605,6 +609,7 @@ def test_an_unfit_module_is_not_learned(warm):
     (site / "yaml/loud.py").write_text(LEAVE["python_thread"][0])
     os.environ["PYTHONPATH"] = f"{warm.folder}:{site}"  # the fixture puts it back
     first = warm.ask(["yaml"], "1", "import yaml.loud")
+    until(warm.culprits)
     second = warm.ask(["yaml"], "'yaml.loud' in __import__('sys').modules", "import yaml.loud")
     third = warm.ask(["yaml"], "'yaml.loud' in __import__('sys').modules")
     assert first.template != second.template == third.template
@@ -612,6 +617,21 @@ def test_an_unfit_module_is_not_learned(warm):
     assert not third.answer
     assert "a Python thread" in warm.culprits()["yaml.loud"]
     assert "yaml.loud" not in learned(warm)
+
+
+@pytest.mark.long
+def test_of_a_library_that_is_not_learned_no_other_part_is_tried(warm, until):
+    """One that changes which warnings are shown costs one template, not one a part; who names it has it preloaded."""
+    which = "[n for n in ('plistlib', 'urllib3') if n in __import__('sys').modules]"
+    first = warm.ask(["good_one"], which, "import requests, plistlib")
+    until(warm.culprits)
+    second = warm.ask(["good_one"], which, "import requests, plistlib")
+    until(lambda: "plistlib" in learned(warm))
+    third = warm.ask(["good_one"], which)
+    assert first.template != second.template == third.template
+    assert ["plistlib"] == third.answer
+    assert ["~urllib3"] == list(warm.culprits())
+    assert "urllib3" in warm.ask(["urllib3"], which).answer
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[[" * 9000, b"\xff\xfe", b'{"learned": 3, "probed": true}', b"[]"])
@@ -625,6 +645,7 @@ def test_notes_that_cannot_be_read_are_no_notes(tmp_path, content):
     assert ([], []) == (again.learned, again.probed)
 
 
+@pytest.mark.long
 def test_a_cache_that_cannot_be_written_hinders_nobody(warm, tmp_path):
     """What cannot be remembered on disk is remembered by the owner: a culprit is tried once."""
     (warm.cache / "nbflow").write_text("a file where the folder should be")
@@ -676,6 +697,7 @@ def test_a_template_is_old_when_something_was_installed(warm):
     assert (1, 20000, True) == (first.answer, second.answer, second.forked)
 
 
+@pytest.mark.long
 def test_a_template_is_old_when_a_module_that_somebody_works_at_has_changed(warm):
     """Between two items; it comes from no folder of libraries."""
     first = warm.ask(["good_one"], "__import__('good_one').answer")
@@ -695,13 +717,9 @@ def test_a_template_is_old_in_another_control_group(warm, monkeypatch):
 
 
 @pytest.mark.long
-def test_an_idle_template_ends_and_the_next_kernel_has_a_new_one(warm, monkeypatch, tmp_path, until):
+def test_an_idle_template_ends_and_the_next_kernel_has_a_new_one(warm, monkeypatch, until):
     """Its owner need not do anything."""
-    quick = tmp_path / "template.py"
-    text = Path(template.__file__).read_text()
-    quick.write_text(text.replace("IDLE = 600.0", "IDLE = 0.05"))
-    assert quick.read_text() != text
-    monkeypatch.setattr(templates, "_TEMPLATE", quick)
+    monkeypatch.setattr(templates, "IDLE_SECONDS", 0.05)
     first = warm.ask(["good_one"], "1")
     until(lambda: not warm.kernels._templates.pids())
     second = warm.ask(["good_one"], "1")

@@ -46,6 +46,9 @@ from typing import Any, NoReturn, cast
 LESSON = 4096
 """Bytes for what the owner should know."""
 
+LATE = "~"
+"""What stands before the names of culprits that only are not learned: a cell may import them, and wants all of it."""
+
 MODULES = frozenset(importlib.machinery.all_suffixes())
 """How the names of files with modules end."""
 
@@ -375,10 +378,10 @@ class Notes:
         self.probed = found.get("probed", [])
         """The modules, with their versions, that passed the probe together."""
 
-    def culprit(self, module: str) -> bool:
-        """Tell whether this module is not imported here."""
-        named = any(culprit.partition(" ")[0] == module for culprit in self._culprits)
-        return named and with_version(module) in self._culprits
+    def culprit(self, module: str, mark: str = "") -> bool:
+        """Tell whether this module is not imported here; with the mark LATE: not without having been asked for."""
+        named = any(culprit.partition(" ")[0] == mark + module for culprit in self._culprits)
+        return named and mark + with_version(module) in self._culprits
 
     def blame(self, culprit: str, why: str) -> None:
         """Remember a culprit, given with its version."""
@@ -662,6 +665,7 @@ class Template:
             and may_be_learned(module, self.libraries)
             and installed(module)
             and not self.notes.culprit(module)
+            and not any(self.notes.culprit(name, LATE) for name in (module, module.partition(".")[0]))
         )
 
     def _load(self, module: str, done: list[str]) -> None:
@@ -759,6 +763,7 @@ class Template:
         if not new:
             return True
         unfit: dict[str, str] = {}
+        mark, before = "", frozenset(sys.modules)
         environment = dict(os.environ)
         with _as_in_a_kernel():
             for name in new:
@@ -769,7 +774,7 @@ class Template:
                 except UnfitError as problem:
                     unfit[name] = problem.args[1]
                 if warnings.filters != filters:
-                    unfit[name] = "its import changes which warnings are shown"
+                    unfit[name], mark = "its import changes which warnings are shown", LATE
                 if unfit:
                     break
         self.added.update({name: value for name, value in os.environ.items() if name not in environment})
@@ -778,8 +783,11 @@ class Template:
         self.notes.remember(learned=sorted({*self.notes.learned, *fit}))
         self._settle()
         for name, why in unfit.items():
-            self.notes.blame(with_version(name), why)
-            self._tell(culprit=with_version(name), why=why)
+            library = name.partition(".")[0]
+            # Of a library that was not there it may be any part: not one template for each of them.
+            culprit = mark + with_version(name) if library in before else LATE + with_version(library)
+            self.notes.blame(culprit, why)
+            self._tell(culprit=culprit, why=why)
         return not unfit
 
     # At work
