@@ -558,8 +558,7 @@ STORIES = (
     story(
         "a library that is not imported by the cells themselves",
         """
-        import beside, sys, warnings
-        print([str(f) for f in warnings.filters], 'numpy' in sys.modules)
+        import beside, warnings
         # %%
         beside.load()
         print(*warnings.filters, sep='\\n')
