@@ -218,7 +218,7 @@ async def storm(kernels: LocalKernels, count: int, preload) -> Counter[str]:
     async def hunt() -> None:
         for _ in range(max(2, count // 20)):
             while not (young := [pid for pid in forks(kernels) if pid not in bound]):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(young[0], signal.SIGKILL)
             hunted.add(young[0])
@@ -430,6 +430,7 @@ def test_a_template_that_ends_because_nobody_asks_is_replaced(kernels, monkeypat
     assert len(asyncio.run(main())) > 1
 
 
+@pytest.mark.long
 def test_templates_that_never_give_a_kernel_are_given_up(kernels, monkeypatch):
     """After three; the kernels are started, and those after them without another try."""
     made = []

@@ -331,7 +331,7 @@ STORIES = (
         # %%
         out = !echo a; echo b
         print(out)
-        !echo $HOME $0; tty
+        !echo $HOME $0; tty -s && echo terminal
         # %%
         %%bash --out text
         cat; echo end

@@ -395,7 +395,7 @@ class Kernel:
         provisioner = self._manager.provisioner
         process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
         if isinstance(process, Forked):
-            await process.gone()
+            await process.ended()
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
             await _process_gone(pid)

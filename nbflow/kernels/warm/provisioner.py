@@ -59,7 +59,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
     async def wait(self) -> int | None:
         """Wait for the end of the kernel, without looking again and again."""
         if isinstance(self.process, Forked):
-            await self.process.gone()
+            await self.process.ended()
         code: int | None = await super().wait()
         return code
 

@@ -759,6 +759,7 @@ class Template:
         if not new:
             return True
         unfit: dict[str, str] = {}
+        environment = dict(os.environ)
         with _as_in_a_kernel():
             for name in new:
                 filters = list(warnings.filters)
@@ -771,6 +772,7 @@ class Template:
                     unfit[name] = "its import changes which warnings are shown"
                 if unfit:
                     break
+        self.added.update({name: value for name, value in os.environ.items() if name not in environment})
         # A module that cannot be imported now is there no more.
         fit = [name for name in new if name in sys.modules and name not in unfit]
         self.notes.remember(learned=sorted({*self.notes.learned, *fit}))
@@ -890,6 +892,7 @@ class Template:
             learned.close()
         assert self.control is not None
         self.control.close()
+        self.lesson.close()
         os.close(self.owner_gone)
 
     def _heard(self, descriptor: int, poll: select.poll) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +192,18 @@ class Forked:
         """Give the pidfd: it can be read when the process has ended."""
         return self._pidfd
 
+    async def ended(self) -> None:
+        """Wait for its end."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        descriptor = os.dup(self._pidfd)  # a loop knows each only once
+        loop.add_reader(descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
         if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
@@ -202,10 +214,6 @@ class Forked:
             if self.returncode is None and (self._orphaned or time.monotonic() - self._ended > TELL_SECONDS):
                 self.returncode = UNKNOWN
         return self.returncode
-
-    async def gone(self) -> None:
-        """Wait for the end of the process."""
-        await _ready(os.dup(self._pidfd))
 
     def _told(self) -> int | None:
         """Give what the template told, if it has."""
@@ -477,18 +485,6 @@ class Template:
         self._process.returncode = 0  # otherwise the garbage collector warns of a child that runs
 
 
-async def _ready(descriptor: int) -> None:
-    """Wait until there is something, then close it."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
 async def _message(channel: socket.socket, seconds: float, gone: int | None = None) -> tuple[dict[str, Any], list[int]]:
     """Wait for the next message on a channel; none if it closed, or the template is gone before one came.
 
@@ -574,7 +570,7 @@ class Templates:
         self._living: dict[Key, Template] = {}
         self._retired: list[Template] = []
         self._given_up: dict[Key, str] = {}
-        self._barren: Counter[Key] = Counter()
+        self._barren: dict[Key, int] = {}
         """How many templates in a row ended without having given a kernel."""
         self._end = weakref.finalize(self, _end, self._living, self._retired)
         _all.add(self)
@@ -620,15 +616,15 @@ class Templates:
                 bad = problem.bad or (problem.again and last and not problem.stale)
                 if (problem.stale or bad) and self._retire(key, template, bad=bad):
                     continue  # the next one knows better: it has a module less
-                silent = problem.stale and not problem.again
-                if not template.forked and (silent or self._barren[key] >= BARREN):
+                hopeless = problem.stale and not problem.again
+                if not template.forked and (hopeless or self._barren.get(key, 0) >= BARREN):
                     self._given_up[key] = f"{problem}: {template.last_words}"
                 if last or not problem.again:
                     raise
                 last = True
             else:
+                self._barren.pop(key, None)
                 self._lessons[key].suspicious = False
-                self._barren[key] = 0
                 return kernel
 
     def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
@@ -677,7 +673,8 @@ class Templates:
     def _put_away(self, key: Key, template: Template) -> bool:
         self._retired.append(self._living.pop(key))
         new = template.learn(self._lessons[key])
-        self._barren[key] += not template.forked and not new
+        if not template.forked and not new:
+            self._barren[key] = self._barren.get(key, 0) + 1
         return new
 
     def _sweep(self) -> None:
