@@ -176,7 +176,7 @@ ENDS = {
 async def storm(kernels: LocalKernels, count: int, preload) -> Counter[str]:
     """Have so many kernels, eight at a time: a third die, some at their fork, and templates four times."""
     turn, outcome, bound, hunted = asyncio.Semaphore(8), Counter(), set(), set()
-    kills = {count * part // 5: part for part in range(1, 5)}
+    kills = {count * part // 5: part for part in (range(1, 5) if count > 20 else [4])}
     kinds = list(ENDS)
 
     async def one(number: int) -> None:
@@ -218,7 +218,7 @@ async def storm(kernels: LocalKernels, count: int, preload) -> Counter[str]:
     async def hunt() -> None:
         for _ in range(max(2, count // 20)):
             while not (young := [pid for pid in forks(kernels) if pid not in bound]):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(young[0], signal.SIGKILL)
             hunted.add(young[0])
@@ -247,7 +247,7 @@ def forks(kernels: LocalKernels) -> list[int]:
     [(20, ()), pytest.param(300, (), marks=pytest.mark.long), pytest.param(60, ("pandas",), marks=pytest.mark.long)],
 )
 def test_kernels_that_are_shot_at_come_up_and_end_with_their_code(kernels, count, preload):
-    """A third are killed, some while they are forked; the template is killed four times, once after it was stopped."""
+    """A third are killed, some at their fork; the template is killed, of many four times, once when it was stopped."""
     outcome = asyncio.run(storm(kernels, count, preload))
     assert 0 == outcome.pop("not ready", 0)
     assert count == sum(outcome.values())
@@ -396,6 +396,7 @@ def test_a_template_that_stops_goes_on_when_it_is_asked(kernels):
     asyncio.run(main())
 
 
+@pytest.mark.long
 def test_a_template_that_does_not_answer_costs_a_limited_time(kernels, monkeypatch):
     """It hangs in an import, say; the kernel is started as always, and so are those after it, at once."""
     monkeypatch.setattr(templates, "READY_SECONDS", 0.2)
@@ -430,6 +431,7 @@ def test_a_template_that_ends_because_nobody_asks_is_replaced(kernels, monkeypat
     assert len(asyncio.run(main())) > 1
 
 
+@pytest.mark.long
 def test_templates_that_never_give_a_kernel_are_given_up(kernels, monkeypatch):
     """After three; the kernels are started, and those after them without another try."""
     made = []
@@ -672,13 +674,13 @@ def test_threads_with_loops_of_their_own_share_templates(kernels):
     assert 2 == len(kernels._templates.pids())
 
 
-@pytest.mark.parametrize("turns", [1, pytest.param(10, marks=pytest.mark.long)])
-def test_templates_that_are_closed_during_a_start_give_no_more(kernels, turns):
+@pytest.mark.long
+def test_templates_that_are_closed_during_a_start_give_no_more(kernels):
     """That kernel comes, from them or not; no template is made after the end."""
 
     async def main(turn):
         start = asyncio.create_task(launched(kernels))
-        await asyncio.sleep(0.4 * turn / turns)
+        await asyncio.sleep(0.04 * turn)
         await asyncio.to_thread(kernels._templates.close)
         kernel = await start
         assert "42" == await value(kernel, "6 * 7")
@@ -686,7 +688,7 @@ def test_templates_that_are_closed_during_a_start_give_no_more(kernels, turns):
         await kernel.close()
         assert 0 == kernel.exit_code
 
-    for turn in range(turns):
+    for turn in range(10):
         asyncio.run(main(turn))
         kernels._templates = templates.Templates()
 
@@ -716,7 +718,8 @@ def test_a_kernel_whose_limits_cannot_be_set_is_started(kernels, monkeypatch):
     assert not asyncio.run(once(kernels))
 
 
-@pytest.mark.parametrize("limit", [pytest.param(resource.RLIMIT_NOFILE, marks=pytest.mark.long), resource.RLIMIT_AS])
+@pytest.mark.long
+@pytest.mark.parametrize("limit", [resource.RLIMIT_NOFILE, resource.RLIMIT_AS])
 def test_a_template_that_can_fork_no_more_costs_no_kernel(kernels, limit):
     """It has no descriptor, or no memory, left; the kernel comes from another, or is started."""
 

@@ -143,6 +143,7 @@ def test_a_manager_of_many_has_forked_kernels(templates):
     asyncio.run(main())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not SUPPORTED, reason="needs pidfd, memfd and fork")
 def test_nbclient_runs_a_notebook_in_a_forked_kernel(templates):
     """It knows nothing of it."""
