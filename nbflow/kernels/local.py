@@ -134,16 +134,21 @@ class _Contexts:
     def get(self) -> Any:
         """Give the context."""
         import zmq
-        import zmq.asyncio
 
         with self._lock:
             if self._made is None:
-                self._made = context = zmq.asyncio.Context()
+                self._made = context = zmq.Context()
                 # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
                 context.setsockopt(zmq.RCVHWM, 0)
                 context.setsockopt(zmq.LINGER, 0)
                 context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
             return self._made
+
+    def of_manager(self) -> Any:
+        """Give it as jupyter_client's managers want it, for kernels that are interrupted by a message."""
+        import zmq.asyncio
+
+        return zmq.asyncio.Context(self.get())
 
     def close(self) -> None:
         """Give back its threads."""
@@ -224,21 +229,21 @@ class Kernel:
                 if plain is not None:  # meanwhile it starts
                     templates, preload = warm
                     templates.begin(plain.command, environment, preload)
-                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
                 _fork_from(manager, self._known.spec(self.name), *warm)
                 await _launch(manager, own, cwd, environment, theirs)
                 self.warm = isinstance(manager.provisioner.process, Forked)
             elif plain is not None:
                 process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
                 try:  # meanwhile it starts
-                    self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                    self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
                     _adopt(manager, plain, process, cwd)
                 except BaseException:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
                     raise
             else:
-                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
                 await _launch(manager, own, cwd, environment, theirs)
         finally:
             os.close(theirs)
@@ -249,8 +254,11 @@ class Kernel:
     def _connect(self) -> None:
         import zmq
 
+        from .client import Client
+
         try:
-            self._client = self._manager.client(context=self._contexts.get(), log=QUIET)
+            known = self._manager.get_connection_info(session=True)
+            self._client = Client(**known, parent=self._manager, context=self._contexts.get(), log=QUIET)
             self._client.start_channels(stdin=False, hb=False)
         except zmq.ZMQError as problem:
             raise OSError(problem.errno, problem.strerror) from problem
