@@ -1105,6 +1105,7 @@ def run(request: dict[str, Any], template: Template) -> None:
         app.initialize(sys.argv[1:])
         order_filters(template.filters)
         draw_after_cells()
+        look_for_children_quickly(app.kernel)
         for begin in template.begins:
             begin()
         start = surroundings()
@@ -1147,6 +1148,13 @@ def draw_after_cells() -> None:
     hook = getattr(sys.modules.get("matplotlib.pyplot"), "_REPL_DISPLAYHOOK", None)
     if getattr(hook, "name", "") == "PLAIN":
         sys.modules["matplotlib.pyplot"].install_repl_displayhook()
+
+
+def look_for_children_quickly(kernel: Any) -> None:
+    """Spare a kernel without children, at its end, to look through all processes of the machine for them."""
+    look = getattr(kernel, "_process_children", None)
+    if look is not None:
+        kernel._process_children = lambda: look() if _children() else []  # noqa: SLF001 - ipykernel has no other door
 
 
 def look_for_backends() -> None:
