@@ -1089,10 +1089,15 @@ def same(one: Story, place: Place, heard: Heard) -> None:
         assert not heard.lines
 
 
+LARGE = {"torch", "seaborn", "statsmodels"}
+"""Libraries that are tried where they are installed; all others come with the ``dev`` extra."""
+
+
 def needed(one: Story, interpreter: str) -> None:
     """Skip a notebook that cannot run."""
     for module in one.needs:
         if not has(interpreter, module):
+            assert module in LARGE or interpreter != sys.executable, f"{module} is not installed"
             pytest.skip(f"{module} is not installed in the environment of the kernels")
 
 
