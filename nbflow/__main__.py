@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run the command line and end the process; a kernel that it is likely to need is begun before all else."""
     early.begin(sys.argv[1:])
+    gc.disable()  # what is loaded stays; a verb that works for long enables it
     try:
         from .cli import main as run
 

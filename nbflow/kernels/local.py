@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from .. import early
+from .. import early, lean
 from ..errors import NbflowError
 from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
@@ -141,8 +141,9 @@ class _Contexts:
 
     def get(self) -> Any:
         """Give the context."""
-        import zmq
-        import zmq.asyncio
+        with lean.uncollected():
+            import zmq
+            import zmq.asyncio
 
         with self._lock:
             if self._made is None:
@@ -445,7 +446,8 @@ class Kernel:
 
 def _manager(name: str, endpoint: Endpoint, context: Any) -> Any:
     """Give the manager of a kernel, as jupyter_client knows it."""
-    from jupyter_client.manager import AsyncKernelManager
+    with lean.uncollected():
+        from jupyter_client.manager import AsyncKernelManager
 
     return AsyncKernelManager(
         kernel_name=name,
