@@ -15,7 +15,6 @@ from ..errors import ParameterError, did_you_mean
 from ..source import Notebook, Parameter
 from ..values import Value
 from .parameters import MisfitError, brief, check, converter, shared_values
-from .scalars import flow_items
 from .tables import ABSENT, Column, read_table
 
 __all__ = ["Items", "assignments", "build_items", "from_command_line"]
@@ -192,6 +191,8 @@ def assignments(option: str, given: Iterable[str]) -> dict[str, str]:
 
 
 def _lists(option: str, given: Sequence[str]) -> dict[str, Column]:
+    from .documents import flow_items  # PyYAML is loaded for those who have something for it
+
     lists: dict[str, Column] = {}
     for name, text in assignments(option, given).items():
         try:
