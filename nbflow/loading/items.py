@@ -191,9 +191,11 @@ def assignments(option: str, given: Iterable[str]) -> dict[str, str]:
 
 
 def _lists(option: str, given: Sequence[str]) -> dict[str, Column]:
+    lists: dict[str, Column] = {}
+    if not given:
+        return lists
     from .documents import flow_items  # PyYAML is loaded for those who have something for it
 
-    lists: dict[str, Column] = {}
     for name, text in assignments(option, given).items():
         try:
             lists[name] = list(flow_items(text))
