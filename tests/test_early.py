@@ -214,12 +214,13 @@ from nbflow import early
 
 early.begin(["map"])
 spawned = early._waiting[0].spawned
-child = os.fork()
-if child == 0:
-    os.read(0, 1)  # until the owner's end
+read, write = os.pipe()
+if os.fork() == 0:
+    os.close(write)
+    os.read(read, 1)  # until the owner's end
     os._exit(0)
 spawned.control.close()  # as at the owner's death
-print(early.readable(spawned.gone, 20))
+print(early.readable(spawned.gone, 5))
 spawned.bury()
 """
 
