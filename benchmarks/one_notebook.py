@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cold_kernels import quiet_kernels, write
+from cold_kernels import CELLS, quiet_kernels, write
 from measure import finish, in_turn, seconds, table
 
 BOUND = 0.4
@@ -44,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         quiet_kernels(folder)
-        write(folder, "tiny")
+        write(folder, "tiny", CELLS["tiny"])
 
         def ours() -> float:
             return command(NBFLOW, folder)

@@ -5,13 +5,14 @@ Only the command line allows it: in the process of others a library does not dec
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["allow", "imports"]
+__all__ = ["allow", "imports", "uncollected"]
 
 _LEFT_OUT = (
     # Formats that jsonschema can check, and that no notebook has; they come with JupyterLab. The first one compiles a
@@ -33,8 +34,27 @@ def allow() -> None:
 
 
 @contextmanager
+def uncollected() -> Iterator[None]:
+    """Import what stands in the block while nobody looks for cycles: all of it stays, and none of it is garbage."""
+    collected = _allowed and gc.isenabled()
+    if collected:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+@contextmanager
 def imports() -> Iterator[None]:
     """Import what stands in the block without what is left out; behind it everything can be imported again."""
+    with uncollected(), _left_out():
+        yield
+
+
+@contextmanager
+def _left_out() -> Iterator[None]:
     names = [name for name in (*_LEFT_OUT, *_LATER) if _allowed and name not in sys.modules]
     put: dict[str, types.ModuleType | None] = {name: _Later(name) if name in _LATER else None for name in names}
     sys.modules.update(put)  # type: ignore[arg-type]  # None means that it is not there

@@ -28,6 +28,7 @@ FLOORS = {
     "task": 1,
     "durations": 1,
     "sizes": 1,
+    "early": 2,
     "files": 2,
     "host": 2,
     "lean": 2,

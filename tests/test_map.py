@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import pytest
 
 import nbflow
@@ -215,7 +216,7 @@ OPTIONS = {"max_concurrency": "-j", "parameters": "-p", "from_": "--from"} | {
 @pytest.mark.parametrize("verb", ["map", "run", "resume"])
 def test_every_option_has_a_keyword_of_the_same_name_and_default(verb):
     """Command line and Python differ only where they must: ``--json`` prints, ``on_event=`` takes a function."""
-    command = command_line.nbflow.commands[verb]
+    command = command_line.nbflow.get_command(click.Context(command_line.nbflow), verb)
     helped = command_line.nbflow.context_settings["help_option_names"]  # a command keeps those it was first called with
     values = command.make_context(verb, ["x"], help_option_names=helped).params
     names = OPTIONS | ({"max_workers": "-j", "inputs": "-i"} if verb == "run" else {})

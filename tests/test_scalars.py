@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbflow.errors import ParameterError
-from nbflow.loading import scalars
-from nbflow.loading.scalars import Quoted, core, flow_items, load_yaml
+from nbflow.loading import documents
+from nbflow.loading.documents import flow_items, load_yaml
+from nbflow.loading.scalars import Quoted, core
 
 
 @pytest.mark.parametrize(
@@ -197,5 +198,5 @@ def test_both_parsers_of_pyyaml_give_the_same(monkeypatch):
 
     text = "- city: New York, NY\n  at: 12:30\n  l: [a, {b: 0x1F}]\n  t: |\n    two\n    lines\n- 'x: y'\n"
     fast = load_yaml(text, "c.yml")
-    monkeypatch.setattr(scalars, "_fast_loader", lambda: yaml.SafeLoader)
+    monkeypatch.setattr(documents, "_fast_loader", lambda: yaml.SafeLoader)
     assert fast == load_yaml(text, "c.yml")

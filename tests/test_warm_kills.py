@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nbflow.early import readable
 from nbflow.errors import NbflowError
 from nbflow.kernels import LocalKernels
 from nbflow.kernels.warm import templates
@@ -329,7 +330,7 @@ def test_the_code_of_a_process_that_ended_is_read_before_and_after_it_is_reaped(
         try:
             with Path(f"/proc/{parent.pid}/fd/{stdin_of(parent.pid)}").open("wb") as file:
                 file.write(b"\n")
-            assert templates._readable(pidfd, 10)
+            assert readable(pidfd, 10)
             assert code == templates.exit_code(pid, pidfd)
             os.kill(parent.pid, signal.SIGCONT)
             parent.stdin.write("\n")

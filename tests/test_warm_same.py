@@ -28,6 +28,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from nbflow import early
 from nbflow.kernels import LocalKernels
 from nbflow.kernels.warm.templates import SUPPORTED
 from nbflow.notebooks.runner import NotebookRunner
@@ -1192,9 +1193,11 @@ def differences(cold: dict[str, Any], warm: dict[str, Any], allowed: dict[str, M
     return [(name, cold[name], warm[name]) for name in changed if not allowed.get(name, never)(cold[name], warm[name])]
 
 
-def fresh(place: Place, heard: Heard) -> None:
+def fresh(place: Place, heard: Heard, begin: Callable[[], None] = lambda: None) -> None:
     """Compare what kernels know of themselves, but for what is declared; and siblings share no random number."""
-    cold, *siblings = [asked(place, warm=warm) for warm in (False, True, True)]
+    cold = asked(place, warm=False)
+    begin()
+    siblings = [asked(place, warm=True) for _ in range(2)]
     assert not heard.lines
     allowed = {name: may for name, (_, may) in DIFFERENT.items()}
     for warm in siblings:
@@ -1211,6 +1214,17 @@ def fresh(place: Place, heard: Heard) -> None:
 def test_a_forked_kernel_is_as_fresh_as_one_that_was_started(tmp_path, kernels, heard):
     """By all that it can know of itself."""
     fresh(Place(tmp_path, Story("probe", SEEN), kernels), heard)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a template begins early on a second core")
+def test_a_kernel_of_a_template_that_was_begun_early_is_as_fresh(tmp_path, specs, interpreter, heard):
+    """It has the whole environment before it imports libraries, and kept nothing of the one that it began with."""
+    if interpreter != sys.executable:
+        pytest.skip("a template is begun early for this interpreter")
+    kernels = LocalKernels(templates=False)  # it, or none
+    one = Story("probe", SEEN, environment={"OMP_NUM_THREADS": "1", "NUMEXPR_MAX_THREADS": "3"})
+    fresh(Place(tmp_path, one, kernels), heard, lambda: early.begin(["map"]))
+    kernels.close()
 
 
 @pytest.mark.long

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from .. import early
 from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan, Repeated, plan
@@ -46,7 +47,7 @@ from .ledger import RunLedger
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
 from .runs import Run, run_of
-from .warming import warmth
+from .warming import shared, warmth
 
 OnEvent = Callable[[Event], None]
 
@@ -320,6 +321,7 @@ class Session:
         request = self.request
         others = request.definition.runners(request.home.folder, request.run_id)
         if not request.notebooks:
+            early.end()
             return others
         notebook = self._notebook_runner(folder)
         return {**others, NotebookStep: notebook, CellsStep: notebook}
@@ -329,11 +331,12 @@ class Session:
         from ..notebooks.runner import NotebookRunner
 
         request = self.request
-        kernels = LocalKernels()
+        workflow = request.definition.workflow()
+        kernels = LocalKernels(templates=shared(workflow))
         self._kernels = kernels
         notebooks = request.definition.as_run(request.notebooks)
         start = KernelStart.of(request.definition.start)
-        warm = warmth(request.definition.workflow())
+        warm = warmth(workflow, ready=early.is_there())
         runner: Runner = NotebookRunner(
             notebooks, request.home.folder, kernels, request.run_id, warmth=warm, start=start
         )

@@ -8,20 +8,34 @@ from ..model import Block, Literal, Step, Workflow
 from ..steps import FanOut, Loop, NotebookStep
 from ..types import Warmth
 
-__all__ = ["warmth"]
+__all__ = ["shared", "warmth"]
 
 
-def warmth(workflow: Workflow) -> dict[str, Warmth]:
+def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
     """Tell for each notebook of a workflow, by its path, what its kernels have in common.
 
     A notebook that runs many times shares its imports; notebooks that run once share the kernel's own with the others.
-    A kernel that is the only one has a process of its own: there is nobody to share a template's start with.
+    A kernel that is the only one has a process of its own: there is nobody to share a template's start with. Unless a
+    template is there already: it was begun early, by the command line.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        What is run.
+    ready : bool
+        Whether a template is there already.
     """
     steps = list(_notebooks(workflow.block, many=False))
     counts = {path: [many for other, many in steps if other == path] for path, _ in steps}
     repeated = {path for path, many in counts.items() if any(many) or len(many) > 1}
-    alone: Warmth = "kernel" if len(steps) > 1 or repeated else "none"
+    alone: Warmth = "kernel" if ready or shared(workflow) else "none"
     return {path: "modules" if path in repeated else alone for path in counts}
+
+
+def shared(workflow: Workflow) -> bool:
+    """Whether more than one kernel may start: then a template's start is worth its time."""
+    steps = list(_notebooks(workflow.block, many=False))
+    return len(steps) > 1 or any(many for _, many in steps)
 
 
 def _notebooks(block: Block, *, many: bool) -> Iterator[tuple[str, bool]]:

@@ -8,6 +8,7 @@ import gc
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,14 +17,38 @@ import click
 from .. import lean
 from ..errors import NbflowError
 from ..version import __version__
-from . import flows, look, manage, work
 from .screen import let_go_of_pipes, open_streams, say, unwritten
 
 __all__ = ["main"]
 
 
+VERBS = {
+    "map": "work",
+    "run": "flows",
+    "resume": "work",
+    "answer": "flows",
+    **dict.fromkeys(["status", "results", "logs"], "look"),
+    **dict.fromkeys(["cancel", "clean", "tag"], "manage"),
+    **dict.fromkeys(["validate", "graph", "schema"], "flows"),
+    **dict.fromkeys(["init", "doctor"], "manage"),
+}
+"""The verbs, and the module of each; only the one that is asked for is loaded."""
+
+
 class _Verbs(click.Group):
     """The verbs; one whose reader has seen enough ends quietly (click would end it with exit code 1)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Give the names."""
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load a verb."""
+        if cmd_name not in VERBS:
+            return None
+        names = vars(import_module(f"{__name__}.{VERBS[cmd_name]}"))
+        verb: click.Command = names.get(f"{cmd_name}_") or names[cmd_name]  # map is a word of Python's too
+        return verb
 
     def invoke(self, ctx: click.Context) -> object:
         """Call the verb that was asked for."""
@@ -46,13 +71,6 @@ def nbflow() -> None:
       nbflow run monthly.yml -i year=2026
       nbflow resume forecast.ipynb
     """
-
-
-for verb in (
-    *(work.map_, flows.run, work.resume, flows.answer, look.status, look.results, look.logs),
-    *(manage.cancel, manage.clean, manage.tag, flows.validate, flows.graph, flows.schema, manage.init, manage.doctor),
-):
-    nbflow.add_command(verb)
 
 
 def main(words: Sequence[str] | None = None) -> NoReturn:

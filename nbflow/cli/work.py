@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import signal
 import sys
@@ -286,6 +287,8 @@ class Show:
         name = self._using.reporter
         reporter = None if self._quiet else shown(request, sys.stderr, self._earlier, asking, name)
         session = Session(request, reporter=reporter, asker=asker, executor=plugins.executor(self._using.executor))
+        gc.freeze()  # what is loaded is not looked through again and again
+        gc.enable()
         with stdout_kept(self._as_json):
             session.start()
             session.wait(interrupts)

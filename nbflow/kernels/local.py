@@ -19,12 +19,13 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from .. import early, lean
 from ..errors import NbflowError
 from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
-from .plain import PlainSpec, find_plain, start_plain
+from .plain import PlainSpec, find_plain, plain_command, start_plain
 from .specs import kernel_spec
-from .warm.templates import SUPPORTED, Forked, Templates
+from .warm.templates import SUPPORTED, Forked, NoKernelError, Templates
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -48,14 +49,18 @@ class LocalKernels:
         Kernels that may be starting at the same time; default: as many as there are cores for us.
     start_seconds : float
         How long a kernel may take to answer.
+    templates : bool
+        Whether templates are started to fork kernels from; otherwise there is only one that was begun early.
     """
 
-    def __init__(self, at_once: int | None = None, start_seconds: float = START_SECONDS) -> None:
+    def __init__(
+        self, at_once: int | None = None, start_seconds: float = START_SECONDS, *, templates: bool = True
+    ) -> None:
         self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
         remove_left()
         self._contexts = _Contexts()
-        self._templates = Templates(cache_folder() / "preload")
+        self._templates = Templates(cache_folder() / "preload", new=templates)
         self._close = weakref.finalize(self, self._contexts.close)
         self._known = _Known()
 
@@ -88,6 +93,8 @@ class LocalKernels:
             await asyncio.sleep(0.01)
         kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
         warm = None if preload is None else (self._templates, preload)
+        if warm is None:
+            early.end()  # the kernels of one workflow are begun in one way, or nearly
         if warm is not None and not SUPPORTED:
             QUIET.debug("a kernel starts cold: this system has no pidfd")
             warm = None
@@ -105,6 +112,7 @@ class LocalKernels:
 
         The threads go by themselves when this is forgotten, the templates with this process.
         """
+        early.end()
         self._close()
         self._templates.close()
 
@@ -113,15 +121,15 @@ class _Known:
     """What is known of kernels by their names: the same for all that run at the same time."""
 
     def __init__(self) -> None:
-        self._specs: dict[str, Any] = {}
+        self.specs: dict[str, Any] = {}
         self.languages: dict[str, dict[str, Any]] = {}
         """What kernels that were forked say about their language."""
 
     def spec(self, name: str) -> Any:
         """Give the spec, looked for once."""
-        if name not in self._specs:
-            self._specs[name] = kernel_spec(name)
-        return self._specs[name]
+        if name not in self.specs:
+            self.specs[name] = kernel_spec(name)
+        return self.specs[name]
 
 
 class _Contexts:
@@ -133,7 +141,8 @@ class _Contexts:
 
     def get(self) -> Any:
         """Give the context."""
-        import zmq
+        with lean.uncollected():
+            import zmq
 
         with self._lock:
             if self._made is None:
@@ -225,36 +234,64 @@ class Kernel:
         asyncio.get_running_loop().add_reader(self._pipe, self._listen)
         try:
             environment = {**env, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-            if warm is not None:
-                if plain is not None:  # meanwhile it starts
-                    templates, preload = warm
-                    templates.begin(plain.command, environment, preload)
-                self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
-                _fork_from(manager, self._known.spec(self.name), *warm)
-                await _launch(manager, own, cwd, environment, theirs)
-                self.warm = isinstance(manager.provisioner.process, Forked)
-            elif plain is not None:
-                process = start_plain(plain, self.name, endpoint, own, cwd, environment, theirs)
-                try:  # meanwhile it starts
-                    self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
-                    _adopt(manager, plain, process, cwd)
-                except BaseException:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                    raise
+            if plain is not None:
+                environment["JPY_PARENT_PID"] = str(os.getpid())
+                command = plain_command(plain, self.name, endpoint, own, environment)
+                await self._start(plain, command, cwd, environment, theirs, warm)
             else:
                 self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
+                if warm is not None:
+                    _fork_from(manager, spec, *warm)
                 await _launch(manager, own, cwd, environment, theirs)
+                self.warm = isinstance(getattr(manager.provisioner, "process", None), Forked)
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
-        _offer_to_the_memory_killer(getattr(manager.provisioner, "pid", None))
+        _offer_to_the_memory_killer(getattr(self._manager.provisioner, "pid", None))
         self._connect()
 
-    def _connect(self) -> None:
-        import zmq
+    async def _start(
+        self,
+        plain: PlainSpec,
+        command: Sequence[str],
+        cwd: Path,
+        env: Mapping[str, str],
+        output: int,
+        warm: tuple[Templates, Sequence[str]] | None,
+    ) -> None:
+        """Start the process, or have it forked, and load what talks to it meanwhile."""
+        process: subprocess.Popen[bytes] | Forked | None = None
+        fork: asyncio.Task[Forked] | None = None
+        if warm is not None and warm[0].begin(command, env, warm[1]):
+            fork = asyncio.create_task(_fork(warm[0], command, env, cwd, output, warm[1]))
+            await asyncio.sleep(0)  # it is asked
+        else:
+            process = start_plain(command, cwd, env, output)
+        try:
+            assert self._endpoint is not None
+            self._manager = manager = _manager(self.name, self._endpoint, self._contexts.of_manager())
+            if fork is not None:
+                try:
+                    process = await fork
+                except NoKernelError as problem:
+                    QUIET.debug("a kernel starts cold: %s", problem)
+            process = process or start_plain(command, cwd, env, output)
+            self.warm = isinstance(process, Forked)
+            _adopt(manager, plain, process, cwd, warm if self.warm else None)
+            self._known.specs[self.name] = manager.kernel_spec
+        except BaseException:
+            if fork is not None:
+                fork.cancel()
+            if process is not None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            raise
 
-        from .client import Client
+    def _connect(self) -> None:
+        with lean.uncollected():
+            import zmq
+
+            from .client import Client
 
         try:
             known = self._manager.get_connection_info(session=True)
@@ -418,7 +455,8 @@ class Kernel:
 
 def _manager(name: str, endpoint: Endpoint, context: Any) -> Any:
     """Give the manager of a kernel, as jupyter_client knows it."""
-    from jupyter_client.manager import AsyncKernelManager
+    with lean.uncollected():
+        from jupyter_client.manager import AsyncKernelManager
 
     return AsyncKernelManager(
         kernel_name=name,
@@ -450,20 +488,43 @@ def _fork_from(manager: Any, spec: Any, templates: Templates, preload: Sequence[
         )
 
 
-def _adopt(manager: Any, spec: PlainSpec, process: subprocess.Popen[bytes], cwd: Path) -> None:
-    """Make a manager the one of a process that was started before it."""
+async def _fork(
+    templates: Templates, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: int, preload: Sequence[str]
+) -> Forked:
+    """Have a kernel forked whose stdin is closed."""
+    stdin, end = os.pipe()
+    os.close(end)
+    try:
+        return await templates.fork(command, env, str(cwd), [stdin, output, output], preload)
+    finally:
+        os.close(stdin)
+
+
+def _adopt(
+    manager: Any,
+    spec: PlainSpec,
+    process: subprocess.Popen[bytes] | Forked,
+    cwd: Path,
+    warm: tuple[Templates, Sequence[str]] | None,
+) -> None:
+    """Make a manager the one of a process that was started, or forked, before it."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.provisioning import LocalProvisioner
 
-    manager._kernel_spec = KernelSpec(resource_dir=str(spec.folder), **spec.data)  # noqa: SLF001 - or it looks for it again
     manager.load_connection_file()
-    manager.kernel_id = str(uuid.uuid4())
-    provisioner = LocalProvisioner(kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager)
+    if warm is not None:
+        _fork_from(manager, KernelSpec(resource_dir=str(spec.folder), **spec.data), *warm)
+    else:
+        manager._kernel_spec = KernelSpec(resource_dir=str(spec.folder), **spec.data)  # noqa: SLF001 - or it looks for it again
+        manager.kernel_id = str(uuid.uuid4())
+        manager.provisioner = LocalProvisioner(
+            kernel_id=manager.kernel_id, kernel_spec=manager.kernel_spec, parent=manager
+        )
+    provisioner = manager.provisioner
     provisioner.process = process
     provisioner.pid = provisioner.pgid = process.pid  # it leads a session of its own
     provisioner.cwd = str(cwd)
     provisioner.connection_info = manager.get_connection_info()
-    manager.provisioner = provisioner
 
 
 async def _process_gone(pid: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .endpoints import Endpoint
 
-__all__ = ["PlainSpec", "find_plain", "start_plain"]
+__all__ = ["PlainSpec", "find_plain", "plain_command", "start_plain"]
 
 _ELSEWHERE = (
     *("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_PLATFORM_DIRS", "XDG_DATA_HOME"),
@@ -79,10 +79,10 @@ def _is_plain(data: Any) -> bool:
     return bool(usual and argv and isinstance(metadata, dict) and "kernel_provisioner" not in metadata)
 
 
-def start_plain(
-    spec: PlainSpec, name: str, endpoint: Endpoint, own: Sequence[str], cwd: Path, env: Mapping[str, str], output: int
-) -> subprocess.Popen[bytes]:
-    """Write the connection file and start the process, as jupyter_client does.
+def plain_command(
+    spec: PlainSpec, name: str, endpoint: Endpoint, own: Sequence[str], env: Mapping[str, str]
+) -> list[str]:
+    """Write the connection file, as jupyter_client does; give the kernel's command.
 
     Parameters
     ----------
@@ -92,10 +92,8 @@ def start_plain(
         Where it listens; of unix sockets.
     own : sequence of str
         More words of its command.
-    cwd, env : Path, mapping
-        Its directory, and its whole environment.
-    output : int
-        The descriptor for what it writes itself.
+    env : mapping
+        Its whole environment.
     """
     connection = {
         **{port: number for number, port in enumerate(_PORTS, 1)},
@@ -109,16 +107,30 @@ def start_plain(
     descriptor = os.open(endpoint.connection_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(connection, file, indent=2)
-    argv = [*spec.command, *own]
     known = {
         "connection_file": os.path.realpath(endpoint.connection_file),
         "prefix": sys.prefix,
         "resource_dir": str(spec.folder),
     }
+    return [_NAME.sub(lambda found: known.get(found[1], found[0]), word) for word in [*spec.command, *own]]
+
+
+def start_plain(command: Sequence[str], cwd: Path, env: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    """Start the process, as jupyter_client does.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What :func:`plain_command` gave.
+    cwd, env : Path, mapping
+        Its directory, and its whole environment.
+    output : int
+        The descriptor for what it writes itself.
+    """
     process = subprocess.Popen(  # noqa: S603 - the command of an installed kernel
-        [_NAME.sub(lambda found: known.get(found[1], found[0]), word) for word in argv],
+        command,
         cwd=cwd,
-        env={**env, "JPY_PARENT_PID": str(os.getpid())},
+        env=env,
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=output,

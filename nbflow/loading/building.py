@@ -22,11 +22,11 @@ from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_ex
 from ..sizes import size
 from ..source import Notebook, Parameter, assigned, read_notebook, selected
 from ..values import DEEPEST, NotAValueError, Value, argument, passed
+from .documents import Path as Place
 from .functions import Arguments, Module, function_arguments, function_module
 from .inputs import Given
 from .order import Order
 from .parameters import check, shared_values
-from .scalars import Path as Place
 from .sight import ListSight, Sight
 from .workflow_file import Source, parse, read_workflow, refuse
 

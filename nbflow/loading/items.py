@@ -15,7 +15,6 @@ from ..errors import ParameterError, did_you_mean
 from ..source import Notebook, Parameter
 from ..values import Value
 from .parameters import MisfitError, brief, check, converter, shared_values
-from .scalars import flow_items
 from .tables import ABSENT, Column, read_table
 
 __all__ = ["Items", "assignments", "build_items", "from_command_line"]
@@ -193,6 +192,10 @@ def assignments(option: str, given: Iterable[str]) -> dict[str, str]:
 
 def _lists(option: str, given: Sequence[str]) -> dict[str, Column]:
     lists: dict[str, Column] = {}
+    if not given:
+        return lists
+    from .documents import flow_items  # PyYAML is loaded for those who have something for it
+
     for name, text in assignments(option, given).items():
         try:
             lists[name] = list(flow_items(text))

@@ -16,7 +16,6 @@ from typing import Final, TypeAlias
 
 from ..errors import ParameterError, TargetError, did_you_mean
 from ..values import Value
-from .scalars import load_yaml
 
 __all__ = ["ABSENT", "Absent", "Column", "Table", "read_table"]
 
@@ -299,6 +298,8 @@ def _no_list(path: Path) -> ParameterError:
 
 
 def _yaml(path: Path, text: str) -> Table:
+    from .documents import load_yaml  # PyYAML is loaded for those who have something for it
+
     rows, lines = load_yaml(text, str(path))
     if not isinstance(rows, list):
         raise _no_list(path)

@@ -13,8 +13,8 @@ from ..definition import Part, Step, Workflow, kinds
 from ..errors import DefinitionError, ManyProblemsError, ParameterError, TargetError, did_you_mean
 from ..mistakes import path_text, place_of, words
 from ..values import Value
-from .scalars import Path as Place
-from .scalars import load_document
+from .documents import Path as Place
+from .documents import load_document
 
 __all__ = ["Source", "define", "dump", "parse", "read_workflow", "refuse"]
 

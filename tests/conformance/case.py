@@ -23,7 +23,7 @@ from typing import Any
 
 import nbformat
 
-from nbflow.loading.scalars import load_document
+from nbflow.loading.documents import load_document
 
 FOLDER = Path(__file__).parent / "cases"
 _TOP = {"rule", "workflow", "files", "inputs", "texts", "answers", "expect", "runs", "then", "real", "uncut"}

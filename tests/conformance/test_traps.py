@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from nbflow.loading.scalars import load_document
+from nbflow.loading.documents import load_document
 from tests.conformance.case import FOLDER
 
 ROOT = Path(__file__).parents[2]

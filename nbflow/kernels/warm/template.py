@@ -436,6 +436,49 @@ def words(found: object) -> list[str]:
 # Loading
 
 
+@functools.cache
+def import_kernel() -> dict[str, str]:
+    """Import the kernel, once; give what that adds to the environment."""
+    gc.disable()
+    before = dict(os.environ)
+    with _as_in_a_kernel():
+        import runpy  # noqa: F401 - a kernel's command is run by it
+
+        import ipykernel.ipkernel
+        import ipykernel.kernelapp
+        import ipykernel.zmqshell
+
+        ipykernel.kernelapp.IPKernelApp.init_pdb(None)  # what imports pdb by name, as doctest does, gets a kernel's
+    return {name: value for name, value in os.environ.items() if name not in before}
+
+
+def ordered(control: int, seconds: float) -> dict[str, Any]:
+    """Wait for what this template is for; it was begun before that was known.
+
+    What comes has the whole environment. Libraries read it when they are imported, the interpreter has read it: so
+    a template in which an interpreter's start has imported one of them is none for another environment.
+    """
+    hear(control, os.getpid(), signal.SIGCONT)  # a stopped one goes on when it is asked, and when its owner dies
+    with socket.socket(fileno=os.dup(control)) as asked:
+        if not readable(control, seconds):
+            os._exit(0)
+        size = array.array("i").itemsize
+        data, extra, _, _ = asked.recvmsg(64, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC)
+    if not data or not extra:  # nobody needs it
+        os._exit(0)
+    with open(array.array("i", extra[0][2])[0], encoding="utf-8") as file:
+        file.seek(0)
+        order: dict[str, Any] = json.load(file)
+    added = import_kernel()
+    environment = {**added, **order.pop("environment")}
+    if environment != dict(os.environ):
+        if not sys.modules.keys().isdisjoint(order["known"]):
+            os._exit(0)
+        os.environ.clear()
+        os.environ.update(environment)
+    return order
+
+
 def load(module: str) -> None:
     """Import one module as a cell does; ``a.b`` may be a name in ``a``.
 
@@ -623,16 +666,9 @@ class Template:
 
     def prepare(self) -> None:
         """Import the kernel and the modules."""
-        gc.disable()
+        added = import_kernel()
         before = dict(os.environ)
         with _as_in_a_kernel():
-            import runpy  # noqa: F401 - a kernel's command is run by it
-
-            import ipykernel.ipkernel
-            import ipykernel.kernelapp
-            import ipykernel.zmqshell
-
-            ipykernel.kernelapp.IPKernelApp.init_pdb(None)  # what imports pdb by name, as doctest does, gets a kernel's
             launcher = importlib.util.find_spec("ipykernel_launcher")
             self.launcher = launcher.origin or "" if launcher is not None else ""
             filters, self.base = list(warnings.filters), frozenset(sys.modules)
@@ -642,7 +678,7 @@ class Template:
                 self._end(*problem.args)
             look_for_backends()
             compile_patterns()
-        self.added = {name: value for name, value in os.environ.items() if name not in before}
+        self.added = {**added, **{name: value for name, value in os.environ.items() if name not in before}}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites = _changed()
         self.own = _own_files()
@@ -1215,7 +1251,6 @@ def run(request: dict[str, Any], template: Template) -> None:
         look_for_children(app.kernel)
         order_filters(template.filters)
         draw_after_cells()
-        look_for_children_quickly(app.kernel)
         for begin in template.begins:
             begin()
         start = surroundings()
@@ -1265,13 +1300,6 @@ def draw_after_cells() -> None:
     hook = getattr(sys.modules.get("matplotlib.pyplot"), "_REPL_DISPLAYHOOK", None)
     if getattr(hook, "name", "") == "PLAIN":
         sys.modules["matplotlib.pyplot"].install_repl_displayhook()
-
-
-def look_for_children_quickly(kernel: Any) -> None:
-    """Spare a kernel without children, at its end, to look through all processes of the machine for them."""
-    look = getattr(kernel, "_process_children", None)
-    if look is not None:
-        kernel._process_children = lambda: look() if _children() else []  # noqa: SLF001 - ipykernel has no other door
 
 
 def look_for_backends() -> None:
@@ -1406,6 +1434,9 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # kernels have their owner's
+    if "preload" not in given:
+        import_kernel()
+        given.update(ordered(given["control"], given["idle"]))
     template = Template(**given)
     template.prepare()
     request = template.serve()

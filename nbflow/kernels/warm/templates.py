@@ -8,7 +8,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import socket
 import struct
@@ -22,14 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ... import early
+from ...early import LESSON, SUPPORTED, pair, readable
 from ...libraries import KNOWN
 
 __all__ = ["SUPPORTED", "UNKNOWN", "Forked", "NoKernelError", "Templates"]
-
-SUPPORTED = all(
-    (hasattr(os, "pidfd_open"), hasattr(os, "memfd_create"), hasattr(signal, "pidfd_send_signal"), hasattr(os, "fork"))
-)
-"""Whether this system has what templates need: Linux 5.3. Elsewhere this module can be imported, and no more."""
 
 UNKNOWN = -255
 """The exit code of a kernel whose template died before it could tell; no signal has this number."""
@@ -58,23 +54,12 @@ IMPORT_SECONDS = 30.0
 PROBE_SECONDS = 5.0
 """How long a template's probe may take; it needs a tenth of a second."""
 
-LESSON = 4096
-"""Bytes for what a template leaves behind for its owner."""
-
 TELL_SECONDS = 2.0
 """How long a template may take to tell the code of a kernel that ended."""
 
-START = (
-    "PYTHON LC_ LANG LD_ DYLD_ MPL MALLOC_ OMP_ KMP_ GOMP_ MKL_ OPENBLAS_ GOTO_ BLIS_ VECLIB_ NUMEXPR_ POLARS_ RAYON_ "
-    "NUMBA_ PANDAS_ ARROW_ DASK_ JOBLIB_ SKLEARN_ LOKY_ XDG_ HOME PATH TMPDIR USER LOGNAME TZ "
-    "VIRTUAL_ENV CONDA_ SSL_ REQUESTS_"
-)
+START = early.INTERPRETER + early.LIBRARIES
 """Variables that are read when an interpreter or a library starts. A template has these and no others: what else a
 kernel gets travels with its request, secrets among it."""
-
-_STARTS = tuple(START.split())
-_COLD = ("COVERAGE_PROCESS", "PYTHONINSPECT", "PYTHONPROFILEIMPORTTIME")
-"""With these an interpreter does something at its start that a fork would not repeat."""
 
 CRASHES = frozenset(
     getattr(signal, name)
@@ -82,10 +67,6 @@ CRASHES = frozenset(
     if hasattr(signal, name)  # not all are on Windows
 )
 """Signals that a process brings upon itself."""
-
-_TEMPLATE = Path(__file__).with_name("template.py")
-_WIDTH = 400
-"""Bytes of a template's command line at least: a kernel writes its own over them."""
 
 QUIET = logging.getLogger("nbflow.kernels")
 
@@ -128,29 +109,12 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
     name = Path(interpreter[0]).name if interpreter else ""
     if not name.startswith("python") or not all(part.startswith("-") for part in interpreter[1:]):
         raise NoKernelError("its command starts something else than Python")
-    if any(name.startswith(_COLD) for name in env):
+    if any(name.startswith(early.COLD) for name in env):
         raise NoKernelError("its environment has something done at the start of an interpreter")
     if any(not Path(part).is_absolute() for part in env.get("PYTHONPATH", "/").split(os.pathsep)):
         raise NoKernelError("PYTHONPATH depends on the directory")
-    start = tuple(sorted((name, value) for name, value in env.items() if name.startswith(_STARTS)))
+    start = tuple(sorted((name, value) for name, value in env.items() if name.startswith(START)))
     return Key(tuple(interpreter), start, tuple(preload))
-
-
-_ends: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-"""Our ends of the sockets on which lives hang."""
-
-
-def _pair() -> tuple[socket.socket, socket.socket]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _ends.add(ours)
-    return ours, theirs
-
-
-def _readable(descriptor: int | socket.socket, seconds: float) -> bool:
-    """Wait until there is something; select would not take descriptors from 1024 on."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))
 
 
 @dataclass(slots=True)
@@ -194,7 +158,7 @@ class Forked:
 
     def poll(self) -> int | None:
         """Give the exit code, negative for a signal; ``None`` while it lives, ``UNKNOWN`` if nobody can tell."""
-        if self.returncode is None and self._release.alive and _readable(self._pidfd, 0):
+        if self.returncode is None and self._release.alive and readable(self._pidfd, 0):
             self._ended = self._ended or time.monotonic()
             self.returncode = self._told()
             if self.returncode is None:
@@ -231,9 +195,9 @@ class Forked:
             if timeout is not None and left <= 0:
                 raise subprocess.TimeoutExpired("kernel", timeout)
             if self._ended is None:
-                _readable(self._pidfd, left)
+                readable(self._pidfd, left)
             else:
-                _readable(self._channel, min(left, 0.1))
+                readable(self._channel, min(left, 0.1))
         self.signal_group(signal.SIGKILL)
         self._release()
         return code
@@ -305,45 +269,41 @@ class Template:
         Folder of what is remembered of modules; empty: nothing is.
     lessons : Lessons
         What is known from earlier ones.
+    new : bool
+        Whether one is started if none was begun early.
+
+    Raises
+    ------
+    NoKernelError
+        If none is to be started.
+    OSError
+        If it cannot be started.
     """
 
-    def __init__(self, key: Key, cache: str, lessons: Lessons) -> None:
-        with contextlib.ExitStack() as stack:  # what is undone if it cannot be started
-            self._control, theirs = _pair()
-            stack.callback(self._control.close)
-            self._said = os.memfd_create("nbflow-template")
-            stack.callback(os.close, self._said)
-            self._lesson = os.memfd_create("nbflow-lesson")
-            stack.callback(os.close, self._lesson)
-            os.ftruncate(self._lesson, LESSON)
-            with theirs:
-                given = {
-                    "control": theirs.fileno(),
-                    "lesson": self._lesson,
-                    "preload": list(key.preload),
-                    "known": sorted(KNOWN),
-                    "cache": cache,
-                    "culprits": lessons.culprits,
-                    "suspicious": lessons.suspicious,
-                    "import_seconds": IMPORT_SECONDS,
-                    "probe_seconds": PROBE_SECONDS,
-                    "idle": IDLE_SECONDS,
-                }
-                words = json.dumps(given)
-                self._process = subprocess.Popen(  # noqa: S603 - the kernel's own interpreter, and our file
-                    [*key.command, str(_TEMPLATE), words, " " * max(0, _WIDTH - len(words))],
-                    env=dict(key.environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._said,
-                    stderr=self._said,
-                    cwd="/",
-                    start_new_session=True,
-                    pass_fds=[theirs.fileno(), self._lesson],
-                )
-            self.pid = self._process.pid
-            stack.callback(self._bury)
-            self._gone = os.pidfd_open(self.pid)
-            stack.pop_all()
+    def __init__(self, key: Key, cache: str, lessons: Lessons, *, new: bool = True) -> None:
+        order = {
+            "preload": list(key.preload),
+            "known": sorted(KNOWN),
+            "cache": cache,
+            "culprits": lessons.culprits,
+            "suspicious": lessons.suspicious,
+            "import_seconds": IMPORT_SECONDS,
+            "probe_seconds": PROBE_SECONDS,
+            "idle": IDLE_SECONDS,
+        }
+        environment = dict(key.environment)
+        spawned = early.take(key.command, environment)
+        if spawned is not None:
+            try:
+                spawned.order({**order, "environment": environment})
+            except OSError:  # it has just died
+                spawned.bury()
+                spawned.close()
+                spawned = None
+        if spawned is None and not new:
+            raise NoKernelError("a template would serve this kernel alone")
+        self._spawned = spawned or early.spawn(key.command, environment, order)
+        self.pid = self._spawned.process.pid
         self._began = time.monotonic()
         self.forked = False
         """Whether it ever gave a kernel."""
@@ -351,25 +311,25 @@ class Template:
     @property
     def alive(self) -> bool:
         """Whether the process lives."""
-        return not _readable(self._gone, 0)
+        return not readable(self._spawned.gone, 0)
 
     def settle(self) -> None:
         """If it is about to be dead, wait for it."""
-        _readable(self._gone, 0.2)
+        readable(self._spawned.gone, 0.2)
 
     @property
     def last_words(self) -> str:
         """The end of what it printed."""
         with contextlib.suppress(OSError):  # it was ended
-            size = os.fstat(self._said).st_size
-            return os.pread(self._said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
+            size = os.fstat(self._spawned.said).st_size
+            return os.pread(self._spawned.said, 2000, max(0, size - 2000)).decode("utf-8", "replace").strip()
         return ""
 
     def learn(self, lessons: Lessons) -> bool:
         """Take over what it found out, and tell whether that is new; one that died tells what it was just trying."""
-        text = os.pread(self._lesson, LESSON, 0).strip(b"\0 ")
+        text = os.pread(self._spawned.lesson, LESSON, 0).strip(b"\0 ")
         told = json.loads(text) if text else {}
-        code = None if self.alive else self._bury()
+        code = None if self.alive else self._spawned.bury()
         culprit, why = told.get("culprit"), told.get("why", "")
         if "trying" in told and code is not None:
             culprit = told["trying"]
@@ -389,13 +349,6 @@ class Template:
             return True
         return False
 
-    def _bury(self) -> int:
-        """Give the exit code, and end what it left: a fork of it that hangs would keep its sockets open."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)  # it is not reaped, so the number is its own
-        return self._process.wait()
-
     async def fork(self, request: Mapping[str, object], streams: Sequence[int]) -> Forked:
         """Have a kernel forked, and wait until it listens.
 
@@ -408,7 +361,7 @@ class Template:
         kernel: Forked | None = None
         try:
             left = 0.0 if self.forked else self._began + READY_SECONDS - time.monotonic()
-            kernel = await _begun(channel, max(BEGIN_SECONDS, left), self._gone)
+            kernel = await _begun(channel, max(BEGIN_SECONDS, left), self._spawned.gone)
             await _bound(channel)
         except BaseException as problem:
             if kernel is not None:
@@ -427,7 +380,7 @@ class Template:
         """Send a request; give our end of the kernel's channel."""
         with contextlib.ExitStack() as lent, contextlib.ExitStack() as kept:
             try:
-                ours, theirs = _pair()
+                ours, theirs = pair()
                 kept.enter_context(ours)
                 lent.enter_context(theirs)
                 asked = os.memfd_create("nbflow-request")
@@ -440,9 +393,9 @@ class Template:
             rights = array.array("i", [theirs.fileno(), *streams, asked])
             flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
             try:
-                self._control.sendmsg([b"kernel"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
+                self._spawned.control.sendmsg([b"kernel"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
             except OSError as problem:
-                gone = isinstance(problem, ConnectionError) or self._control.fileno() < 0
+                gone = isinstance(problem, ConnectionError) or self._spawned.control.fileno() < 0
                 raise NoKernelError(f"the template cannot be asked ({problem.strerror})", stale=gone) from problem
             kept.pop_all()
         return ours
@@ -453,28 +406,23 @@ class Template:
             return NoKernelError(f"it did not listen within {BOUND_SECONDS:g} s", bad=True)
         if self.forked:
             return NoKernelError(f"the template did not answer within {BEGIN_SECONDS:g} s", stale=True)
-        self._process.kill()
+        self._spawned.process.kill()
         return NoKernelError(f"the template was not ready within {READY_SECONDS:g} s", stale=True, again=False)
 
     def close(self) -> None:
         """Ask for nothing more: it ends when its kernels have."""
-        self._control.close()
+        self._spawned.control.close()
 
     def end(self) -> None:
         """Close it, and wait for its end; kernels that were not let go of live on."""
         self.close()
-        _readable(self._gone, END_SECONDS)
-        self._bury()
-        said, self._said = self._said, -1
-        for descriptor in (said, self._lesson, self._gone):
-            os.close(descriptor)
+        readable(self._spawned.gone, END_SECONDS)
+        self._spawned.bury()
+        self._spawned.close()
 
     def forget(self) -> None:
         """Let go of it in a process that its owner forked: it is not ours."""
-        self._control.close()
-        for descriptor in (self._said, self._lesson, self._gone):
-            os.close(descriptor)
-        self._process.returncode = 0  # otherwise the garbage collector warns of a child that runs
+        self._spawned.forget()
 
 
 async def _ready(descriptor: int) -> None:
@@ -560,6 +508,8 @@ class Templates:
     ----------
     cache : Path, optional
         Folder of what is remembered of modules; none: nothing is.
+    new : bool
+        Whether new ones are started; otherwise there is only one that was begun early.
 
     Examples
     --------
@@ -567,7 +517,8 @@ class Templates:
     >>> templates.close()
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
+    def __init__(self, cache: Path | None = None, *, new: bool = True) -> None:
+        self._new = new
         self._cache = str(cache) if cache is not None else ""
         self._lock = threading.Lock()
         self._closed = False
@@ -631,10 +582,14 @@ class Templates:
                 self._barren[key] = 0
                 return kernel
 
-    def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> None:
-        """Start a template that will be asked soon."""
-        with contextlib.suppress(NoKernelError):
+    def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> bool:
+        """Start a template that will be asked soon, and tell whether there is one."""
+        try:
             self._template(key_of(command, env, preload))
+        except NoKernelError as problem:
+            QUIET.debug("a kernel starts cold: %s", problem)
+            return False
+        return True
 
     def pids(self) -> list[int]:
         """Give the processes of the templates that live."""
@@ -656,7 +611,7 @@ class Templates:
                 raise NoKernelError(self._given_up[key])
             if key not in self._living:
                 try:
-                    self._living[key] = Template(key, self._cache, self._lessons[key])
+                    self._living[key] = Template(key, self._cache, self._lessons[key], new=self._new)
                 except OSError as problem:
                     raise NoKernelError(str(problem)) from problem
             return self._living[key]
@@ -714,16 +669,14 @@ def _end(living: dict[Key, Template], retired: list[Template]) -> None:
         template.end()
 
 
-def _let_go() -> None:
-    """Close our ends in a process that this one forks: kernels end with who asked for them, not with its child."""
+def _forget_all() -> None:
+    """Let go of all templates in a process that this one forks."""
     for templates in list(_all):
         templates._forget()  # noqa: SLF001 - it is ours
-    for end in list(_ends):
-        end.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _circumstances() -> dict[str, object]:
