@@ -74,7 +74,7 @@ LIBRARIES = {
     "host": {"psutil"},
     "memory": {"psutil"},
     "source": {"nbformat"},
-    "kernels": {"jupyter_client", "jupyter_core", "ipykernel", "traitlets", "zmq", "psutil"},
+    "kernels": {"jupyter_client", "jupyter_core", "ipykernel", "IPython", "traitlets", "zmq", "psutil"},
     "loading": {"yaml", "nbformat", "pydantic"},
     "notebooks": {"papermill", "nbclient", "nbformat", "jupyter_client", "traitlets", "zmq", "psutil"}
     | {"pandas", "pyarrow", "numpy"},

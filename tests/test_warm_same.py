@@ -1257,9 +1257,13 @@ def test_a_module_of_ones_own_that_was_preloaded_is_read_again_when_it_changes(t
 
 FROM_WHAT_IS_READY = """
 import os, sys
-print(sys.modules['_nbflow_ready'].Ready.given, getattr(get_ipython(), 'made_by', os.getpid()) == os.getpid())
+shell = get_ipython()
+began, = shell.history_manager.db.execute('select start from sessions').fetchone()
+asked = os.stat(shell.kernel.parent.connection_file).st_mtime
+print(began.timestamp() >= asked, shell.config is shell.kernel.parent.config)
+print(sys.modules['_nbflow_ready'].Ready.given, getattr(shell, 'made_by', os.getpid()) == os.getpid())
 """
-"""Tells whether this kernel's shell was made before the fork, and whether it is this process's own."""
+"""Tells whether the history is this kernel's, and whether its shell was made before the fork, or in it."""
 
 ON_ITS_OWN = """
 import os
@@ -1286,5 +1290,5 @@ def test_a_shell_is_made_before_the_fork_if_it_is_the_same_then(tmp_path, kernel
     """The first kernel of a template is made in the plain way; while it works the template gets ready."""
     place = Place(tmp_path, Story("ready", (FROM_WHAT_IS_READY,), files=files, environment=environment), kernels)
     place.run(warm=True)
-    assert [[{"stdout": f"{given} True\n"}]] == place.run(warm=True).outputs
+    assert [[{"stdout": f"True True\n{given} True\n"}]] == place.run(warm=True).outputs
     assert not heard.lines

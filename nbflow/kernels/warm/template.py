@@ -50,6 +50,9 @@ LESSON = 4096
 LATE = "~"
 """What stands before the names of culprits that only are not learned: a cell may import them, and wants all of it."""
 
+TRY_SECONDS = 1.0
+"""How long it may take to make a kernel for comparison; kernels that end meanwhile wait to be heard."""
+
 MODULES = frozenset(importlib.machinery.all_suffixes())
 """How the names of files with modules end."""
 
@@ -892,7 +895,7 @@ class Template:
                 told[:32] = own.digest(app)
 
         with told, learned:
-            answered, status = in_a_fork(tell, self.probe_seconds)
+            answered, status = in_a_fork(tell, TRY_SECONDS)
             return (told[:32].strip(b"\0"), learned_of(learned)) if answered and not status else (b"", [])
 
     def application(self, argv: list[str], owner: int) -> Any:
@@ -912,7 +915,7 @@ class Template:
         assert self.control is not None
         poll.register(self.control, select.POLLIN)
         while self.control is not None or self.children:  # type: ignore[unreachable]  # _asked closes it
-            wanted = self.ready_for is None and self.parsed.shapes
+            wanted = self.ready_for is None and self.control is not None and self.parsed.shapes
             ready = poll.poll(0 if wanted else None if self.children else self.idle * 1000)
             if wanted and not ready:  # while the first kernels work
                 self._make_ready(self.parsed.shapes[0])
