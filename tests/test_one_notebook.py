@@ -191,12 +191,12 @@ def test_saves_are_a_second_apart_and_further_where_they_take_long():
     for moment in (0.0, 0.5, 0.9, 1.0):
         now[0] = moment
         pace.offer(lambda: save(0.0))
-    assert [0.0, 1.0] == saved
+    assert [1.0] == saved
     pace.now(lambda: save(2.0))  # at 1.0, until 3.0
     for moment in (10.9, 11.0):
         now[0] = moment
         pace.offer(lambda: save(0.0))
-    assert [0.0, 1.0, 1.0, 11.0] == saved
+    assert [1.0, 1.0, 11.0] == saved
 
 
 COUNTED = """
@@ -221,10 +221,10 @@ print(Counted.times - int(time.monotonic() - began))
 
 
 @pytest.mark.parametrize(("last", "states"), [("5", ["completed"] * 9), ("1/0", ["completed"] * 8 + ["failed"])])
-def test_papermills_engine_saves_by_its_handlers_at_the_beginning_and_at_the_end(tmp_path, last, states):
+def test_papermills_engine_saves_by_its_handlers_and_at_the_end(tmp_path, last, states):
     """papermill itself writes before and after it, and its own engine at each cell's beginning and end."""
     write(tmp_path, *["n"] * 7, last)
-    assert int(python(COUNTED, tmp_path, PYTHONWARNINGS="ignore")[-1]) <= 4
+    assert int(python(COUNTED, tmp_path, PYTHONWARNINGS="ignore")[-1]) <= 3
     cells = nbformat.read(tmp_path / "out.ipynb", 4).cells
     cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.tags]
     assert states == [cell.metadata.papermill["status"] for cell in cells]
@@ -248,7 +248,7 @@ print(len(saves) - int(run[0].seconds))
 
 
 @pytest.mark.parametrize("last", ["5", "1/0"])
-def test_a_notebook_is_saved_at_the_beginning_and_once_at_the_end(tmp_path, last):
-    """In between once a second, however many cells there are."""
+def test_a_short_notebook_is_saved_once_at_the_end(tmp_path, last):
+    """Before that once a second, however many cells there are."""
     write(tmp_path, *["n"] * 7, last)
-    assert int(python(SAVES, tmp_path)[-1]) <= 2
+    assert int(python(SAVES, tmp_path)[-1]) <= 1

@@ -738,11 +738,15 @@ def test_a_killed_driver_takes_its_kernel_along_and_leaves_a_notebook_that_parse
         if "here" in line:
             break
     kernel = psutil.Process(int((tmp_path / "pid").read_text()))
+    saved = tmp_path / "runs" / "one" / "0_x.failed.ipynb"
+    until = time.monotonic() + 10
+    while not saved.exists() and time.monotonic() < until:
+        time.sleep(0.05)
     victim.kill()
     victim.wait()
     victim.stdout.close()
     kernel.wait(timeout=5)
-    nb = nbformat.read(tmp_path / "runs" / "one" / "0_x.failed.ipynb", 4)
+    nb = nbformat.read(saved, 4)
     assert {"completed", "running", "pending"} >= {c.metadata.papermill["status"] for c in nb.cells}
     assert not (tmp_path / "runs" / "one" / "0_x.ipynb").exists()
 

@@ -1090,10 +1090,15 @@ def same(one: Story, place: Place, heard: Heard) -> None:
         assert not heard.lines
 
 
+LARGE = {"torch", "seaborn", "statsmodels"}
+"""Libraries that are tried where they are installed; all others come with the ``dev`` extra."""
+
+
 def needed(one: Story, interpreter: str) -> None:
     """Skip a notebook that cannot run."""
     for module in one.needs:
         if not has(interpreter, module):
+            assert module in LARGE or interpreter != sys.executable, f"{module} is not installed"
             pytest.skip(f"{module} is not installed in the environment of the kernels")
 
 
@@ -1247,4 +1252,39 @@ def test_a_module_of_ones_own_that_was_preloaded_is_read_again_when_it_changes(t
     assert [[{"stdout": "1 False\n"}]] == place.run(warm=True).outputs
     (place.folder / "lib/ownmodule.py").write_text("import os\nvalue, began = 22, os.getpid()\n")
     assert [[{"stdout": "22 False\n"}]] == place.run(warm=True).outputs
+    assert not heard.lines
+
+
+FROM_WHAT_IS_READY = """
+import os, sys
+print(sys.modules['_nbflow_ready'].Ready.given, getattr(get_ipython(), 'made_by', os.getpid()) == os.getpid())
+"""
+"""Tells whether this kernel's shell was made before the fork, and whether it is this process's own."""
+
+ON_ITS_OWN = """
+import os
+from IPython.core.interactiveshell import InteractiveShell as Shell
+plain = Shell.init_payload
+def init_payload(self):
+    plain(self)
+    self.made_by = os.getpid()
+Shell.init_payload = init_payload
+"""
+"""A release of IPython that notes something of the process."""
+
+
+@pytest.mark.parametrize(
+    ("files", "environment", "given"),
+    [
+        ({}, {}, True),
+        ({"ipython/profile_default/ipython_config.py": ""}, {"IPYTHONDIR": "{folder}/ipython"}, False),
+        ({"lib/sitecustomize.py": ON_ITS_OWN}, {"PYTHONPATH": "{folder}/lib"}, False),
+    ],
+    ids=["usual", "user's files", "another IPython"],
+)
+def test_a_shell_is_made_before_the_fork_if_it_is_the_same_then(tmp_path, kernels, heard, files, environment, given):
+    """The first kernel of a template is made in the plain way; while it works the template gets ready."""
+    place = Place(tmp_path, Story("ready", (FROM_WHAT_IS_READY,), files=files, environment=environment), kernels)
+    place.run(warm=True)
+    assert [[{"stdout": f"{given} True\n"}]] == place.run(warm=True).outputs
     assert not heard.lines

@@ -143,16 +143,21 @@ class _Contexts:
         """Give the context."""
         with lean.uncollected():
             import zmq
-            import zmq.asyncio
 
         with self._lock:
             if self._made is None:
-                self._made = context = zmq.asyncio.Context()
+                self._made = context = zmq.Context()
                 # Nothing that a kernel sent is dropped here while a cell prints faster than we read.
                 context.setsockopt(zmq.RCVHWM, 0)
                 context.setsockopt(zmq.LINGER, 0)
                 context.setsockopt(zmq.RECONNECT_IVL, 10)  # milliseconds; the default of 100 is felt at each start
             return self._made
+
+    def of_manager(self) -> Any:
+        """Give it as jupyter_client's managers want it, for kernels that are interrupted by a message."""
+        import zmq.asyncio
+
+        return zmq.asyncio.Context(self.get())
 
     def close(self) -> None:
         """Give back its threads."""
@@ -234,11 +239,11 @@ class Kernel:
                 command = plain_command(plain, self.name, endpoint, own, environment)
                 await self._start(plain, command, cwd, environment, theirs, warm)
             else:
-                self._manager = manager = _manager(self.name, endpoint, self._contexts.get())
+                self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
                 if warm is not None:
                     _fork_from(manager, spec, *warm)
                 await _launch(manager, own, cwd, environment, theirs)
-                self.warm = isinstance(manager.provisioner.process, Forked)
+                self.warm = isinstance(getattr(manager.provisioner, "process", None), Forked)
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
@@ -264,7 +269,7 @@ class Kernel:
             process = start_plain(command, cwd, env, output)
         try:
             assert self._endpoint is not None
-            self._manager = manager = _manager(self.name, self._endpoint, self._contexts.get())
+            self._manager = manager = _manager(self.name, self._endpoint, self._contexts.of_manager())
             if fork is not None:
                 try:
                     process = await fork
@@ -283,10 +288,14 @@ class Kernel:
             raise
 
     def _connect(self) -> None:
-        import zmq
+        with lean.uncollected():
+            import zmq
+
+            from .client import Client
 
         try:
-            self._client = self._manager.client(context=self._contexts.get(), log=QUIET)
+            known = self._manager.get_connection_info(session=True)
+            self._client = Client(**known, parent=self._manager, context=self._contexts.get(), log=QUIET)
             self._client.start_channels(stdin=False, hb=False)
         except zmq.ZMQError as problem:
             raise OSError(problem.errno, problem.strerror) from problem

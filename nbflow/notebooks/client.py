@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty
 from typing import Any
 
 from nbclient.exceptions import DeadKernelError
@@ -20,9 +18,6 @@ __all__ = ["CellClient", "CellFailedError", "DeadKernelError"]
 QUIET = logging.getLogger("nbflow.notebooks")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False  # what nbclient logs would land in whatever cell runs; the outcome says it better
-
-LOOK = 0.5
-"""Seconds after which a reply is looked for that nobody announced."""
 
 SILENCE = 4.0
 """Seconds without a message after which the end of a cell's output counts as lost."""
@@ -126,12 +121,6 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         await asyncio.sleep(0.1)  # its last messages are on their way
         self.task_poll_for_reply.cancel()
 
-    async def _shell_message(self) -> dict[str, Any]:
-        """Wait for the next one; looks now and then, for what nbclient sends for widgets can take the notice of it."""
-        while True:
-            with suppress(Empty):
-                return dict(await self.kc.shell_channel.get_msg(timeout=LOOK))
-
     async def _async_poll_for_reply(
         self,
         msg_id: str,
@@ -142,9 +131,9 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
     ) -> dict[str, Any]:
         """Wait for the reply, and then for the output as long as it flows; nbclient stops after 4 s."""
         del timeout  # time-outs are ours: interrupt, then kill
-        reply = await self._shell_message()
+        reply: dict[str, Any] = await self.kc.shell_channel.get_msg(timeout=None)
         while reply["parent_header"].get("msg_id") != msg_id:
-            reply = await self._shell_message()
+            reply = await self.kc.shell_channel.get_msg(timeout=None)
         cell["metadata"]["execution"]["shell.execute_reply"] = reply["header"]["date"].isoformat()
         seen = -1
         while not task_poll_output_msg.done() and seen != self._messages:

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import sys
 import types
 from pathlib import Path
 from typing import Any
 
+MIME = "application/vnd.nbflow.results+json"
 LARGE = 32 * 1024
 UNNAMED = "$nbflow unnamed"
 """What the column of a Series without a name is called in its file."""
@@ -24,6 +27,29 @@ def of_the_machine(problem: Exception) -> bool:
     """Whether an error says nothing about the value: there is no memory or no space, and later there may be."""
     full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or isinstance(problem, MemoryError)
+
+
+class Answer:
+    """What the kernel's display machinery hands over."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "results"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's names
+        return {MIME: self.text}
+
+
+def answer(values: Any, arguments: str) -> Answer:
+    """Give the results, the reasons for those that are none, and the files that were written."""
+    names, artifacts, folder, directory = json.loads(arguments)
+    watch = sys.modules.get("_nbflow_watch")
+    wrote = watch.written(watch.wrote, directory) if watch and directory else []
+    namespace = sys.modules["IPython"].get_ipython().user_ns
+    output, problems = collect(values, namespace, names, artifacts, folder)
+    return Answer(json.dumps([values.dumps(output), problems, wrote]))
 
 
 class Place:

@@ -163,6 +163,10 @@ class SaveManager(NotebookExecutionManager):  # type: ignore[misc]  # papermill 
             self.nb = kwargs["nb"]
         self._pace.offer(self._save)
 
+    def catch_up(self) -> None:
+        """Save what a cell that says nothing has not saved."""
+        self._pace.catch_up(self._save)
+
     def save_now(self) -> None:
         """Save the notebook as it stands."""
         self._pace.now(self._save)

@@ -119,6 +119,10 @@ class _Manager(NotebookExecutionManager):  # type: ignore[misc]  # papermill is 
             self.nb = kwargs["nb"]
         self._pace.offer(self._save)
 
+    def catch_up(self) -> None:
+        """Save what a cell that says nothing has not saved."""
+        self._pace.catch_up(self._save)
+
     def _save(self) -> None:
         self.before_save()
         super().save()

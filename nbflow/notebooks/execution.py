@@ -18,6 +18,7 @@ from ..task import Stop
 from ..types import Status, StopReason
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
+from .pace import SAVED_EVERY
 
 if TYPE_CHECKING:
     from .client import CellClient
@@ -192,7 +193,11 @@ class Execution:
         self._client = CellClient(manager, self._kernel, self._hooks.printed, self._kept)
         self._document.nb.metadata["language_info"] = self._kernel.language_info
         self._hooks.before_first(self._kernel, self._client)
-        ending = await self._cells(manager)
+        saving = asyncio.create_task(_keep_saved(manager))
+        try:
+            ending = await self._cells(manager)
+        finally:
+            saving.cancel()
         self._client.set_widgets_metadata()
         self.lost_output = self._client.lost_output
         return ending
@@ -378,6 +383,13 @@ class Execution:
         finally:
             waiting.cancel()
             death.cancel()
+
+
+async def _keep_saved(manager: SaveManager) -> None:
+    """Have what happens in the notebook stand in its file soon, also while a cell says nothing."""
+    while True:
+        await asyncio.sleep(SAVED_EVERY)
+        manager.catch_up()
 
 
 def _runs(cell: Any) -> bool:

@@ -34,7 +34,7 @@ __all__ = [
 CARRIED = (str(values.__file__), str(collect.__file__), str(watch.__file__))
 """Files that kernels need for their results, and may have read before they begin."""
 
-MIME = "application/vnd.nbflow.results+json"
+MIME = collect.MIME
 LARGE = collect.LARGE
 _SCRAP = "application/scrapbook.scrap."
 _RECORD = "application/papermill.record+json"
@@ -78,7 +78,9 @@ def ending_code() -> str:
     return f"__import__('builtins').exec({code!r}, {{}})"
 
 
-def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path | None) -> str:
+def request(
+    names: Sequence[str], artifacts: Path, folder: Path, directory: Path | None, *, carried: bool = False
+) -> str:
     """Give the expression that a kernel evaluates to the results.
 
     Parameters
@@ -89,19 +91,22 @@ def request(names: Sequence[str], artifacts: Path, folder: Path, directory: Path
         Where large results go, and what paths are relative to.
     directory : Path, optional
         Where files that were written count.
+    carried : bool
+        Whether the kernel has our modules: it was forked from one that has.
     """
     arguments = json.dumps([list(names), str(artifacts), str(folder), str(directory) if directory else None])
-    carried = {name: (module.__file__, _source(module)) for name, module in (("values", values), ("collect", collect))}
-    return f"__import__('builtins').eval({_EXPRESSION!r}, {{'_sources': {carried!r}, '_arguments': {arguments!r}}})"
+    if carried:
+        found = "__import__('sys').modules['_nbflow_{}']"
+        return f"{found.format('collect')}.answer({found.format('values')}, {arguments!r})"
+    sources = {name: (module.__file__, _source(module)) for name, module in (("values", values), ("collect", collect))}
+    return f"__import__('builtins').eval({_EXPRESSION!r}, {{'_sources': {sources!r}, '_arguments': {arguments!r}}})"
 
 
 # Defined by exec in a namespace of its own: the notebook's names are read and never touched.
-_EVALUATE = f"""
-import json, sys, types
+_EVALUATE = """
+import sys, types
 
 def module(name, path, source):
-    if "_nbflow_" + name in sys.modules:  # the kernel was forked from one that has it
-        return sys.modules["_nbflow_" + name]
     import importlib.machinery
     made = types.ModuleType("nbflow_" + name)
     try:  # where the kernel sees our file, Python has it compiled
@@ -111,29 +116,16 @@ def module(name, path, source):
     exec(code, made.__dict__)
     return made
 
-class Answer:
-    def __init__(self, text):
-        self.text = text
-    def __repr__(self):
-        return "results"
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {{{MIME!r}: self.text}}
-
 def answer(sources, arguments):
-    names, artifacts, folder, directory = json.loads(arguments)
     values, collect = module("values", *sources["values"]), module("collect", *sources["collect"])
-    watch = sys.modules.get("_nbflow_watch")
-    wrote = watch.written(watch.wrote, directory) if watch and directory else []
-    namespace = sys.modules["IPython"].get_ipython().user_ns
-    output, problems = collect.collect(values, namespace, names, artifacts, folder)
-    return Answer(json.dumps([values.dumps(output), problems, wrote]))
+    return collect.answer(values, arguments)
 """
 _EXPRESSION = f"(lambda space: (exec({_EVALUATE!r}, space), space['answer'](_sources, _arguments))[1])({{}})"
 
 
-def written_request(directory: Path) -> str:
+def written_request(directory: Path, *, carried: bool) -> str:
     """Give the expression for the written files alone, after a failure."""
-    return request((), directory, directory, directory)
+    return request((), directory, directory, directory, carried=carried)
 
 
 def read_reply(reply: Mapping[str, Any], key: str) -> Collected:

@@ -273,7 +273,9 @@ class _Attempt:
                 self.foreign = f"results can be read from Python kernels, and this one runs {execution.kernel.language}"
             return True
         watched = None if self.step.cwd == "item" else self.directory
-        expression = request(self._names, self.places.artifacts, self.places.folder, watched)
+        expression = request(
+            self._names, self.places.artifacts, self.places.folder, watched, carried=execution.kernel.warm
+        )
         try:
             self.collected = read_reply(await execution.ask(expression, None), "answer")
             self.wrote = self.collected.wrote
@@ -286,7 +288,9 @@ class _Attempt:
         """Ask for the files that it wrote before it failed; no answer is an answer."""
         if execution.kernel.language == "python" and self.step.cwd != "item":
             with suppress(ValueError, TimeoutError):
-                reply = await execution.ask(written_request(self.directory), WRITTEN_SECONDS)
+                reply = await execution.ask(
+                    written_request(self.directory, carried=execution.kernel.warm), WRITTEN_SECONDS
+                )
                 self.wrote = read_reply(reply, "answer").wrote
 
     # The outcome

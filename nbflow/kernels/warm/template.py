@@ -26,6 +26,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import io
+import itertools
 import json
 import locale
 import mmap
@@ -346,6 +347,9 @@ def _own_files() -> dict[str, tuple[int, int]]:
     }
 
 
+_REMEMBERED = ("learned", "probed", "alike")
+
+
 class Notes:
     """What is remembered of modules between templates, in the user's cache folder: culprits by name and version,
     and for each set of modules that it passed the probe, and what its kernels imported later.
@@ -377,6 +381,8 @@ class Notes:
         """What kernels imported later."""
         self.probed = found.get("probed", [])
         """The modules, with their versions, that passed the probe together."""
+        self.alike = found.get("alike", [])
+        """Digests of arguments, and of what is not installed: such kernels are the same when they are made ready."""
 
     def culprit(self, module: str, mark: str = "") -> bool:
         """Tell whether this module is not imported here; with the mark LATE: not without having been asked for."""
@@ -389,11 +395,14 @@ class Notes:
             self._culprits.add(culprit)
             self._write(os.path.join(self._folder, "culprits", culprit), why)
 
-    def remember(self, *, learned: list[str] | None = None, probed: list[str] | None = None) -> None:
+    def remember(
+        self, *, learned: list[str] | None = None, probed: list[str] | None = None, alike: list[str] | None = None
+    ) -> None:
         """Remember something of this set of modules."""
         self.learned = self.learned if learned is None else learned
         self.probed = self.probed if probed is None else probed
-        self._write(self._set, json.dumps({"learned": self.learned, "probed": self.probed}))
+        self.alike = self.alike if alike is None else alike
+        self._write(self._set, json.dumps({name: getattr(self, name) for name in _REMEMBERED}))
 
     def _read(self) -> dict[str, list[str]]:
         try:
@@ -403,7 +412,7 @@ class Notes:
             return {}
         if not isinstance(found, dict):
             return {}
-        return {name: words(found.get(name)) for name in ("learned", "probed")}
+        return {name: words(found.get(name)) for name in _REMEMBERED}
 
     def _write(self, path: str, content: str) -> None:
         if not self._folder:
@@ -533,6 +542,12 @@ def load_file(path: str) -> Callable[[], None] | None:
     return None
 
 
+def load_beside(name: str) -> Any:
+    """Import a file that lies beside this one; nothing, if it is not seen from here."""
+    load_file(os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.py"))
+    return sys.modules.get(f"_nbflow_{name}")
+
+
 def installed(module: str) -> bool:
     """Tell whether a module comes from where libraries are installed, and not from somebody's folder."""
     spec = None
@@ -638,6 +653,10 @@ class Template:
         self.begins: list[Callable[[], None]] = []
         """Functions that kernels call before they listen."""
         self.parsed = Parsed()
+        self.ready: Any = None
+        """An application and a shell that are made already, for kernels whose arguments have a certain shape."""
+        self.ready_for: tuple[str, ...] | None = None
+        """That shape, from the moment on when they were to be made."""
         self.sites: list[int] = []
         self.own: dict[str, tuple[int, int]] = {}
         with open("/proc/self/cgroup") as file:
@@ -658,6 +677,7 @@ class Template:
             except UnfitError as problem:
                 self._end(*problem.args)
             look_for_backends()
+            compile_patterns()
         self.added = {**added, **{name: value for name, value in os.environ.items() if name not in before}}
         self.filters = [entry for entry in warnings.filters if entry not in filters]
         self.sites = _changed()
@@ -762,6 +782,8 @@ class Template:
             if finder is None:
                 del sys.path_importer_cache[folder]  # it may be made until a kernel looks
         self.loaded = frozenset(sys.modules)
+        if self.ready is not None:
+            self.ready.settle()
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -770,22 +792,13 @@ class Template:
         """Fork a child that does what kernels do with these modules; give what went wrong."""
         shared = mmap.mmap(-1, LEARNED)
         seconds = self.probe_seconds * (2 if self.suspicious else 1)  # before somebody is blamed
+
+        def probe() -> None:
+            rehearse(done)
+            tell_learned(shared, self.loaded, self.libraries)
+
         with self._trying(with_version(done[-1]) if self.suspicious and done else "", 2 * seconds):
-            pid = _fork()
-            if pid == 0:
-                code = 1
-                signal.alarm(int(2 * seconds) + 1)  # the template may be killed before it can kill this
-                with contextlib.suppress(BaseException):
-                    rehearse(done)
-                    tell_learned(shared, self.loaded, self.libraries)
-                    code = 0
-                os._exit(code)
-            gone = os.pidfd_open(pid)
-            answered = readable(gone, seconds)
-            if not answered:
-                os.kill(pid, signal.SIGKILL)
-            _, status = os.waitpid(pid, 0)
-            os.close(gone)
+            answered, status = in_a_fork(probe, seconds)
         if not status and not self.suspicious:
             self._learn(learned_of(shared))
         shared.close()
@@ -826,6 +839,70 @@ class Template:
             self._tell(culprit=culprit, why=why)
         return not unfit
 
+    def _make_ready(self, shape: tuple[str, ...]) -> None:
+        """Make what kernels with such arguments have in common, if it was seen that they are the same then."""
+        self.ready_for = shape
+        own = load_beside("ready")
+        about = [shape, sys.path, sorted(self.own.items()), _stamp(getattr(own, "__file__", ""))]
+        alike = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
+        unlike, known = f"not {alike}", alike in self.notes.alike
+        if own is None or unlike in self.notes.alike:
+            return
+        plain, imported = (b"", []) if known else self._tried(own, None)
+        loaded = self.loaded
+        if not self._learn(imported):
+            self.sites = []  # no more kernels from this one
+            return
+        if self.loaded != loaded:
+            plain, _ = self._tried(own, None)
+        before, said = _look(), _said()
+        ready = None
+        with self._trying("", self.import_seconds), contextlib.suppress(Exception):  # another release of IPython
+            ready = own.Ready(self.parsed.config(shape))
+            ready.settle()
+        if _look() != before or _said() != said:
+            self.sites = []
+            ready = None
+        if ready is not None and not known:
+            made, _ = self._tried(own, ready)
+            if not plain or not made:  # it was not told, or not in time
+                return
+            ready = ready if made == plain else None
+        if (ready is None) or not known:
+            self.notes.remember(alike=[*self.notes.alike, unlike if ready is None else alike])
+        self.ready = ready
+        self._settle()
+
+    def _tried(self, own: Any, ready: Any) -> tuple[bytes, list[str]]:
+        """Make a kernel in a fork, from what is ready, if given; give a digest of it, and what it imported."""
+        assert self.ready_for is not None
+        shape, told, learned = self.ready_for, mmap.mmap(-1, 4096), mmap.mmap(-1, LEARNED)
+
+        def tell() -> None:
+            self._let_go()
+            alone()
+            self.ready = ready
+            given = connection_file(f"nbf-{os.getppid()}-ready")
+            argv = [given if word == Parsed.FILE else word for word in shape]
+            app = self.application(argv, os.getppid())
+            app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
+            app.initialize(argv)
+            tell_learned(learned, self.loaded, self.libraries)
+            if ready is None or ready.given:
+                told[:32] = own.digest(app)
+
+        with told, learned:
+            answered, status = in_a_fork(tell, self.probe_seconds)
+            return (told[:32].strip(b"\0"), learned_of(learned)) if answered and not status else (b"", [])
+
+    def application(self, argv: list[str], owner: int) -> Any:
+        """Give, in a kernel, the application."""
+        if self.ready is not None and self.parsed.shape(argv) == self.ready_for:
+            return start_app(owner, self.ready.application(argv))
+        app = start_app(owner)
+        self.parsed.apply(app, argv)
+        return app
+
     # At work
 
     def serve(self) -> dict[str, Any]:
@@ -835,7 +912,11 @@ class Template:
         assert self.control is not None
         poll.register(self.control, select.POLLIN)
         while self.control is not None or self.children:  # type: ignore[unreachable]  # _asked closes it
-            ready = poll.poll(None if self.children else self.idle * 1000)
+            wanted = self.ready_for is None and self.parsed.shapes
+            ready = poll.poll(0 if wanted else None if self.children else self.idle * 1000)
+            if wanted and not ready:  # while the first kernels work
+                self._make_ready(self.parsed.shapes[0])
+                continue
             if not ready:
                 break
             for descriptor, _ in ready:
@@ -986,6 +1067,25 @@ def _fork() -> int:
         return os.fork()
 
 
+def in_a_fork(do: Callable[[], None], seconds: float) -> tuple[bool, int]:
+    """Do something in a fork; tell whether it ended in time, and its status."""
+    pid = _fork()
+    if pid == 0:
+        code = 1
+        signal.alarm(int(2 * seconds) + 1)  # the template may be killed before it can kill this
+        with contextlib.suppress(BaseException):
+            do()
+            code = 0
+        os._exit(code)
+    gone = os.pidfd_open(pid)
+    answered = readable(gone, seconds)
+    if not answered:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    os.close(gone)
+    return answered, status
+
+
 def send(channel: socket.socket, message: dict[str, object], *descriptors: int) -> None:
     """Tell the owner something; an owner that is gone need not know, nor one whose channel a cell has filled."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -1067,8 +1167,18 @@ class Parsed:
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Any] = {}
 
+    @property
+    def shapes(self) -> list[tuple[str, ...]]:
+        """Those that are known: arguments with another connection file."""
+        return [shape for shape, config in self._known.items() if config is not None]
+
+    def config(self, shape: tuple[str, ...]) -> Any:
+        """Give what they say."""
+        return self._known.get(shape)
+
     @classmethod
-    def _shape(cls, argv: list[str]) -> tuple[str, ...]:
+    def shape(cls, argv: list[str]) -> tuple[str, ...]:
+        """Give the arguments without what is another in each kernel; nothing, if they are others."""
         place = argv.index("-f") + 1 if "-f" in argv else 0
         return (*argv[:place], cls.FILE, *argv[place + 1 :]) if 0 < place < len(argv) else ()
 
@@ -1076,7 +1186,7 @@ class Parsed:
         """Have them read by an application that is thrown away, once for all kernels that have such."""
         from ipykernel.kernelapp import IPKernelApp
 
-        shape = self._shape(argv)
+        shape = self.shape(argv)
         if not shape or shape in self._known:
             return
         self._known[shape] = None
@@ -1088,7 +1198,7 @@ class Parsed:
 
     def apply(self, app: Any, argv: list[str]) -> None:
         """Make an application take them as read; one that has others reads them itself."""
-        config = self._known.get(self._shape(argv))
+        config = self._known.get(self.shape(argv))
         if config is None:
             return
 
@@ -1136,9 +1246,9 @@ def run(request: dict[str, Any], template: Template) -> None:
         send(channel, {"no": f"{type(problem).__name__}: {problem}"})
         os._exit(1)
     try:
-        app = start_app(int(request["env"].get("JPY_PARENT_PID") or 0))
-        template.parsed.apply(app, sys.argv[1:])
+        app = template.application(sys.argv[1:], int(request["env"].get("JPY_PARENT_PID") or 0))
         app.initialize(sys.argv[1:])
+        look_for_children(app.kernel)
         order_filters(template.filters)
         draw_after_cells()
         for begin in template.begins:
@@ -1157,14 +1267,21 @@ def run(request: dict[str, Any], template: Template) -> None:
     leave(app, code)
 
 
-def start_app(owner: int) -> Any:
+def start_app(owner: int, ready: Any = None) -> Any:
     """Give the application, which need not look after its parent: the channel does."""
     from ipykernel.kernelapp import IPKernelApp
 
-    app = IPKernelApp.instance()
+    app = ready or IPKernelApp.instance()
     app.parent_handle = owner
     app.init_poller = threading.Thread  # not started: it takes the number that names of later threads count on from
     return app
+
+
+def look_for_children(kernel: Any) -> None:
+    """Have a kernel that ends ask the system for its children, before it goes through all processes for them."""
+    find = getattr(kernel, "_process_children", None)
+    if find is not None and os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        kernel._process_children = lambda: find() if _children() else []  # noqa: SLF001 - no public one asks for it
 
 
 def order_filters(filters: list[Any]) -> None:
@@ -1196,6 +1313,19 @@ def look_for_backends() -> None:
             registry.backend_registry._ensure_entry_points_loaded()  # noqa: SLF001 - no public call does that alone
 
 
+def compile_patterns() -> None:
+    """Have the patterns compiled with which each kernel looks for its files, and reads its first cell."""
+    import fnmatch
+    import pathlib
+
+    next(pathlib.Path("/").glob("*.py"), None)
+    fnmatch.filter([], "*.ipy")
+    with contextlib.suppress(Exception):  # another release reads cells otherwise
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        TransformerManager().transform_cell("0\n")
+
+
 def leave(app: Any, code: int) -> None:
     """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
     try:
@@ -1220,15 +1350,14 @@ def surroundings() -> tuple[object, ...]:
 
 def tell_learned(learned: mmap.mmap, loaded: frozenset[str], known: frozenset[str]) -> None:
     """Name the modules that were imported since the fork; what a cell made, or took from elsewhere, is none."""
+    # The new ones stand last; to look at the others would copy a page of memory for each.
+    new = itertools.takewhile(lambda name: name not in loaded, reversed(sys.modules))
     names = [
         name
-        for name, module in list(sys.modules.items())
-        if name not in loaded
-        and may_be_learned(name, known)
-        and getattr(module, "__spec__", None) is not None
-        and installed(name)
+        for name in list(new)
+        if may_be_learned(name, known) and getattr(sys.modules[name], "__spec__", None) is not None and installed(name)
     ]
-    text = json.dumps(names).encode()
+    text = json.dumps(names[::-1]).encode()
     if len(text) + 4 <= len(learned):
         learned[4 : 4 + len(text)] = text
         learned[:4] = struct.pack("I", len(text))
@@ -1253,13 +1382,27 @@ USES = {
 """One line for a library that shows whether it works after a fork."""
 
 
+def alone() -> None:
+    """Be a kernel that nobody hears."""
+    without_shell()
+    for target in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), target)
+
+
+def connection_file(name: str) -> str:
+    """Give a connection file, for sockets without files: whatever the temporary folder is like."""
+    ports = {f"{channel}_port": port for port, channel in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1)}
+    about = {"transport": "ipc", "ip": f"@{name}", "key": "", "signature_scheme": "hmac-sha256", **ports}
+    descriptor = os.memfd_create("nbflow-connection")
+    os.write(descriptor, json.dumps(about).encode())
+    return f"/proc/self/fd/{descriptor}"
+
+
 def rehearse(preload: list[str]) -> None:
     """Do in a fork what kernels do: use the modules, a thread, a process, and a kernel's start."""
     import subprocess
 
-    without_shell()
-    for target in (0, 1, 2):
-        os.dup2(os.open(os.devnull, os.O_RDWR), target)
+    alone()
     for module in preload:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
