@@ -206,6 +206,11 @@ def begin(words: Sequence[str]) -> None:
         return  # on one core it would only be in the way
     if any(name.startswith(COLD) for name in os.environ):
         return
+    try:
+        for stream in (0, 1, 2):
+            os.fstat(stream)
+    except OSError:  # it is closed, and a socket would get its place
+        return
     command = interpreter()
     environment = {name: value for name, value in os.environ.items() if name.startswith(INTERPRETER + LIBRARIES)}
     if command:

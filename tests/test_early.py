@@ -112,6 +112,12 @@ def test_a_command_that_forks_no_kernel_begins_none(words, ended):
     assert not early.is_there()
 
 
+def test_a_command_whose_stdin_is_closed_begins_none(cli):
+    """A socket would get its place, before anything else is put there."""
+    program = "import os; from nbflow import early; os.close(0); early.begin(['map']); print(early.is_there())"
+    assert ("False\n", "") == cli.start(program=("-c", program)).communicate(timeout=60)
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [(["map", "nothing.ipynb"], 2), (["map", "work.ipynb", "--nonsense"], 2), (["map", "work.ipynb", "-p", "m=1"], 2)],
