@@ -146,10 +146,8 @@ class Ready:
             if name in self._names:
                 break
             late.append(sys.modules[name])
-        if self._shell is None:
-            app.init_kernel()
-            return
-        ZMQInteractiveShell.instance = classmethod(lambda kind, **asked: self._give(kind, asked))
+        if self._shell is not None:
+            ZMQInteractiveShell.instance = classmethod(lambda kind, **asked: self._give(kind, asked))
         ipkernel.sys = _Sys(_Modules(itertools.chain(self._files, reversed(late))))
         try:
             app.init_kernel()
@@ -160,7 +158,7 @@ class Ready:
 
     def _give(self, kind: Any, asked: dict[str, Any]) -> Any:
         """Give the shell; what in it is the kernel's own is done now, and as it would be."""
-        del kind.instance
+        del type(self._shell).instance
         kernel = asked["parent"]
         wanted = _asked(kernel, kernel.profile_dir)
         if kind is not type(self._shell) or asked != wanted or kernel.config is not self._shell.config:
