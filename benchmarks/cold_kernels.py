@@ -51,10 +51,9 @@ def write(folder: Path, name: str, code: Sequence[str]) -> Path:
 
 
 def quiet_kernels(folder: Path) -> None:
-    """Keep the startup files of this user out of the kernels of both sides, and warnings about TCP off the screen."""
+    """Keep the startup files and the configuration of this user out of the kernels of both sides."""
     profile = folder / "ipython" / "profile_default"
     profile.mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text("c = get_config()\nc.IPKernelApp.log_level = 'ERROR'\n", "utf-8")
     os.environ["IPYTHONDIR"] = str(profile.parent)
 
 
