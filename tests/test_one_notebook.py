@@ -6,15 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4.nbjson import BytesEncoder
 
 from nbflow.kernels.plain import find_plain
 from nbflow.kernels.specs import kernel_spec
+from nbflow.masking import Masker
+from nbflow.notebooks.document import indented, write_notebook
 from nbflow.notebooks.pace import Pace
+
+ROOT = Path(__file__).parent.parent
 
 TOP = Path(__file__).parent.parent
 
@@ -197,6 +205,28 @@ def test_saves_are_a_second_apart_and_further_where_they_take_long():
         now[0] = moment
         pace.offer(lambda: save(0.0))
     assert [1.0, 1.0, 11.0] == saved
+
+
+KEYS = st.text(max_size=5)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=3).map(b64encode),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_a_notebook_is_written_as_nbformat_writes_it(value):
+    """Byte for byte, whatever stands in it."""
+    wanted = json.dumps(value, cls=BytesEncoder, indent=1, sort_keys=True, separators=(",", ": "), ensure_ascii=False)
+    assert wanted == indented(value)
+
+
+def test_a_whole_notebook_is_written_as_nbformat_writes_it(tmp_path):
+    """With its texts in lines, and without what only a program needs."""
+    nb = nbformat.read(ROOT / "notebooks" / "progression.ipynb", 4)
+    write_notebook(nb, tmp_path / "written.ipynb", Masker(()))
+    assert f"{nbformat.v4.writes(nb)}\n" == (tmp_path / "written.ipynb").read_text("utf-8")
 
 
 COUNTED = """

@@ -55,7 +55,7 @@ def surroundings(folder: Path, kernel: str) -> dict[str, Any]:
     return {
         "nbflow": __version__,
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": _platform(),
         "user": user(),
         "host": socket.gethostname(),
         "cores": usable_cores(),
@@ -64,6 +64,15 @@ def surroundings(folder: Path, kernel: str) -> dict[str, Any]:
         "environment": {name: os.environ[name] for name in _CAPS if name in os.environ},
         "git": _git(folder),
     }
+
+
+def _platform() -> str:
+    """Give what ``platform.platform()`` says, which runs a program and reads Python's own file for it."""
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", ()) else None
+    if libc is None:
+        return platform.platform()
+    system = os.uname()
+    return f"{system.sysname}-{system.release}-{system.machine}-with-{libc.replace(' ', '')}"
 
 
 def packages(python: str) -> dict[str, str]:
@@ -91,6 +100,9 @@ def interpreter(argv: Sequence[str]) -> str | None:
 
 def _git(folder: Path) -> dict[str, Any] | None:
     """Give commit, and whether files differ from it; nbflow's own files apart."""
+    whole = folder.resolve()
+    if "GIT_DIR" not in os.environ and not any((place / ".git").exists() for place in (whole, *whole.parents)):
+        return None
     git = [
         "git",
         "--no-optional-locks",
