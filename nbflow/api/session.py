@@ -328,11 +328,11 @@ class Session:
 
     def _notebook_runner(self, folder: Path) -> Runner:
         from ..kernels import LocalKernels
-        from ..notebooks.runner import NotebookRunner
+        from ..notebooks.runner import NotebookRunner, load
 
         request = self.request
         workflow = request.definition.workflow()
-        kernels = LocalKernels(templates=shared(workflow))
+        kernels = LocalKernels(templates=shared(workflow), meanwhile=load)
         self._kernels = kernels
         notebooks = request.definition.as_run(request.notebooks)
         start = KernelStart.of(request.definition.start)

@@ -51,10 +51,17 @@ class LocalKernels:
         How long a kernel may take to answer.
     templates : bool
         Whether templates are started to fork kernels from; otherwise there is only one that was begun early.
+    meanwhile : callable, optional
+        Called while the first kernel starts: what else takes time and will be needed.
     """
 
     def __init__(
-        self, at_once: int | None = None, start_seconds: float = START_SECONDS, *, templates: bool = True
+        self,
+        at_once: int | None = None,
+        start_seconds: float = START_SECONDS,
+        *,
+        templates: bool = True,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self._starting = threading.BoundedSemaphore(at_once or usable_cores())
         self._start_seconds = start_seconds
@@ -62,7 +69,7 @@ class LocalKernels:
         self._contexts = _Contexts()
         self._templates = Templates(cache_folder() / "preload", new=templates)
         self._close = weakref.finalize(self, self._contexts.close)
-        self._known = _Known()
+        self._known = _Known(meanwhile)
 
     async def launch(
         self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard, preload: Sequence[str] | None = None
@@ -120,7 +127,8 @@ class LocalKernels:
 class _Known:
     """What is known of kernels by their names: the same for all that run at the same time."""
 
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile = meanwhile
         self.specs: dict[str, Any] = {}
         self.languages: dict[str, dict[str, Any]] = {}
         """What kernels that were forked say about their language."""
@@ -270,6 +278,7 @@ class Kernel:
         try:
             assert self._endpoint is not None
             self._manager = manager = _manager(self.name, self._endpoint, self._contexts.of_manager())
+            self._known.meanwhile()
             if fork is not None:
                 try:
                     process = await fork

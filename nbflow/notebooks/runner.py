@@ -38,13 +38,21 @@ from .results import (
     written_request,
 )
 
-__all__ = ["NotebookRunner"]
+__all__ = ["NotebookRunner", "load"]
 
 WRITTEN_SECONDS = 2.0
 """How long a failed notebook's kernel may take to name the files it wrote."""
 
 TRACEBACK = 20_000
 """Characters of a traceback that go into the journal; a message in it may be as long as all data."""
+
+
+def load() -> None:
+    """Load the libraries that make and run notebooks: they take their time, and a kernel needs some to start."""
+    with lean.imports():
+        from . import client, document
+
+        del client, document
 
 
 class NotebookRunner:
