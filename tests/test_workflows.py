@@ -593,11 +593,11 @@ steps:
 @pytest.mark.parametrize(
     ("old", "new", "step", "again"),
     [
-        ("echo $YEAR", "echo year $YEAR", "count", ["count"]),
+        pytest.param("echo $YEAR", "echo year $YEAR", "count", ["count"], marks=pytest.mark.long),
         ("MODE: fast", "MODE: slow", "count", ["count"]),
-        ("'list '", "'list again '", "list", []),
+        pytest.param("'list '", "'list again '", "list", [], marks=pytest.mark.long),
         ("tasks:note", "tasks:also", "load", ["load", "count"]),
-        ("value: 1", "value: 2", "load", ["load", "count"]),
+        pytest.param("value: 1", "value: 2", "load", ["load", "count"], marks=pytest.mark.long),
     ],
 )
 def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, again, folder, ran, cli):
