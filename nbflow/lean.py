@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["allow", "imports", "uncollected"]
+__all__ = ["allow", "forbid", "imports", "uncollected"]
 
 _LEFT_OUT = (
     # Formats that jsonschema can check, and that no notebook has; they come with JupyterLab. The first one compiles a
@@ -31,6 +31,12 @@ def allow() -> None:
     """Let :func:`imports` leave something out: this process is ours alone."""
     global _allowed  # noqa: PLW0603 - it is a fact about the process
     _allowed = True
+
+
+def forbid() -> None:
+    """Leave nothing out any more: functions of the user run in this process, and may import at any moment."""
+    global _allowed  # noqa: PLW0603 - it is a fact about the process
+    _allowed = False
 
 
 @contextmanager

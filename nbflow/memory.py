@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ SELF = Path("/proc/self/cgroup")
 EXCEPTIONS = frozenset(("MemoryError", "_ArrayMemoryError", "ArrowMemoryError"))
 """Names of exceptions that say that memory ran out: Python's own, and those that NumPy and Arrow derive from it."""
 
-SHELL_SAYS_KILLED = 128 + signal.SIGKILL
+KILLED = -9
+SHELL_SAYS_KILLED = 137
 """The exit code of a shell whose command was killed."""
 
 
@@ -56,13 +56,13 @@ class MemoryWatch:
         code : int, optional
             The exit code; negative: the signal.
         """
-        return code in (-signal.SIGKILL, SHELL_SAYS_KILLED) and self._counted
+        return code in (KILLED, SHELL_SAYS_KILLED) and self._counted
 
     def hint(self, code: int | None) -> str:
         """Tell what speaks for memory, if anything does; ``code`` is the kernel's exit code."""
         if self._counted:
             return f"memory?{self._in_use()} (the system counted it)"
-        if code == -signal.SIGKILL:
+        if code == KILLED:
             return f"memory?{self._in_use()} (a guess from the signal)"
         return ""
 

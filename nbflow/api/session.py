@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from .. import early
+from .. import early, lean
 from ..driver import Asker, Driver, standing
 from ..engine.machine import Machine
 from ..engine.plan import Plan, Repeated, plan
@@ -47,7 +47,7 @@ from .ledger import RunLedger
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
 from .runs import Run, run_of
-from .warming import shared, warmth
+from .warming import apart, shared, warmth
 
 OnEvent = Callable[[Event], None]
 
@@ -320,6 +320,8 @@ class Session:
     def _runners(self, folder: Path) -> Mapping[type[Step], Runner]:
         request = self.request
         others = request.definition.runners(request.home.folder, request.run_id)
+        if not apart(request.definition.workflow().block):
+            lean.forbid()
         if not request.notebooks:
             early.end()
             return others

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..model import Block, Literal, Step, Workflow
-from ..steps import FanOut, Loop, NotebookStep
+from ..steps import FanIn, FanOut, GateStep, Loop, NotebookStep, ShellStep
 from ..types import Warmth
 
-__all__ = ["shared", "warmth"]
+__all__ = ["apart", "shared", "warmth"]
 
 
 def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
@@ -30,6 +30,13 @@ def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
     repeated = {path for path, many in counts.items() if any(many) or len(many) > 1}
     alone: Warmth = "kernel" if ready or shared(workflow) else "none"
     return {path: "modules" if path in repeated else alone for path in counts}
+
+
+def apart(block: Block) -> bool:
+    """Whether all work is done in other processes: by notebooks and commands."""
+    leaves = [step for step in block.steps if not step.blocks]
+    ours = all(isinstance(step, (NotebookStep, ShellStep, GateStep, FanIn)) for step in leaves)
+    return ours and all(apart(inner) for step in block.steps for inner in step.blocks)
 
 
 def shared(workflow: Workflow) -> bool:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import early, lean
 from ..errors import NbflowError
@@ -25,7 +25,7 @@ from ..host import cache_folder, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
 from .plain import PlainSpec, find_plain, plain_command, start_plain
 from .specs import kernel_spec
-from .warm.templates import SUPPORTED, Forked, NoKernelError, Templates
+from .warm.templates import SUPPORTED, UNKNOWN, Forked, NoKernelError, Templates
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -38,6 +38,8 @@ START_SECONDS = 60.0
 FAREWELL_SECONDS = 1.5
 
 Heard = Callable[[str], None]
+Warm: TypeAlias = tuple[Templates, Sequence[str], Sequence[str]]
+"""Templates, the modules that one of them is to import, and the variables that it does not get."""
 
 
 class LocalKernels:
@@ -72,7 +74,14 @@ class LocalKernels:
         self._known = _Known(meanwhile)
 
     async def launch(
-        self, name: str, *, cwd: Path, env: Mapping[str, str], heard: Heard, preload: Sequence[str] | None = None
+        self,
+        name: str,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        heard: Heard,
+        preload: Sequence[str] | None = None,
+        private: Sequence[str] = (),
     ) -> Kernel:
         """Start the process of a kernel; :meth:`Kernel.ready` waits until it answers.
 
@@ -88,6 +97,8 @@ class LocalKernels:
             Gets what the process itself writes to stdout and stderr, as it comes.
         preload : sequence of str, optional
             Have it forked from a template that has imported these modules; by default it is started.
+        private : sequence of str
+            Names of variables that such a template does not get: secrets.
 
         Raises
         ------
@@ -99,7 +110,7 @@ class LocalKernels:
         while not self._starting.acquire(blocking=False):
             await asyncio.sleep(0.01)
         kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
-        warm = None if preload is None else (self._templates, preload)
+        warm = None if preload is None else (self._templates, preload, private)
         if warm is None:
             early.end()  # the kernels of one workflow are begun in one way, or nearly
         if warm is not None and not SUPPORTED:
@@ -226,9 +237,7 @@ class Kernel:
         """The last lines that the process wrote to its own stderr and stdout."""
         return "\n".join(line for line in self._words if line.strip())
 
-    async def launch(
-        self, cwd: Path, env: Mapping[str, str], warm: tuple[Templates, Sequence[str]] | None = None
-    ) -> None:
+    async def launch(self, cwd: Path, env: Mapping[str, str], warm: Warm | None = None) -> None:
         """Start the process, or have it forked from a template that has imported these modules."""
         self._endpoint = endpoint = make_endpoint()
         first = "jupyter_client" not in sys.modules and endpoint.transport == "ipc"
@@ -248,10 +257,9 @@ class Kernel:
                 await self._start(plain, command, cwd, environment, theirs, warm)
             else:
                 self._manager = manager = _manager(self.name, endpoint, self._contexts.of_manager())
-                if warm is not None:
-                    _fork_from(manager, spec, *warm)
+                ours = warm is not None and _fork_from(manager, spec, warm)
                 await _launch(manager, own, cwd, environment, theirs)
-                self.warm = isinstance(getattr(manager.provisioner, "process", None), Forked)
+                self.warm = ours and isinstance(getattr(manager.provisioner, "process", None), Forked)
         finally:
             os.close(theirs)
         self._end = asyncio.create_task(self._watch())
@@ -265,13 +273,13 @@ class Kernel:
         cwd: Path,
         env: Mapping[str, str],
         output: int,
-        warm: tuple[Templates, Sequence[str]] | None,
+        warm: Warm | None,
     ) -> None:
         """Start the process, or have it forked, and load what talks to it meanwhile."""
         process: subprocess.Popen[bytes] | Forked | None = None
         fork: asyncio.Task[Forked] | None = None
-        if warm is not None and warm[0].begin(command, env, warm[1]):
-            fork = asyncio.create_task(_fork(warm[0], command, env, cwd, output, warm[1]))
+        if warm is not None and warm[0].begin(command, env, warm[1], warm[2]):
+            fork = asyncio.create_task(_fork(warm, command, env, cwd, output))
             await asyncio.sleep(0)  # it is asked
         else:
             process = start_plain(command, cwd, env, output)
@@ -347,7 +355,7 @@ class Kernel:
         if code is None:
             how = "it ended, nobody knows how"
         elif code < 0:
-            how = f"killed by signal {-code}"
+            how = f"killed by signal {-code}" if code != UNKNOWN else "it ended, nobody knows how"
         else:
             how = f"exit code {code}"
         last = self.last_words.rpartition("\n")[2].strip()
@@ -485,8 +493,9 @@ async def _launch(manager: Any, own: Sequence[str], cwd: Path, env: Mapping[str,
     await manager._launch_kernel(command, **options)  # noqa: SLF001 - start_kernel would sleep, and connect a socket that nobody uses
 
 
-def _fork_from(manager: Any, spec: Any, templates: Templates, preload: Sequence[str]) -> None:
-    """Have a manager's kernel forked, where nobody said how such kernels are to be started."""
+def _fork_from(manager: Any, spec: Any, warm: Warm) -> bool:
+    """Have a manager's kernel forked, where nobody said how such kernels are to be started; tell whether it may be."""
+    templates, preload, private = warm
     from .warm.provisioner import WarmProvisioner
 
     manager._kernel_spec = spec  # noqa: SLF001 - or it looks for it again
@@ -495,16 +504,18 @@ def _fork_from(manager: Any, spec: Any, templates: Templates, preload: Sequence[
         manager.provisioner = WarmProvisioner(
             kernel_id=manager.kernel_id, kernel_spec=spec, parent=manager, templates=templates, preload=list(preload)
         )
+        manager.provisioner.private = list(private)
+        return True
+    return False
 
 
-async def _fork(
-    templates: Templates, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: int, preload: Sequence[str]
-) -> Forked:
+async def _fork(warm: Warm, command: Sequence[str], env: Mapping[str, str], cwd: Path, output: int) -> Forked:
     """Have a kernel forked whose stdin is closed."""
     stdin, end = os.pipe()
     os.close(end)
     try:
-        return await templates.fork(command, env, str(cwd), [stdin, output, output], preload)
+        templates, preload, private = warm
+        return await templates.fork(command, env, str(cwd), [stdin, output, output], preload, private)
     finally:
         os.close(stdin)
 
@@ -514,7 +525,7 @@ def _adopt(
     spec: PlainSpec,
     process: subprocess.Popen[bytes] | Forked,
     cwd: Path,
-    warm: tuple[Templates, Sequence[str]] | None,
+    warm: Warm | None,
 ) -> None:
     """Make a manager the one of a process that was started, or forked, before it."""
     from jupyter_client.kernelspec import KernelSpec
@@ -522,7 +533,7 @@ def _adopt(
 
     manager.load_connection_file()
     if warm is not None:
-        _fork_from(manager, KernelSpec(resource_dir=str(spec.folder), **spec.data), *warm)
+        _fork_from(manager, KernelSpec(resource_dir=str(spec.folder), **spec.data), warm)
     else:
         manager._kernel_spec = KernelSpec(resource_dir=str(spec.folder), **spec.data)  # noqa: SLF001 - or it looks for it again
         manager.kernel_id = str(uuid.uuid4())

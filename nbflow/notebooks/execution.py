@@ -30,6 +30,8 @@ GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None
 """Seconds between interrupt and kill."""
 
 CRASH = "Fatal Python error"
+UNKNOWN = -255
+"""The exit code of a kernel of which nobody can tell how it ended."""
 
 How: TypeAlias = Literal["completed", "error", "dead-kernel", "memory", "timeout", "start", "cancelled"]
 
@@ -136,12 +138,13 @@ class Execution:
         heard: Callable[[str], None],
         prepare: Callable[[str], tuple[Document, SaveManager]],
         preload: Sequence[str] | None = None,
+        private: Sequence[str] = (),
     ) -> Ending:
         """Start the kernel and run the notebook.
 
         Parameters
         ----------
-        name, cwd, env, heard, preload
+        name, cwd, env, heard, preload, private
             Of the kernel.
         prepare : callable
             Makes the notebook and its bookkeeping while the kernel starts; gets the kernel's language.
@@ -154,7 +157,7 @@ class Execution:
 
         unlisten = self._stop.listen(notice)
         try:
-            launch = self._kernels.launch(name, cwd=cwd, env=env, heard=heard, preload=preload)
+            launch = self._kernels.launch(name, cwd=cwd, env=env, heard=heard, preload=preload, private=private)
             return await self._run(launch, prepare)
         finally:
             unlisten()
@@ -303,6 +306,7 @@ class Execution:
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        how = "nobody knows how" if code == UNKNOWN else how
         words = _last_words(self.kernel.last_words)
         if self._client is not None and self._client.ended_itself:
             why = "the cell ended it by exit() or quit()"
@@ -389,7 +393,8 @@ async def _keep_saved(manager: SaveManager) -> None:
     """Have what happens in the notebook stand in its file soon, also while a cell says nothing."""
     while True:
         await asyncio.sleep(SAVED_EVERY)
-        manager.catch_up()
+        with contextlib.suppress(OSError):  # there may be room, or a network, again; the end is saved in any case
+            manager.catch_up()
 
 
 def _runs(cell: Any) -> bool:

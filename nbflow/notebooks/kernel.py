@@ -70,6 +70,7 @@ class Kernels(Protocol):
         env: Mapping[str, str],
         heard: Callable[[str], None],
         preload: Sequence[str] | None = None,
+        private: Sequence[str] = (),
     ) -> Kernel:
         """Start the process of a kernel, or have it forked from one that has imported modules; or raise NbflowError."""
         ...

@@ -203,6 +203,7 @@ class _Attempt:
             lambda text: self.log.printed("kernel", text),
             lambda language: self._prepare(name, language),
             self.preload,
+            self.step.secrets,
         )
         if execution.lost_output:
             self.warnings.append(f"{self.task.label}: a part of the output was lost on its way from the kernel.")

@@ -30,6 +30,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
     """
 
     preload: Any = List(Unicode(), help="Modules that the template imports.").tag(config=True)
+    private: Any = List(Unicode(), help="Names of variables that the template does not get.").tag(config=True)
     templates: Any = Anything(help="The templates; by default those of this process.")
     process: Any = None
 
@@ -51,7 +52,7 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
             cwd = given.get("cwd") or os.getcwd()  # noqa: PTH109 - text
             with contextlib.ExitStack() as stack:
                 streams = _streams(given, stack)
-                return await templates.fork(cmd, env, str(cwd), streams, self.preload)
+                return await templates.fork(cmd, env, str(cwd), streams, self.preload, self.private)
         except NoKernelError as problem:
             QUIET.debug("a kernel starts cold: %s", problem)
             return None

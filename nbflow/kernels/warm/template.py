@@ -44,6 +44,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
+FORGIVEN = 7 * 86400.0
+"""Seconds after which a culprit is tried again: it may have been an accident, on a busy machine."""
+
 LESSON = 4096
 """Bytes for what the owner should know."""
 
@@ -375,8 +378,9 @@ class Notes:
         name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:24]
         self._set = os.path.join(folder, f"{name}.json")
         self._culprits: set[str] = set()
-        with contextlib.suppress(OSError):
-            self._culprits.update(os.listdir(os.path.join(folder, "culprits")))
+        with contextlib.suppress(OSError), os.scandir(os.path.join(folder, "culprits")) as entries:
+            late = time.time() - FORGIVEN
+            self._culprits.update(entry.name for entry in entries if entry.stat().st_mtime > late)
         for culprit, why in culprits.items():
             self.blame(culprit, why)
         found = self._read()
@@ -475,15 +479,15 @@ def ordered(control: int, seconds: float) -> dict[str, Any]:
     added = import_kernel()
     environment = {**added, **order.pop("environment")}
     if environment != dict(os.environ):
-        if not sys.modules.keys().isdisjoint(order["known"]):
+        if not sys.modules.keys().isdisjoint([*order["known"], "sitecustomize", "usercustomize"]):
             os._exit(0)
         os.environ.clear()
         os.environ.update(environment)
     return order
 
 
-def load(module: str) -> None:
-    """Import one module as a cell does; ``a.b`` may be a name in ``a``.
+def load(module: str, *, known: bool = True) -> None:
+    """Import one module as a cell does; ``a.b`` may be a name in ``a``. One that is not known is looked at closer.
 
     Raises
     ------
@@ -491,6 +495,7 @@ def load(module: str) -> None:
         If the import left something behind that forks would share or lose, or that is seen from outside.
     """
     before, said, environment, asked = _look(), _said(), dict(os.environ), SHELL.asked
+    own = None if known else _of_one_kernel()
     parent, _, name = module.rpartition(".")
     try:
         # This file is __main__: a warning is shown where a cell would show it.
@@ -507,8 +512,23 @@ def load(module: str) -> None:
         time.sleep(wait)
         why = _left(before, said, environment, asked)
         if not why:
-            return
-    raise UnfitError(module, why)
+            break
+    if not why and own is not None and not _of_one_kernel() <= own:
+        why = "its import makes a generator of random numbers"
+    if why:
+        raise UnfitError(module, why)
+
+
+def _of_one_kernel() -> set[int]:
+    """Name the generators of random numbers that are not seeded anew in each kernel."""
+    numpy = sys.modules.get("numpy.random")
+    kinds: tuple[type, ...] = (random.Random,)
+    seeded = {id(vars(random)["_inst"])}
+    if numpy is not None:
+        kinds += numpy.Generator, numpy.RandomState, numpy.BitGenerator
+        common = vars(numpy.mtrand)["_rand"]
+        seeded |= {id(common), id(getattr(common, "_bit_generator", None))}
+    return {id(thing) for thing in gc.get_objects() if issubclass(type(thing), kinds)} - seeded
 
 
 def _left(before: dict[str, object], said: int, environment: dict[str, str], asked: int) -> str:
@@ -728,8 +748,10 @@ class Template:
         )
 
     def _load(self, module: str, done: list[str]) -> None:
+        if os.getppid() != self.owner:  # nobody waits for the rest
+            os._exit(1)
         with self._trying(with_version(module), self.import_seconds):
-            load(module)
+            load(module, known=module.partition(".")[0] in self.known)
         done.append(module)
         if self.suspicious and (why := self._probe(done)):
             raise UnfitError(module, why)
@@ -1221,6 +1243,9 @@ def reseed() -> None:
     for name, do in (("numpy.random", "seed"), ("torch", "seed")):
         if name in sys.modules:
             getattr(sys.modules[name], do)()
+    for generator in ("rng", "_assumptions_rng"):
+        if hasattr(sys.modules.get("sympy.core.random"), generator):
+            getattr(sys.modules["sympy.core.random"], generator).seed()
     if "multiprocessing.process" in sys.modules:
         sys.modules["multiprocessing.process"].current_process().authkey = os.urandom(32)
 
@@ -1267,7 +1292,7 @@ def run(request: dict[str, Any], template: Template) -> None:
     with contextlib.suppress(Exception):  # its directory is gone
         if start == surroundings():
             tell_learned(request["learned"], template.loaded, libraries)
-    leave(app, code)
+    leave(app, code, template.loaded)
 
 
 def start_app(owner: int, ready: Any = None) -> Any:
@@ -1329,7 +1354,7 @@ def compile_patterns() -> None:
         TransformerManager().transform_cell("0\n")
 
 
-def leave(app: Any, code: int) -> None:
+def leave(app: Any, code: int, loaded: frozenset[str]) -> None:
     """End as Python ends, without what can stall: ipykernel joins threads that wait for each other for 10 s."""
     try:
         if app is not None:
@@ -1339,11 +1364,26 @@ def leave(app: Any, code: int) -> None:
         end_threads, end_modules = vars(threading)["_shutdown"], atexit._run_exitfuncs  # noqa: SLF001 - as Python does it
         end_threads()
         end_modules()
+        let_go_of_modules(loaded)
         for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
             with contextlib.suppress(Exception):  # it is closed, or there is none
                 stream.flush()  # type: ignore[union-attr]
     finally:
         os._exit(code & 0xFF)
+
+
+def let_go_of_modules(loaded: frozenset[str]) -> None:
+    """Have what cells imported end as at the end of an interpreter: finalizers run, and files are written."""
+    for name, module in list(sys.modules.items()):
+        if name not in loaded:
+            names = getattr(module, "__dict__", {})
+            for key in [key for key in names if not key.startswith("__")]:
+                names[key] = None
+    gc.collect()  # what was there before the fork is frozen
+    for thing in gc.get_objects():
+        if isinstance(thing, io.IOBase):
+            with contextlib.suppress(Exception):  # it is closed
+                thing.flush()
 
 
 def surroundings() -> tuple[object, ...]:
@@ -1432,8 +1472,8 @@ def rehearse(preload: list[str]) -> None:
 
 def main() -> None:
     """Run the template."""
-    if sys.path[0] == os.path.dirname(os.path.abspath(__file__)):  # not where the interpreter is told to be safe
-        del sys.path[0]
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        del sys.path[0]  # the folder of this file
     given = json.loads(sys.argv[1])
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))  # kernels have their owner's

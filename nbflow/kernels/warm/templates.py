@@ -45,7 +45,7 @@ BARREN = 3
 IDLE_SECONDS = 600.0
 """How long a template lives without kernels and requests; the next request makes a new one."""
 
-END_SECONDS = 2.0
+END_SECONDS = 0.1
 """How long a template may take to end when it is asked for nothing more."""
 
 IMPORT_SECONDS = 30.0
@@ -57,7 +57,11 @@ PROBE_SECONDS = 5.0
 TELL_SECONDS = 2.0
 """How long a template may take to tell the code of a kernel that ended."""
 
-START = early.INTERPRETER + early.LIBRARIES
+OWN = ("NBFLOW_", "JPY_")
+"""Variables that nothing reads when it is imported: each kernel has others."""
+
+MOST = 4
+"""Templates of one owner that are asked at a time; for one more, that which was not asked for longest ends."""
 """Variables that are read when an interpreter or a library starts. A template has these and no others: what else a
 kernel gets travels with its request, secrets among it."""
 
@@ -95,7 +99,7 @@ class Key:
     preload: tuple[str, ...]
 
 
-def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> Key:
+def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str], private: Sequence[str] = ()) -> Key:
     """Give the key of a kernel's template.
 
     Raises
@@ -111,9 +115,10 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
         raise NoKernelError("its command starts something else than Python")
     if any(name.startswith(early.COLD) for name in env):
         raise NoKernelError("its environment has something done at the start of an interpreter")
-    if any(not Path(part).is_absolute() for part in env.get("PYTHONPATH", "/").split(os.pathsep)):
+    if any(not Path(part).is_absolute() for part in (env.get("PYTHONPATH") or "/").split(os.pathsep)):
         raise NoKernelError("PYTHONPATH depends on the directory")
-    start = tuple(sorted((name, value) for name, value in env.items() if name.startswith(START)))
+    # Whatever a library reads when it is imported, it has read in the template.
+    start = tuple(sorted(one for one in env.items() if not one[0].startswith(OWN) and one[0] not in private))
     return Key(tuple(interpreter), start, tuple(preload))
 
 
@@ -328,7 +333,9 @@ class Template:
     def learn(self, lessons: Lessons) -> bool:
         """Take over what it found out, and tell whether that is new; one that died tells what it was just trying."""
         text = os.pread(self._spawned.lesson, LESSON, 0).strip(b"\0 ")
-        told = json.loads(text) if text else {}
+        told: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):  # it died while it wrote
+            told = json.loads(text) if text else {}
         code = None if self.alive else self._spawned.bury()
         culprit, why = told.get("culprit"), told.get("why", "")
         if "trying" in told and code is not None:
@@ -538,6 +545,7 @@ class Templates:
         cwd: str,
         streams: Sequence[int],
         preload: Sequence[str] = (),
+        private: Sequence[str] = (),
     ) -> Forked:
         """Have a kernel forked that is as if its command had been started.
 
@@ -553,14 +561,19 @@ class Templates:
             Descriptors for its stdin, stdout and stderr.
         preload : sequence of str
             Modules that the template imports.
+        private : sequence of str
+            Names of variables that the kernel alone gets: secrets.
 
         Raises
         ------
         NoKernelError
             If there is none; with a reason.
         """
-        key = key_of(command, env, preload)
-        request = {"argv": list(command), "env": dict(env), "cwd": cwd, **_circumstances()}
+        key = key_of(command, env, preload, private)
+        try:
+            request = {"argv": list(command), "env": dict(env), "cwd": cwd, **_circumstances()}
+        except (OSError, KeyError, ValueError) as problem:  # this system does not tell
+            raise NoKernelError(f"what a process inherits here cannot be read: {problem!r}") from problem
         last = False
         while True:
             template = self._template(key)
@@ -582,10 +595,12 @@ class Templates:
                 self._barren[key] = 0
                 return kernel
 
-    def begin(self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str]) -> bool:
+    def begin(
+        self, command: Sequence[str], env: Mapping[str, str], preload: Sequence[str], private: Sequence[str] = ()
+    ) -> bool:
         """Start a template that will be asked soon, and tell whether there is one."""
         try:
-            self._template(key_of(command, env, preload))
+            self._template(key_of(command, env, preload, private))
         except NoKernelError as problem:
             QUIET.debug("a kernel starts cold: %s", problem)
             return False
@@ -600,7 +615,7 @@ class Templates:
         """End all templates, and give no more kernels; those that still run live on until they are let go of."""
         with self._lock:
             self._closed = True
-        self._end()
+            self._end()
 
     def _template(self, key: Key) -> Template:
         with self._lock:
@@ -614,7 +629,12 @@ class Templates:
                     self._living[key] = Template(key, self._cache, self._lessons[key], new=self._new)
                 except OSError as problem:
                     raise NoKernelError(str(problem)) from problem
-            return self._living[key]
+                if len(self._living) > MOST:
+                    oldest = next(iter(self._living))
+                    self._living[oldest].close()
+                    self._put_away(oldest, self._living[oldest])
+            template = self._living[key] = self._living.pop(key)  # the one that was asked last stands last
+            return template
 
     def _retire(self, key: Key, template: Template, *, bad: bool) -> bool:
         """Have no more kernels from a template; tells whether another one will do better."""
