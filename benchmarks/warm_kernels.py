@@ -135,7 +135,8 @@ def main() -> int:
                     rows.append([f"{kind}: its start alone", f"{median:.2f} s", "", ""])
                     continue
                 ratio = statistics.median(a / b for a, b in zip(times["papermill"], spent, strict=True))
-                rows.append([f"{kind}: {SIDES[side]}", f"{median:.2f} s", f"{each:.1f} ms", f"{ratio:.1f}"])
+                times_papermill = f"{ratio:.1f}" if each >= 1 else ""
+                rows.append([f"{kind}: {SIDES[side]}", f"{median:.2f} s", f"{each:.1f} ms", times_papermill])
                 pictured.append((SIDES[side], each, f"{each:.0f} ms", side in ("warm", "one more worker")))
             rows.append([f"**{kind}: forked, the start not counted**", "", "", f"**{alone:.1f}**"])
             rows.append([f"**{kind}: forked, the start counted**", "", "", f"**{counted:.1f}**"])
