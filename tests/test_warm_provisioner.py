@@ -254,7 +254,7 @@ def test_a_system_without_what_templates_need_can_import_all_of_it():
         "sys.modules.update(fcntl=None, resource=None)\n"
         "del os.pidfd_open, os.fork, os.memfd_create, os.register_at_fork\n"
         "del signal.SIGKILL, signal.SIGBUS, signal.SIGSYS, signal.SIGTRAP, signal.pidfd_send_signal\n"
-        "import nbflow.kernels.local, nbflow.kernels.warm.templates\n"
+        "import nbflow.kernels.local, nbflow.kernels.warm.templates, nbflow.memory\n"
         "print(nbflow.kernels.warm.templates.SUPPORTED)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

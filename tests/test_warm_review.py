@@ -122,6 +122,35 @@ def test_items_that_differ_in_what_only_nbflow_sets_share_a_template():
         key_of(command, {"PYTHONPATH": "relative"}, ())
 
 
+def test_a_provisioner_that_somebody_else_put_in_has_results_too(place, monkeypatch):
+    """Its kernels were forked from a template that knows nothing of results."""
+    from importlib.metadata import EntryPoint
+
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+    entry = EntryPoint(
+        "nbflow-warm", "nbflow.kernels.warm.provisioner:WarmProvisioner", "jupyter_client.kernel_provisioners"
+    )
+    monkeypatch.setitem(KernelProvisionerFactory.instance().provisioners, entry.name, entry)
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", entry.name)
+    monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", entry.name)
+    cell = "import os\nout = [n, 'template.py' in open(f'/proc/{os.getppid()}/cmdline').read()]"
+    assert [[0, True], [1, True]] == place("", cell)
+
+
+def test_functions_beside_notebooks_can_import_everything():
+    """In the command line what papermill does not need is left out while it is loaded, but not where functions run."""
+    from nbflow.api.warming import apart
+    from nbflow.model import Block, Literal
+    from nbflow.steps import CallStep, FanOut, NotebookStep
+
+    notebook, function = NotebookStep(id="a", path="a.ipynb"), CallStep(id="b", function="m:f")
+    fan = FanOut(id="c", items=Literal([1]), body=Block([function]))
+    assert [True, False, False] == [
+        apart(Block(steps)) for steps in ([notebook], [notebook, function], [notebook, fan])
+    ]
+
+
 def test_the_folder_of_the_template_is_on_no_kernels_path(tmp_path):
     """Also where nbflow is reached by a link: a notebook may have a template.py of its own."""
     package = Path(nbflow.__file__).parent
