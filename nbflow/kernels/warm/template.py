@@ -1374,14 +1374,16 @@ def leave(app: Any, code: int, loaded: frozenset[str]) -> None:
 
 def let_go_of_modules(loaded: frozenset[str]) -> None:
     """Have what cells imported end as at the end of an interpreter: finalizers run, and files are written."""
+    standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
     for name, module in list(sys.modules.items()):
-        if name not in loaded:
+        top = name.partition(".")[0]
+        if name not in loaded and top not in standard and top not in FAMILY:  # the kernel's threads still use those
             names = getattr(module, "__dict__", {})
             for key in [key for key in names if not key.startswith("__")]:
                 names[key] = None
     gc.collect()  # what was there before the fork is frozen
     for thing in gc.get_objects():
-        if isinstance(thing, io.IOBase):
+        if type(thing) in (io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper):
             with contextlib.suppress(Exception):  # it is closed
                 thing.flush()
 

@@ -45,7 +45,7 @@ BARREN = 3
 IDLE_SECONDS = 600.0
 """How long a template lives without kernels and requests; the next request makes a new one."""
 
-END_SECONDS = 0.1
+END_SECONDS = 2.0
 """How long a template may take to end when it is asked for nothing more."""
 
 IMPORT_SECONDS = 30.0
@@ -423,7 +423,7 @@ class Template:
     def end(self) -> None:
         """Close it, and wait for its end; kernels that were not let go of live on."""
         self.close()
-        readable(self._spawned.gone, END_SECONDS)
+        readable(self._spawned.gone, END_SECONDS if self.forked else 0.1)  # or it still imports
         self._spawned.bury()
         self._spawned.close()
 
