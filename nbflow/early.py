@@ -20,20 +20,32 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["SUPPORTED", "Spawned", "begin", "end", "interpreter", "is_there", "pair", "readable", "spawn", "take"]
+__all__ = [
+    "OURS",
+    "SUPPORTED",
+    "Spawned",
+    "begin",
+    "end",
+    "interpreter",
+    "is_there",
+    "memory_file",
+    "pair",
+    "read_early",
+    "readable",
+    "spawn",
+    "take",
+]
 
 SUPPORTED = all(
     (hasattr(os, "pidfd_open"), hasattr(os, "memfd_create"), hasattr(signal, "pidfd_send_signal"), hasattr(os, "fork"))
 )
 """Whether this system has what templates need: Linux 5.3."""
 
-INTERPRETER = (
-    *("PYTHON", "LC_", "LANG", "LD_", "DYLD_", "MALLOC_", "XDG_", "HOME", "PATH", "TMPDIR", "USER", "LOGNAME", "TZ"),
-    *("VIRTUAL_ENV", "CONDA_", "SSL_", "REQUESTS_"),
-)
-"""Variables that are read when an interpreter starts, or when it imports ipykernel, by how their names begin."""
+_NAMED = frozenset({"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"})
+_FAMILIES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "XDG_", "CONDA_", "SSL_", "REQUESTS_")
+"""Variables that are read when an interpreter starts, or when it imports ipykernel; families by how they begin."""
 
-LIBRARIES = (
+_LIBRARIES = (
     *("MPL", "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "VECLIB_", "NUMEXPR_", "POLARS_"),
     *("RAYON_", "NUMBA_", "PANDAS_", "ARROW_", "DASK_", "JOBLIB_", "SKLEARN_", "LOKY_"),
 )
@@ -46,7 +58,10 @@ LESSON = 4096
 """Bytes for what a template leaves behind for its owner."""
 
 IDLE_SECONDS = 600.0
-"""How long one that nobody takes lives."""
+"""How long a template lives without kernels and requests; the next request makes a new one."""
+
+OURS = ("python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+"""What stands in a kernel's command for this interpreter; jupyter_client starts itself for these."""
 
 _VERBS = frozenset({"map", "resume", "run"})
 _WITHOUT = frozenset({"-h", "--help", "--dry-run", "--detach"})
@@ -212,7 +227,7 @@ def begin(words: Sequence[str]) -> None:
     except OSError:  # it is closed, and a socket would get its place
         return
     command = interpreter()
-    environment = {name: value for name, value in os.environ.items() if name.startswith(INTERPRETER + LIBRARIES)}
+    environment = read_early(os.environ)
     if command:
         with contextlib.suppress(OSError, UnicodeError):  # whoever needs one will see why
             _waiting.append(_Waiting(command, environment, spawn(command, environment, {"idle": IDLE_SECONDS})))
@@ -227,8 +242,7 @@ def interpreter() -> tuple[str, ...]:
         flags = others[: others.index("-m")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ()
-    names = ("python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}")
-    return (sys.executable, *flags) if first in names or first == sys.executable else ()
+    return (sys.executable, *flags) if first in {*OURS, sys.executable} else ()
 
 
 def is_there() -> bool:
@@ -259,7 +273,19 @@ def take(command: Sequence[str], environment: Mapping[str, str]) -> Spawned | No
 
 
 def _read_first(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(INTERPRETER)}
+    return {name: value for name, value in environment.items() if name in _NAMED or name.startswith(_FAMILIES)}
+
+
+def read_early(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give what a template needs that is begun early: it imports ipykernel; secrets are not among it.
+
+    Examples
+    --------
+    >>> read_early({"LANG": "C", "LANGCHAIN_API_KEY": "secret", "OMP_NUM_THREADS": "2"})
+    {'LANG': 'C', 'OMP_NUM_THREADS': '2'}
+    """
+    libraries = {name: value for name, value in environment.items() if name.startswith(_LIBRARIES)}
+    return {**_read_first(environment), **libraries}
 
 
 def end() -> None:

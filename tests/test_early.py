@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from nbflow import early
-from nbflow.early import INTERPRETER, LIBRARIES, SUPPORTED
+from nbflow.early import SUPPORTED, read_early
 
 pytestmark = pytest.mark.skipif(
     not SUPPORTED or len(os.sched_getaffinity(0)) < 2 or any(name.startswith(early.COLD) for name in os.environ),
@@ -177,7 +177,19 @@ def test_a_template_that_has_a_library_from_its_start_is_none_for_another_enviro
 
 def environment() -> dict[str, str]:
     """Give what a template of this process would get."""
-    return {name: value for name, value in os.environ.items() if name.startswith(INTERPRETER + LIBRARIES)}
+    return read_early(os.environ)
+
+
+def test_secrets_are_not_in_a_template_that_is_begun_early(ended, monkeypatch, templates, until):
+    """Whose names begin like those of variables that an interpreter reads."""
+    for name in ("LANGCHAIN_API_KEY", "PATHFINDER_TOKEN", "USER_PASSWORD", "HOMEPAGE_KEY"):
+        monkeypatch.setenv(name, "secret")
+    early.begin(["map"])
+    until(templates)
+    (pid,) = templates()
+    environment = psutil.Process(pid).environ()
+    assert "secret" not in environment.values()
+    assert os.environ["PATH"] == environment["PATH"]
 
 
 def test_the_template_is_taken_once(ended):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..early import OURS
 from .endpoints import Endpoint
 
 __all__ = ["PlainSpec", "find_plain", "plain_command", "start_plain"]
@@ -47,8 +48,7 @@ class PlainSpec:
     def command(self) -> list[str]:
         """The command, which names this interpreter."""
         first, *others = self.argv
-        names = ("python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}")
-        return [sys.executable if first in names else first, *others]
+        return [sys.executable if first in OURS else first, *others]
 
     @property
     def language(self) -> str:
