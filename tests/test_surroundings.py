@@ -132,6 +132,17 @@ def test_packages_are_those_of_the_kernels_interpreter():
     assert sorted(found) == list(found)
 
 
+@pytest.mark.parametrize("file", ["old.egg-info", "old.egg-info/PKG-INFO", "old-1.dist-info/METADATA"])
+def test_packages_are_found_however_they_were_installed(tmp_path, monkeypatch, file):
+    """Old ones have a file where others have a folder; what cannot be read is left out."""
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("Metadata-Version: 1.0\nName: old\nVersion: 1.5\n\nName: no\n")
+    (tmp_path / "broken.egg-info").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "1.5" == packages(sys.executable)["old"]
+
+
 def test_a_file_of_the_user_is_not_run_to_list_packages(tmp_path, monkeypatch):
     """A json.py in the working directory is not the library's."""
     (tmp_path / "json.py").write_text("open('ran', 'w').close()")

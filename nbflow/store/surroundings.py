@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from ..early import OURS
 from ..host import usable_cores
 from ..version import __version__
 from .lock import user
@@ -28,10 +29,12 @@ sys.path = [place for place in sys.path if place]  # or a json.py of the user wo
 import json, os, re
 found = {}
 for place in sys.path:
-    for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
+    for name in sorted(os.listdir(place)) if os.path.isdir(place) and os.access(place, os.R_OK) else ():
         kept = {".dist-info": "METADATA", ".egg-info": "PKG-INFO"}.get(os.path.splitext(name)[1])
-        path = os.path.join(place, name, kept or "")
-        if kept is None or not os.path.exists(path):
+        path = os.path.join(place, name)
+        if kept is not None and os.path.isdir(path):
+            path = os.path.join(path, kept)
+        if kept is None or not os.path.isfile(path) or not os.access(path, os.R_OK):
             continue
         with open(path, encoding="utf-8", errors="replace") as file:
             head = file.read().partition("\n\n")[0]
@@ -94,8 +97,7 @@ def interpreter(argv: Sequence[str]) -> str | None:
     """Give the Python interpreter that a kernel's command starts, if it is one."""
     if not argv or "python" not in Path(argv[0]).name:
         return None
-    ours = ("python", "python3", f"python3.{sys.version_info.minor}")  # jupyter_client starts itself for these
-    return sys.executable if argv[0] in ours else argv[0]
+    return sys.executable if argv[0] in OURS else argv[0]
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
