@@ -9,7 +9,18 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["THREADS", "began", "boot", "born", "cache_folder", "quota", "thread_limits", "usable_cores"]
+__all__ = [
+    "THREADS",
+    "UNKNOWN",
+    "began",
+    "boot",
+    "born",
+    "cache_folder",
+    "ending",
+    "quota",
+    "thread_limits",
+    "usable_cores",
+]
 
 THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Variables by which libraries are told how many threads to use.
@@ -18,6 +29,10 @@ OpenBLAS, MKL, numexpr, BLIS and PyTorch go by ``OMP_NUM_THREADS`` where nothing
 they would count for more than an ``OMP_NUM_THREADS`` that somebody sets. So are caps above which a library refuses to
 go (``NUMEXPR_MAX_THREADS``, ``NUMBA_NUM_THREADS``).
 """
+
+
+UNKNOWN = -255
+"""The exit code of a process of which nobody can tell how it ended; no signal has this number."""
 
 
 def usable_cores() -> int:
@@ -122,3 +137,23 @@ def began(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
         return None
+
+
+def ending(code: int | None) -> str:
+    """Tell how a process ended.
+
+    Parameters
+    ----------
+    code : int, optional
+        Its exit code; negative: the signal that ended it.
+
+    Examples
+    --------
+    >>> ending(-9)
+    'signal 9'
+    >>> ending(3)
+    'exit code 3'
+    """
+    if code is None or code == UNKNOWN:
+        return "nobody knows how"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

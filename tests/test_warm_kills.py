@@ -26,9 +26,10 @@ import pytest
 
 from nbflow.early import readable
 from nbflow.errors import NbflowError
+from nbflow.host import UNKNOWN
 from nbflow.kernels import LocalKernels
 from nbflow.kernels.warm import templates
-from nbflow.kernels.warm.templates import SUPPORTED, UNKNOWN, Forked
+from nbflow.kernels.warm.templates import SUPPORTED, Forked
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs pidfd, memfd and fork")
 

@@ -196,7 +196,7 @@ async def cold(name: str = "python3", manager_class=AsyncKernelManager, **option
 
 def test_where_templates_cannot_be_kernels_start_cold_and_one_line_says_so(templates, monkeypatch, why):
     """macOS, Windows: no pidfd."""
-    monkeypatch.setattr(provisioner, "SUPPORTED", False)
+    monkeypatch.setattr("nbflow.kernels.warm.templates.SUPPORTED", False)
     asyncio.run(cold())
     assert ["a kernel starts cold: this system has no pidfd"] == why()
     assert [] == templates.pids()

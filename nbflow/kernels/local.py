@@ -17,15 +17,15 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from .. import early, lean
 from ..errors import NbflowError
-from ..host import cache_folder, usable_cores
+from ..host import UNKNOWN, cache_folder, ending, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
 from .plain import PlainSpec, find_plain, plain_command, start_plain
 from .specs import kernel_spec
-from .warm.templates import SUPPORTED, UNKNOWN, Forked, NoKernelError, Templates
+from .warm.templates import Forked, NoKernelError, Templates, readiness
 
 __all__ = ["Kernel", "LocalKernels"]
 
@@ -38,8 +38,16 @@ START_SECONDS = 60.0
 FAREWELL_SECONDS = 1.5
 
 Heard = Callable[[str], None]
-Warm: TypeAlias = tuple[Templates, Sequence[str], Sequence[str]]
-"""Templates, the modules that one of them is to import, and the variables that it does not get."""
+
+
+class Warm(NamedTuple):
+    """From what a kernel is to be forked."""
+
+    templates: Templates
+    preload: Sequence[str]
+    """Modules that the template is to import."""
+    private: Sequence[str]
+    """Names of variables that it does not get."""
 
 
 class LocalKernels:
@@ -110,12 +118,9 @@ class LocalKernels:
         while not self._starting.acquire(blocking=False):
             await asyncio.sleep(0.01)
         kernel = Kernel(name, self._contexts, self._known, heard, self._starting.release, self._start_seconds)
-        warm = None if preload is None else (self._templates, preload, private)
+        warm = None if preload is None else Warm(self._templates, preload, private)
         if warm is None:
             early.end()  # the kernels of one workflow are begun in one way, or nearly
-        if warm is not None and not SUPPORTED:
-            QUIET.debug("a kernel starts cold: this system has no pidfd")
-            warm = None
         try:
             await kernel.launch(cwd, env, warm)
         except BaseException as problem:
@@ -278,7 +283,7 @@ class Kernel:
         """Start the process, or have it forked, and load what talks to it meanwhile."""
         process: subprocess.Popen[bytes] | Forked | None = None
         fork: asyncio.Task[Forked] | None = None
-        if warm is not None and warm[0].begin(command, env, warm[1], warm[2]):
+        if warm is not None and warm.templates.begin(command, env, warm.preload, warm.private):
             fork = asyncio.create_task(_fork(warm, command, env, cwd, output))
             await asyncio.sleep(0)  # it is asked
         else:
@@ -352,12 +357,9 @@ class Kernel:
     def ending(self) -> str:
         """Tell in one line how the process ended, with the last line that it wrote."""
         code = self.exit_code
-        if code is None:
-            how = "it ended, nobody knows how"
-        elif code < 0:
-            how = f"killed by signal {-code}" if code != UNKNOWN else "it ended, nobody knows how"
-        else:
-            how = f"exit code {code}"
+        how = ending(code)
+        if code is not None and UNKNOWN < code < 0:
+            how = f"killed by {how}"
         last = self.last_words.rpartition("\n")[2].strip()
         return f"{how}: {last[:300]}" if last else how
 
@@ -460,7 +462,7 @@ class Kernel:
             await process.gone()
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
-            await _process_gone(pid)
+            await readiness(os.pidfd_open(pid))
             # The process is not reaped yet, so its group's number cannot be another's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -495,16 +497,19 @@ async def _launch(manager: Any, own: Sequence[str], cwd: Path, env: Mapping[str,
 
 def _fork_from(manager: Any, spec: Any, warm: Warm) -> bool:
     """Have a manager's kernel forked, where nobody said how such kernels are to be started; tell whether it may be."""
-    templates, preload, private = warm
     from .warm.provisioner import WarmProvisioner
 
     manager._kernel_spec = spec  # noqa: SLF001 - or it looks for it again
     if "kernel_provisioner" not in spec.metadata and "JUPYTER_DEFAULT_PROVISIONER_NAME" not in os.environ:
         manager.kernel_id = str(uuid.uuid4())
         manager.provisioner = WarmProvisioner(
-            kernel_id=manager.kernel_id, kernel_spec=spec, parent=manager, templates=templates, preload=list(preload)
+            kernel_id=manager.kernel_id,
+            kernel_spec=spec,
+            parent=manager,
+            templates=warm.templates,
+            preload=list(warm.preload),
+            private=list(warm.private),
         )
-        manager.provisioner.private = list(private)
         return True
     return False
 
@@ -514,8 +519,8 @@ async def _fork(warm: Warm, command: Sequence[str], env: Mapping[str, str], cwd:
     stdin, end = os.pipe()
     os.close(end)
     try:
-        templates, preload, private = warm
-        return await templates.fork(command, env, str(cwd), [stdin, output, output], preload, private)
+        streams = [stdin, output, output]
+        return await warm.templates.fork(command, env, str(cwd), streams, warm.preload, warm.private)
     finally:
         os.close(stdin)
 
@@ -545,19 +550,6 @@ def _adopt(
     provisioner.pid = provisioner.pgid = process.pid  # it leads a session of its own
     provisioner.cwd = str(cwd)
     provisioner.connection_info = manager.get_connection_info()
-
-
-async def _process_gone(pid: int) -> None:
-    """Wait for the end of a child process without looking again and again."""
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    descriptor = os.pidfd_open(pid)
-    loop.add_reader(descriptor, gone.set)
-    try:
-        await gone.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def _offer_to_the_memory_killer(pid: int | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..durations import about
 from ..errors import DefinitionError, NbflowError
+from ..host import ending
 from ..memory import EXCEPTIONS, MemoryWatch
 from ..printing import first_line, plain
 from ..task import Stop
@@ -30,8 +31,6 @@ GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None
 """Seconds between interrupt and kill."""
 
 CRASH = "Fatal Python error"
-UNKNOWN = -255
-"""The exit code of a kernel of which nobody can tell how it ended."""
 
 How: TypeAlias = Literal["completed", "error", "dead-kernel", "memory", "timeout", "start", "cancelled"]
 
@@ -305,8 +304,7 @@ class Execution:
 
     def _died(self, number: int | None, index: int | None) -> Ending:
         code = self.kernel.exit_code
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        how = "nobody knows how" if code == UNKNOWN else how
+        how = ending(code)
         words = _last_words(self.kernel.last_words)
         if self._client is not None and self._client.ended_itself:
             why = "the cell ended it by exit() or quit()"

@@ -12,7 +12,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Any as Anything
 from traitlets import List, Unicode
 
-from .templates import SUPPORTED, Forked, NoKernelError, Templates
+from .templates import Forked, NoKernelError, Templates
 
 __all__ = ["WarmProvisioner"]
 
@@ -74,8 +74,6 @@ class WarmProvisioner(LocalProvisioner):  # type: ignore[misc]  # jupyter_client
 
 def _check(given: dict[str, Any]) -> None:
     """Refuse what a fork cannot give."""
-    if not SUPPORTED:
-        raise NoKernelError("this system has no pidfd")
     if other := sorted(name for name in given.keys() - _UNDERSTOOD if given[name]):
         raise NoKernelError(f"somebody wants it started with {', '.join(other)}")
 

@@ -718,7 +718,8 @@ class Template:
         if self.suspicious:
             for module in learned:
                 self._load(module, done)
-        elif self._load_together(learned):
+        else:
+            self._load_together(learned)
             done += learned
         probed = [with_version(module) for module in done]
         if probed and probed != self.notes.probed:
@@ -756,7 +757,7 @@ class Template:
         if self.suspicious and (why := self._probe(done)):
             raise UnfitError(module, why)
 
-    def _load_together(self, modules: list[str]) -> bool:
+    def _load_together(self, modules: list[str]) -> None:
         """Import modules that were fit before; if they are not now, they are learned anew."""
         before, said, environment, asked = _look(), _said(), dict(os.environ), SHELL.asked
         fit = True
@@ -771,7 +772,6 @@ class Template:
         if not fit or _left(before, said, environment, asked):
             self.notes.remember(learned=[])
             self._end()
-        return True
 
     @contextlib.contextmanager
     def _trying(self, module: str, seconds: float) -> Iterator[None]:
@@ -1465,11 +1465,7 @@ def rehearse(preload: list[str]) -> None:
     os.waitpid(pid, 0)
     app = start_app(os.getppid())
     app.init_extensions = app.init_code = lambda: None  # the user's own are for kernels
-    app.write_connection_file = lambda *_: None
-    name = f"nbf-{os.urandom(8).hex()}"
-    ports = [f"--{channel}={port}" for port, channel in enumerate(("shell", "iopub", "stdin", "hb", "control"), 1)]
-    # Sockets without files: whatever the temporary folder is like.
-    app.initialize(["--transport=ipc", f"--ip=@{name}", *ports, "-f", f"/{name}", "--HistoryManager.enabled=False"])
+    app.initialize(["-f", connection_file(f"nbf-{os.urandom(8).hex()}"), "--HistoryManager.enabled=False"])
 
 
 def main() -> None:

@@ -22,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from ... import early
-from ...early import LESSON, SUPPORTED, pair, readable
+from ...early import IDLE_SECONDS, LESSON, SUPPORTED, memory_file, pair, readable
+from ...host import UNKNOWN
 from ...libraries import KNOWN
 
-__all__ = ["SUPPORTED", "UNKNOWN", "Forked", "NoKernelError", "Templates"]
-
-UNKNOWN = -255
-"""The exit code of a kernel whose template died before it could tell; no signal has this number."""
+__all__ = ["SUPPORTED", "Forked", "NoKernelError", "Templates", "readiness"]
 
 READY_SECONDS = 60.0
 """How long a template may take from its start to its first kernel: it imports, and may probe each module."""
@@ -41,9 +39,6 @@ BOUND_SECONDS = 10.0
 
 BARREN = 3
 """After how many templates in a row that gave no kernel no more are made; one or two may have been killed."""
-
-IDLE_SECONDS = 600.0
-"""How long a template lives without kernels and requests; the next request makes a new one."""
 
 END_SECONDS = 2.0
 """How long a template may take to end when it is asked for nothing more."""
@@ -62,8 +57,6 @@ OWN = ("NBFLOW_", "JPY_")
 
 MOST = 4
 """Templates of one owner that are asked at a time; for one more, that which was not asked for longest ends."""
-"""Variables that are read when an interpreter or a library starts. A template has these and no others: what else a
-kernel gets travels with its request, secrets among it."""
 
 CRASHES = frozenset(
     getattr(signal, name)
@@ -95,7 +88,7 @@ class Key:
     command: tuple[str, ...]
     """The interpreter and its flags."""
     environment: tuple[tuple[str, str], ...]
-    """What it reads at its start."""
+    """All variables but those of one kernel alone and the private ones."""
     preload: tuple[str, ...]
 
 
@@ -107,6 +100,8 @@ def key_of(command: Sequence[str], env: Mapping[str, str], preload: Sequence[str
     NoKernelError
         If such a kernel cannot come from one.
     """
+    if not SUPPORTED:
+        raise NoKernelError("this system has no pidfd")
     if "-m" not in command or command[command.index("-m") + 1 :][:1] != ["ipykernel_launcher"]:
         raise NoKernelError("its command is not that of an IPython kernel")
     interpreter = command[: command.index("-m")]
@@ -174,7 +169,7 @@ class Forked:
 
     async def gone(self) -> None:
         """Wait for the end of the process."""
-        await _ready(os.dup(self._pidfd))
+        await readiness(os.dup(self._pidfd))
 
     def _told(self) -> int | None:
         """Give what the template told, if it has."""
@@ -390,10 +385,8 @@ class Template:
                 ours, theirs = pair()
                 kept.enter_context(ours)
                 lent.enter_context(theirs)
-                asked = os.memfd_create("nbflow-request")
+                asked = memory_file("nbflow-request", request)
                 lent.callback(os.close, asked)
-                with open(asked, "wb", closefd=False) as file:
-                    file.write(json.dumps(request).encode())
             except OSError as problem:
                 raise NoKernelError(str(problem)) from problem
             ours.settimeout(0)
@@ -432,8 +425,8 @@ class Template:
         self._spawned.forget()
 
 
-async def _ready(descriptor: int) -> None:
-    """Wait until there is something, then close it."""
+async def readiness(descriptor: int) -> None:
+    """Wait until a descriptor can be read, without looking again and again; then close it."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)
