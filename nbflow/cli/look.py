@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import time
 from dataclasses import dataclass, field
@@ -88,6 +89,7 @@ def logs(target: str, item: str | None, follow: bool, state_dir: str | None) -> 
     from ..api.runs import log_text
 
     if follow:
+        gc.enable()
         return _follow(target, item, state_dir)
     run = api.status(target, state_dir=state_dir)
     chosen = run.outcomes if item is None else run.tasks(item)
