@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import nbflow
-from nbflow.kernels.warm import templates
+from nbflow.kernels.warm import provisioner, templates
 from nbflow.kernels.warm.templates import NoKernelError, Templates, key_of
 
 pytestmark = pytest.mark.skipif(not templates.SUPPORTED, reason="kernels are forked on Linux")
@@ -134,8 +134,13 @@ def test_a_provisioner_that_somebody_else_put_in_has_results_too(place, monkeypa
     monkeypatch.setitem(KernelProvisionerFactory.instance().provisioners, entry.name, entry)
     monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", entry.name)
     monkeypatch.setattr(KernelProvisionerFactory.instance(), "default_provisioner_name", entry.name)
+    made = Templates()
+    monkeypatch.setattr(provisioner, "_templates", [made])
     cell = "import os\nout = [n, 'template.py' in open(f'/proc/{os.getppid()}/cmdline').read()]"
-    assert [[0, True], [1, True]] == place("", cell)
+    try:
+        assert [[0, True], [1, True]] == place("", cell)
+    finally:
+        made.close()
 
 
 def test_functions_beside_notebooks_can_import_everything():
