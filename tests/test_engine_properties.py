@@ -28,7 +28,7 @@ from tests.strategies import Maker, Watch, acting, answering, check_equal, ends,
 
 randoms = st.randoms(use_true_random=False)
 often = settings(
-    max_examples=500,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     database=None,
