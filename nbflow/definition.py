@@ -151,7 +151,7 @@ def _preload(value: object) -> object:
     try:
         KernelStart.said(None, value)
     except ParameterError as problem:
-        raise refuse(f"is {_shown(value)}: it is auto, off, or a list of names of modules") from problem
+        raise refuse(f"is {value!r:.60}: it is auto, off, or a list of names of modules, such as [pandas]") from problem
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from functools import cache
@@ -17,7 +18,9 @@ __all__ = [
     "born",
     "cache_folder",
     "ending",
+    "group_of",
     "quota",
+    "tends_resources",
     "thread_limits",
     "usable_cores",
 ]
@@ -33,6 +36,32 @@ go (``NUMEXPR_MAX_THREADS``, ``NUMBA_NUM_THREADS``).
 
 UNKNOWN = -255
 """The exit code of a process of which nobody can tell how it ended; no signal has this number."""
+
+
+def group_of(leader: int) -> list[int]:
+    """Give the processes of a group, its leader apart; nothing where the system does not list processes."""
+    found = []
+    try:
+        names = os.listdir("/proc")  # noqa: PTH208 - asked at the end of each kernel: a third of a Path's time
+    except OSError:
+        return []
+    for name in names:
+        if name.isdigit() and int(name) != leader:
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if os.getpgid(int(name)) == leader:
+                    found.append(int(name))
+    return found
+
+
+def tends_resources(pid: int) -> bool:
+    """Whether a process that lives is a resource tracker: multiprocessing's, or joblib's.
+
+    It tidies up and ends by itself when those have ended that have its pipe.
+    """
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it ended meanwhile
+        return False
 
 
 def usable_cores() -> int:

@@ -66,6 +66,10 @@ class KernelStart:
             isinstance(names, (list, tuple)) and all(isinstance(name, str) and _is_module(name) for name in names)
         ):
             raise ParameterError(f"preload is {preload!r:.60}", "It is auto, off, or names of modules: [pandas, scipy]")
+        if wrong := {"auto", "off", "on"}.intersection(names or ()):
+            raise ParameterError(
+                f"preload names {min(wrong)!r} among modules", "auto and off stand alone: preload: auto"
+            )
         return KernelStart(kernel_start == "cold", None if names is None else tuple(dict.fromkeys(names)))
 
 

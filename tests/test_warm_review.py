@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,63 @@ def test_the_folder_of_the_template_is_on_no_kernels_path(tmp_path):
         [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
     assert [[], []] == json.loads(told.stdout.splitlines()[-1])
+
+
+LOCAL = """\
+import multiprocessing as mp
+from concurrent.futures import ProcessPoolExecutor
+import helper
+with ProcessPoolExecutor(2, mp_context=mp.get_context({0!r})) as pool:
+    tripled = list(pool.map(helper.triple, range(3)))
+print(tripled, mp.process.ORIGINAL_DIR)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("preload", [["multiprocessing.process"], "auto"])
+def test_workers_of_multiprocessing_find_modules_beside_the_notebook(
+    notebook: Any, folder: Path, method: str, preload: Any
+) -> None:
+    """It keeps the directory of its import for them, and a template imports it elsewhere, or learns it."""
+    (folder / "helper.py").write_text("def triple(x):\n    return 3 * x\n")
+    run = nbflow.map(
+        notebook(LOCAL.format(method)),
+        grid={"n": [1, 2, 3]},
+        max_concurrency=1,
+        preload=preload,
+        timeout=30,
+        output=["tripled"],
+        quiet=True,
+    )
+    run.check()
+    assert [{"tripled": [0, 3, 6]}] * 3 == run.results
+    for item in run.outcomes:
+        assert item.log is not None
+        assert str(folder) in item.log.read_text()
+
+
+SHARED = """\
+from multiprocessing.shared_memory import SharedMemory
+block = SharedMemory(create=True, size=1000)
+name = block.name
+"""
+
+
+@pytest.mark.parametrize("kernel_start", ["warm", "cold"])
+def test_shared_memory_that_a_notebook_forgets_is_given_back(notebook: Any, kernel_start: str) -> None:
+    """As behind papermill: its tracker has a moment to tidy up before the group is ended."""
+    grid = {"n": [1, 2]}
+    run = nbflow.map(notebook(SHARED), grid=grid, output=["name"], kernel_start=kernel_start, quiet=True).check()
+    names = [item.results["name"] for item in run.outcomes]
+    assert [] == [name for name in names if Path("/dev/shm", name).exists()]
+
+
+def test_a_module_that_is_not_there_is_told_and_a_result_that_no_cell_gives(notebook: Any) -> None:
+    """Before the first kernel starts: an hour later it is too late."""
+    path = notebook("rmse = n")
+    run = nbflow.map(path, grid={"n": [1, 2]}, preload=["pandsa"], output=["rmsee"], quiet=True)
+    told = [warning.message for warning in run.warnings]
+    assert "preload: there is no module pandsa. Did you mean 'pandas'?" in told
+    assert "--output rmsee: no cell of work.ipynb assigns it. Did you mean 'rmse'?" in told
+    with pytest.raises(nbflow.RefusedError, match="preload names 'auto' among modules"):
+        nbflow.map(path, grid={"n": [1, 2]}, preload=["auto", "pandas"])

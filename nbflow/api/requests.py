@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from keyword import iskeyword
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..loading.parameters import check, shared_values
 from ..outcome import Record
 from ..reporters.text import Earlier as Earlier  # the command line has its type from here
 from ..sizes import size_or_share
-from ..source import Notebook, read_notebook
+from ..source import Notebook, assigned, read_notebook
 from ..steps import KernelStart
 from ..store.home import Home
 from ..store.lock import read_owner
@@ -168,8 +168,16 @@ def map_request(notebook: Notebook, items: Items, options: MapOptions) -> Reques
         run_id=free_id(home),
         workers=definition.max_concurrency,
         recorded=Recorded(),
-        warnings=tuple(items.warnings),
+        warnings=(*items.warnings, *_unassigned(notebook, options.output)),
     )
+
+
+def _unassigned(notebook: Notebook, names: Sequence[str]) -> Iterator[str]:
+    """Warn of results that no cell gives: by other ways than an assignment there may be one all the same."""
+    known = assigned(notebook) if names else None
+    for name in names:
+        if known is not None and name not in known:
+            yield f"--output {name}: no cell of {notebook.name} assigns it.{did_you_mean(name, sorted(known))}"
 
 
 def again_request(notebook: Notebook, items: Items, options: MapOptions, *, ask_first: bool = True) -> Request:

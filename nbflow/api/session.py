@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ from .ledger import RunLedger
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Stored
 from .runs import Run, run_of
-from .warming import apart, shared, warmth
+from .warming import apart, not_there, shared, warmth
 
 OnEvent = Callable[[Event], None]
 
@@ -287,9 +288,19 @@ class Session:
         driver.state.apply(started)
         ledger.begin(self._opening(started))
         request.forget_plan()
-        for message in [*request.warnings, *filter(None, [taken]), *_torn(journaled), *_lost(request, seeded=seeded)]:
+        told = [*request.warnings, *self._not_preloaded(), *filter(None, [taken]), *_torn(journaled)]
+        for message in [*told, *_lost(request, seeded=seeded)]:
             driver.note(Warned(time.time(), None, message))
         return driver
+
+    def _not_preloaded(self) -> list[str]:
+        """Tell which modules cannot be preloaded, where kernels have the interpreter of this process."""
+        from ..kernels.specs import command
+
+        definition = self.request.definition
+        missing = not_there(definition.workflow(), KernelStart.of(definition.start))
+        ours = missing and all(interpreter(command(kernel)) == sys.executable for kernel in definition.kernels)
+        return missing if ours else []
 
     def _opening(self, started: RunStarted) -> RunState:
         """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
+from ..errors import did_you_mean
+from ..libraries import KNOWN
 from ..model import Block, Literal, Step, Workflow
-from ..steps import FanIn, FanOut, GateStep, Loop, NotebookStep, ShellStep
+from ..steps import FanIn, FanOut, GateStep, KernelStart, Loop, NotebookStep, ShellStep
 from ..types import Warmth
 
-__all__ = ["apart", "shared", "warmth"]
+__all__ = ["apart", "not_there", "shared", "warmth"]
 
 
 def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
@@ -30,6 +33,28 @@ def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
     repeated = {path for path, many in counts.items() if any(many) or len(many) > 1}
     alone: Warmth = "kernel" if ready or shared(workflow) else "none"
     return {path: "modules" if path in repeated else alone for path in counts}
+
+
+def not_there(workflow: Workflow, start: KernelStart | None) -> list[str]:
+    """Give a line for each module that is to be preloaded and is not installed here, where kernels are ours.
+
+    Parameters
+    ----------
+    start : KernelStart, optional
+        Holds for all steps, whatever they say themselves.
+    """
+    said = [start] if start is not None else [step.start for step in _steps(workflow.block)]
+    names = dict.fromkeys(name for one in said for name in one.preload or ())
+    missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
+    return [f"preload: there is no module {name}.{did_you_mean(name, sorted(KNOWN))}" for name in missing]
+
+
+def _steps(block: Block) -> Iterator[NotebookStep]:
+    for step in block.steps:
+        if isinstance(step, NotebookStep):
+            yield step
+        for inner in step.blocks:
+            yield from _steps(inner)
 
 
 def apart(block: Block) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import TargetError
 from . import options
 from .screen import columns, echo, say
 
@@ -33,6 +34,10 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     from ..api.showing import every_run, list_data, list_lines, status_lines
 
     elsewhere = state_folder(state_dir)
+    if elsewhere is not None and not elsewhere.is_dir():
+        raise TargetError(
+            f"--state-dir {elsewhere}: there is no such folder", "Leave it out, or say where runs are kept."
+        )
     if target is None:
         lines, broken = every_run([Path.cwd(), *([elsewhere] if elsewhere is not None else [])])
         if as_json:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 import weakref
 from collections import deque
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 from .. import early, lean
 from ..errors import NbflowError
-from ..host import UNKNOWN, cache_folder, ending, usable_cores
+from ..host import UNKNOWN, cache_folder, ending, group_of, tends_resources, usable_cores
 from .endpoints import Endpoint, make_endpoint, remove_left
 from .plain import PlainSpec, find_plain, plain_command, start_plain
 from .specs import kernel_spec
@@ -36,6 +37,8 @@ QUIET.propagate = False  # what these libraries log lands in whatever cell runs;
 LAST_LINES = 200
 START_SECONDS = 60.0
 FAREWELL_SECONDS = 1.5
+TIDYING_SECONDS = 1.0
+"""How long what tidies up behind a kernel may take."""
 
 Heard = Callable[[str], None]
 
@@ -460,9 +463,11 @@ class Kernel:
         process, pid = getattr(provisioner, "process", None), getattr(provisioner, "pid", None)
         if isinstance(process, Forked):
             await process.gone()
+            await _tidied(process.pid)
             process.signal_group(signal.SIGKILL)
         elif pid is not None and hasattr(os, "pidfd_open"):
             await readiness(os.pidfd_open(pid))
+            await _tidied(pid)
             # The process is not reaped yet, so its group's number cannot be another's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -470,6 +475,21 @@ class Kernel:
             await asyncio.sleep(0.002)
         self._listen()
         return int(code)
+
+
+async def _tidied(leader: int) -> None:
+    """Let what tidies up behind a kernel do so: it ends by itself when the others of the group have ended."""
+    others = group_of(leader)
+    trackers = [pid for pid in others if tends_resources(pid)]
+    if not trackers:
+        return
+    for pid in others:
+        if pid not in trackers:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    until = time.monotonic() + TIDYING_SECONDS
+    while time.monotonic() < until and any(map(tends_resources, trackers)):
+        await asyncio.sleep(0.01)
 
 
 def _manager(name: str, endpoint: Endpoint, context: Any) -> Any:

@@ -88,13 +88,17 @@ def raw_is_there(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         folder = path.parent
-        near = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _READERS) if folder.is_dir() else []
+        near = sorted(p.name for p in folder.iterdir() if _is_table(p)) if folder.is_dir() else []
         where = "This folder" if folder == Path() else folder
         shown = f"{where} has: {', '.join(near[:8])}." if near else "Give the name of a table: --items FILE"
         raise TargetError(f"There is no table {path}.{did_you_mean(path.name, near)}", shown) from None
     except (OSError, ValueError) as problem:
         why = getattr(problem, "strerror", None) or str(problem)
         raise TargetError(f"{path} cannot be read: {why}.", f"Look at it: ls -ld {shlex.quote(str(path))}") from None
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in _READERS and not path.name.endswith(".nbflow.json")
 
 
 def _text(path: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+from typing import Any
 
 THREADS = ("control_thread", "shell_channel_thread")
 LIMIT = 1.0
@@ -33,3 +34,19 @@ def end_at_once() -> None:
                 thread.join(LIMIT)
 
     atexit.register(stop_senders)
+    spare_trackers(getattr(app, "kernel", None))
+
+
+def spare_trackers(kernel: Any) -> None:
+    """Have a kernel that ends leave those alone that tidy up behind it: they end when it has ended."""
+    find = getattr(kernel, "_process_children", None)
+    if find is not None:
+        kernel._process_children = lambda: [child for child in find() if not tidies(child)]  # noqa: SLF001
+
+
+def tidies(child: Any) -> bool:
+    """Whether a process is a resource tracker, multiprocessing's or joblib's."""
+    try:
+        return any("resource_tracker" in word for word in child.cmdline())
+    except Exception:  # noqa: BLE001 - psutil's own: it ended meanwhile, or is nobody's to look at
+        return False

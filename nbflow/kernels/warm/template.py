@@ -1169,6 +1169,8 @@ def become(request: dict[str, Any], added: dict[str, str], launcher: str) -> Non
     os.environ.update({**added, **request["env"]})
     time.tzset()
     os.chdir(request["cwd"])
+    if "multiprocessing.process" in sys.modules:  # it keeps the directory of its import for the path of its workers
+        sys.modules["multiprocessing.process"].ORIGINAL_DIR = os.path.abspath(os.getcwd())  # type: ignore[attr-defined]
     command = request["argv"]
     sys.argv[:] = [launcher, *arguments(command)]
     if hasattr(sys, "orig_argv"):
@@ -1306,10 +1308,26 @@ def start_app(owner: int, ready: Any = None) -> Any:
 
 
 def look_for_children(kernel: Any) -> None:
-    """Have a kernel that ends ask the system for its children, before it goes through all processes for them."""
+    """Have a kernel that ends ask the system for its children, before it goes through all processes for them.
+
+    Those that tidy up behind it are left out: they do not listen to SIGTERM, and end when it has ended.
+    """
     find = getattr(kernel, "_process_children", None)
     if find is not None and os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-        kernel._process_children = lambda: find() if _children() else []  # noqa: SLF001 - no public one asks for it
+
+        def children() -> list[Any]:
+            return [child for child in find() if not _tidies(child.pid)] if _children() else []
+
+        kernel._process_children = children  # noqa: SLF001 - no public one asks for it
+
+
+def _tidies(pid: int) -> bool:
+    """Whether a process is a resource tracker, multiprocessing's or joblib's."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return b"resource_tracker" in file.read()
+    except OSError:  # it ended meanwhile
+        return False
 
 
 def order_filters(filters: list[Any]) -> None:
