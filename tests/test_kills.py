@@ -108,7 +108,7 @@ def check_end(ran, folder, path, ended):
 
 
 SHOOTING = """\
-import os, signal, subprocess, sys
+import os, signal, sys
 phase, nth, words = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 open(os.environ["RAN"] + ".driver", "w").write(str(os.getpid()))
 armed = False
@@ -147,12 +147,13 @@ def writing(handle, data):
         here()
     return count
 os.write = writing
-begin = subprocess.Popen.__init__
-def beginning(self, args, *rest, **more):
-    begin(self, args, *rest, **more)
-    if phase == "kernel" and "ipykernel_launcher" in args:
+if phase == "kernel":
+    from nbflow.kernels.local import Kernel
+    launch = Kernel.launch
+    async def launching(*args, **more):
+        await launch(*args, **more)
         here()
-subprocess.Popen.__init__ = beginning
+    Kernel.launch = launching
 from nbflow.cli import main
 main(words)
 """

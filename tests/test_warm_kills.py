@@ -30,6 +30,7 @@ from nbflow.host import UNKNOWN
 from nbflow.kernels import LocalKernels
 from nbflow.kernels.warm import templates
 from nbflow.kernels.warm.templates import SUPPORTED, Forked
+from nbflow.notebooks.results import ending_code
 
 pytestmark = pytest.mark.skipif(not SUPPORTED, reason="needs pidfd, memfd and fork")
 
@@ -685,6 +686,7 @@ def test_templates_that_are_closed_during_a_start_give_no_more(kernels):
         await asyncio.sleep(0.04 * turn)
         await asyncio.to_thread(kernels._templates.close)
         kernel = await start
+        kernel.client.execute(ending_code(), silent=True, store_history=False)  # as before each first cell
         assert "42" == await value(kernel, "6 * 7")
         assert [] == kernels._templates.pids()
         await kernel.close()
