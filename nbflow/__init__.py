@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Run,
         WorkflowRun,
         answer,
+        attach,
         cancel,
         clean,
         load,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         results,
         resume,
         run,
+        start,
         status,
     )
     from .definition import (
@@ -87,6 +89,7 @@ __all__ = [
     "Workflow",
     "WorkflowRun",
     "answer",
+    "attach",
     "cancel",
     "clean",
     "load",
@@ -95,6 +98,7 @@ __all__ = [
     "results",
     "resume",
     "run",
+    "start",
     "status",
 ]
 

@@ -45,10 +45,12 @@ from .events import (
     Event,
     GateAnswered,
     GateOpened,
+    Moved,
     NodeFinished,
     NodeStarted,
     Printed,
     RunFinished,
+    RunHeld,
     RunStarted,
     TaskEvent,
     Warned,
@@ -203,7 +205,14 @@ class _Process:
     pid: int
 
 
-_Message: TypeAlias = "Stimulus | _Stop | _Reply | _Kill | _Landed | _Process | TaskEvent"
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Somebody wants to see the state as it is between two events."""
+
+    see: Callable[[RunState], None]
+
+
+_Message: TypeAlias = "Stimulus | _Stop | _Reply | _Kill | _Landed | _Process | _Look | TaskEvent"
 
 
 @dataclass(slots=True)
@@ -317,6 +326,23 @@ class Driver:
         """Answer a gate."""
         self._inbox.put(_Reply(node, choice, by))
 
+    def look(self, see: Callable[[RunState], None]) -> None:
+        """Have a function called with the state between two events, in the driver's thread, or here when that is done.
+
+        What is told after it begins with the event that follows.
+        """
+        seen = threading.Event()
+
+        def once(state: RunState) -> None:
+            see(state)
+            seen.set()
+
+        self._inbox.put(_Look(once))
+        while not seen.wait(0.05):
+            if self.done.is_set() and not seen.is_set():  # nobody changes it any more
+                see(self.state)
+                return
+
     def note(self, event: Warned) -> None:
         """Publish a warning with the others, in order."""
         self._inbox.put(event)
@@ -407,12 +433,23 @@ class Driver:
                 begun = self._flights.get(task.node)
                 if begun is not None and begun.task is task:
                     begun.pid = pid
-            case Begin() | TaskEnded() | TimerFired() | Answered() | Cancel() | Hold() | Continue() | Breath():
+            case _Look():
+                message.see(self.state)
+            case Hold():
+                self._hold(message, held=True)
+            case Continue():
+                self._hold(message, held=False)
+            case Begin() | TaskEnded() | TimerFired() | Answered() | Cancel() | Breath():
                 self._act(message)
             case Measured():
                 self._act(message)
             case _:
                 self._publish([message])
+
+    def _hold(self, message: Hold | Continue, *, held: bool) -> None:
+        if held != self.state.progress.held:
+            self._publish([RunHeld(self.clock(), held)])
+        self._act(message)
 
     def _command(self, told: Instruction) -> None:
         match told.word:
@@ -648,8 +685,13 @@ class Driver:
                 last = self._inbox.get_nowait()
             except queue.Empty:
                 break
-            if isinstance(last, (CellStarted, CellFinished, Printed, Warned)):
-                self._publish([last])
+            match last:
+                case CellStarted() | CellFinished() | Printed() | Moved() | Warned():
+                    self._publish([last])
+                case _Look():
+                    last.see(self.state)
+                case _:
+                    pass  # it comes too late
         reason = self._why if status == "interrupted" else ""
         self._publish([RunFinished(self.clock(), status, self._outcome.error, reason)])
         try:

@@ -177,6 +177,35 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
+class Bar:
+    """A progress bar that a task shows: tqdm's, or a widget."""
+
+    text: str
+    """What stands beside it: ``epochs``, ``12/40 [00:03<00:07]``."""
+    done: float
+    total: float
+    """How much there is; 0 where nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The progress bars that a task shows now, the newest last; told, and not journaled."""
+
+    at: float
+    node: NodeId
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunHeld:
+    """Somebody paused the run, or had it go on."""
+
+    at: float
+    held: bool
+    """Whether nothing new starts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something a person should know although nothing failed."""
 
@@ -209,10 +238,12 @@ Event: TypeAlias = (
     | CellStarted
     | CellFinished
     | Printed
+    | Moved
     | Warned
+    | RunHeld
     | RunFinished
 )
 """Everything that ``on_event=`` and reporters are told."""
 
-TaskEvent: TypeAlias = CellStarted | CellFinished | Printed | Warned
+TaskEvent: TypeAlias = CellStarted | CellFinished | Printed | Moved | Warned
 """What a runner reports; never journaled, except warnings."""

@@ -8,16 +8,19 @@ from dataclasses import dataclass, field, replace
 
 from .events import (
     AttemptFailed,
+    Bar,
     CellFinished,
     CellStarted,
     Event,
     FanOutOpened,
     GateAnswered,
     GateOpened,
+    Moved,
     NodeFinished,
     NodeStarted,
     Printed,
     RunFinished,
+    RunHeld,
     RunStarted,
     StepsOpened,
     Warned,
@@ -47,6 +50,8 @@ class Active:
     """The last line it printed."""
     items: tuple[Value, ...] = ()
     """The items in which it stands, from the outermost."""
+    bars: tuple[Bar, ...] = ()
+    """The progress bars that it shows."""
 
 
 @dataclass(slots=True)
@@ -95,6 +100,8 @@ class Progress:
     finished: float | None = None
     reason: str = ""
     """Why it was interrupted."""
+    held: bool = False
+    """Whether somebody paused it: what runs goes on, and nothing new starts."""
     error: Failure | None = None
     total: int = 0
     """Tasks that are known of, without those that nobody wants: in branches not taken, and where ``when`` says no."""
@@ -165,9 +172,15 @@ class Progress:
             case CellStarted():
                 if task := self.active.get(event.node):
                     task.cell, task.cells, task.heading, task.line = event.cell, event.cells, event.heading, ""
+                    task.bars = ()
             case Printed():
                 if task := self.active.get(event.node):
                     task.line = event.line
+            case Moved():
+                if task := self.active.get(event.node):
+                    task.bars = event.bars
+            case RunHeld():
+                self.held = event.held
             case Warned():
                 self.warnings.append(event)
             case FanOutOpened() | StepsOpened():
@@ -181,7 +194,7 @@ class Progress:
                     event.epoch,
                 )
                 self.inputs, self.max_workers, self.started = event.inputs, event.max_workers, event.at
-                self.finished, self.reason, self.error = None, "", None
+                self.finished, self.reason, self.error, self.held = None, "", None, False
                 self.total, self.kept = 0, 0
                 for collected in (self.counts, self.active, self.gates, self.failures, self.warnings):
                     collected.clear()
@@ -194,6 +207,7 @@ class Progress:
                     event.reason,
                     event.error,
                 )
+                self.held = False
                 self.active.clear()
             case NodeFinished() | CellFinished():
                 pass  # a container's end and a cell's end move nothing here
@@ -241,12 +255,17 @@ class RunState:
     progress: Progress = field(default_factory=Progress)
     nodes: dict[NodeId, NodeFinished] = field(default_factory=dict)
     """The nodes that ended, each with its outcome, index and label."""
+    fans: dict[NodeId, int] = field(default_factory=dict)
+    """How many items each fan-out has that was opened."""
 
     def apply(self, event: Event) -> None:
         """Take one event in."""
         match event:
             case RunStarted():
                 self.nodes.clear()
+                self.fans.clear()
+            case FanOutOpened():
+                self.fans[event.node] = event.total
             case NodeFinished():
                 task = self.progress.active.get(event.node)
                 if task is not None and not event.label:  # the journal tells label and index once, at the start

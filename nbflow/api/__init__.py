@@ -14,15 +14,14 @@ from ..durations import seconds as duration
 from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..model import NodeId, node_text
-from ..reporters.screen import Scene
 from ..sizes import size
 from ..source import read_notebook
 from ..steps import KernelStart
 from ..store.home import find, remove
 from ..store.lock import RunLock
 from ..types import Changed
-from . import plugins
-from .answering import ask_who_is_there, record_answers, undelivered
+from . import live, plugins
+from .answering import record_answers, undelivered
 from .interrupts import Interrupts
 from .reading import Stored, locate
 from .requests import (
@@ -52,6 +51,7 @@ __all__ = [
     "Run",
     "WorkflowRun",
     "answer",
+    "attach",
     "cancel",
     "clean",
     "load",
@@ -60,6 +60,7 @@ __all__ = [
     "results",
     "resume",
     "run",
+    "start",
     "status",
 ]
 
@@ -206,33 +207,10 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     >>> run = nbflow.map("forecast.ipynb", grid={"city": ["Oslo", "Lima"]})  # doctest: +SKIP
     >>> run.to_frame()  # doctest: +SKIP
     """
-    refuse_unknown("map", unknown)
+    given = dict(locals())
     told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
-        found = read_notebook(Path(notebook))
-        options = MapOptions(
-            max_concurrency=max_concurrency,
-            kernel=kernel,
-            output=tuple([output] if isinstance(output, str) else output),
-            output_dir=os.fspath(output_dir) if output_dir is not None else None,
-            name=name,
-            cwd=os.fspath(cwd),
-            start=KernelStart.said(kernel_start, preload),
-            timeout=None if timeout is None else duration(timeout, "timeout"),
-            memory=None if memory is None else size(memory, "memory"),
-            max_memory=max_memory,
-            retry=retry,
-            fail_fast=fail_fast,
-            max_failures=max_failures,
-            secret=tuple([secret] if isinstance(secret, str) else secret),
-            changed=changed,
-            state_dir=state_folder(state_dir),
-        )
-        built = build_items(found, items=items, grid=grid, zip=zip, parameters=parameters, columns=columns)
-        if resume:
-            request = again_request(found, built, options, ask_first=not dry_run)
-        else:
-            request = map_request(found, built, options)
+        request = _map_request(given)
         if dry_run:
             return explained(request)
         if detach:
@@ -289,24 +267,132 @@ def run(
     --------
     >>> nbflow.run("monthly.yml", inputs={"year": 2026}).check()  # doctest: +SKIP
     """
-    from .flow_requests import explained_nodes, flow_request  # what only workflows need is not loaded for a map
-
-    refuse_unknown("run", unknown, _WRONG_RUN_NAMES)
+    given = dict(locals())
     told = listeners(on_event, detach=detach)
     with Interrupts(wishes()) as interrupts:
-        request = flow_request(
-            workflow,
-            given=inputs or {},
-            max_workers=max_workers,
-            max_memory=max_memory,
-            start=KernelStart.said(kernel_start, preload),
-            state_dir=state_folder(state_dir),
-        )
+        request = _flow_request(given)
         if dry_run:
-            return explained_nodes(request)
+            return planning(request)
         if detach:
             return detached(request, executor)
         return work(request, interrupts, quiet=quiet, on_event=told, executor=executor, reporter=reporter)
+
+
+def start(
+    target: str | os.PathLike[str] | Workflow,
+    items: Any = None,
+    *,
+    detach: bool = False,
+    quiet: bool = False,
+    on_event: OnEvent | Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
+    **options: Any,
+) -> Any:
+    """Begin a run and come back at once, with the run at work; in a notebook its view has buttons.
+
+    Parameters
+    ----------
+    target : path or Workflow
+        A notebook, which is run over its items as by :func:`map`; or a workflow, as by :func:`run`.
+    items : path, DataFrame, or iterable, optional
+        As in :func:`map`.
+    detach : bool
+        Let a process of its own do it, which goes on when this one ends; it is shown all the same.
+    quiet, on_event, executor, reporter
+        As in :func:`map`.
+    **options
+        All else that :func:`map` takes (``grid``, ``zip``, ``parameters``, ``max_concurrency``, ...), or for a workflow
+        :func:`run` (``inputs``, ``max_workers``, ...).
+
+    Returns
+    -------
+    Run
+        At work: :meth:`Run.wait`, ``await run``, :meth:`Run.pause`, :meth:`Run.cancel`, :meth:`Run.retry_failed`.
+
+    Raises
+    ------
+    RefusedError
+        If it cannot begin; then nothing was started or written.
+
+    Examples
+    --------
+    >>> run = nbflow.start("forecast.ipynb", grid={"city": ["Oslo", "Lima"]})  # doctest: +SKIP
+    >>> run.pause()  # doctest: +SKIP
+    """
+    told = listeners(on_event, detach=detach)
+    maps = items is not None or not {"grid", "zip"}.isdisjoint(options) or _is_notebook(target)
+    function, make = (map, _map_request) if maps else (run, _flow_request)
+    first = {"notebook": target, "items": items} if maps else {"workflow": target}
+    bound = inspect.signature(function).bind(**first, **options)
+    bound.apply_defaults()
+    request = make(bound.arguments)
+    if detach:
+        begun = detached(request, executor)
+        if not quiet:
+            live.follow(begun, _typed(request))
+        return begun
+    return live.begin(request, target=_typed(request), quiet=quiet, on_event=told, executor=executor, reporter=reporter)
+
+
+def attach(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> Run:
+    """Show a run in this cell, and give it: after a reload, or one that another process or notebook works at.
+
+    Its buttons reach whoever works at it. Of one that nobody works at any more it shows how it ended.
+
+    Parameters
+    ----------
+    target : path or str
+        A notebook or workflow, a run folder, or the beginning of a run id.
+
+    Examples
+    --------
+    >>> nbflow.attach("forecast.ipynb")  # doctest: +SKIP
+    """
+    stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
+    return live.attach(stored, os.fspath(target))
+
+
+def _is_notebook(target: object) -> bool:
+    return isinstance(target, (str, os.PathLike)) and os.fspath(target).endswith(".ipynb")
+
+
+def _map_request(given: Mapping[str, Any]) -> Request:
+    """Check what :func:`map` was given."""
+    refuse_unknown("map", given["unknown"])
+    found = read_notebook(Path(given["notebook"]))
+    output, secret, timeout, memory = given["output"], given["secret"], given["timeout"], given["memory"]
+    options = MapOptions(
+        **{name: given[name] for name in ("max_concurrency", "kernel", "name", "max_memory", "retry", "fail_fast")},
+        **{name: given[name] for name in ("max_failures", "changed")},
+        output=tuple([output] if isinstance(output, str) else output),
+        output_dir=os.fspath(given["output_dir"]) if given["output_dir"] is not None else None,
+        cwd=os.fspath(given["cwd"]),
+        start=KernelStart.said(given["kernel_start"], given["preload"]),
+        timeout=None if timeout is None else duration(timeout, "timeout"),
+        memory=None if memory is None else size(memory, "memory"),
+        secret=tuple([secret] if isinstance(secret, str) else secret),
+        state_dir=state_folder(given["state_dir"]),
+    )
+    built = build_items(found, **{name: given[name] for name in ("items", "grid", "zip", "parameters", "columns")})
+    if given["resume"]:
+        return again_request(found, built, options, ask_first=not given["dry_run"])
+    return map_request(found, built, options)
+
+
+def _flow_request(given: Mapping[str, Any]) -> Request:
+    """Check what :func:`run` was given."""
+    from .flow_requests import flow_request  # what only workflows need is not loaded for a map
+
+    refuse_unknown("run", given["unknown"], _WRONG_RUN_NAMES)
+    return flow_request(
+        given["workflow"],
+        given=given["inputs"] or {},
+        max_workers=given["max_workers"],
+        max_memory=given["max_memory"],
+        start=KernelStart.said(given["kernel_start"], given["preload"]),
+        state_dir=state_folder(given["state_dir"]),
+    )
 
 
 def load(workflow: str | os.PathLike[str]) -> Workflow:
@@ -647,12 +733,17 @@ def work(
     """Work at a run to its end, and show it."""
     if (done := request.nothing_to_do()) is not None:
         return done
-    asker, asking = (None, None) if quiet else ask_who_is_there(request.home.folder)
-    shown = None if quiet else plugins.reporter(reporter, Scene(request.workers, asking=asking, target=_typed(request)))
+    handle = live.Handle(request.folder, blocking=True) if in_notebook() and not quiet else None
+    asker, asking = (None, None) if quiet else live.asking(request, handle)
+    shown = None if quiet else live.show(request, reporter, _typed(request), handle, asking)
     pool = plugins.executor(executor)
     session = Session(request, on_event=on_event, reporter=shown, asker=asker, executor=pool)
-    session.start()
-    session.wait(interrupts)
+    live.keep(session, handle, shown)
+    try:
+        session.start()
+        session.wait(interrupts)
+    finally:
+        live.forget(session)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

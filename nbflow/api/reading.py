@@ -206,6 +206,10 @@ class Seen:
         """Give the gates that wait for a person."""
         return list(self._read().progress.gates.values())
 
+    def state(self) -> RunState:
+        """Give all of it, at one moment."""
+        return self._read()
+
     def _read(self) -> RunState:
         if self._state is not None and time.monotonic() < self._until:
             return self._state

@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import re
 import shlex
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from ..errors import LibraryError, RunFailedError, StoreError, TargetError, did_you_mean
 from ..events import GateOpened, NodeFinished, Warned
 from ..instruction import Instruction
-from ..model import NodeId, node_text
+from ..model import Block, NodeId, node_text
 from ..outcome import Failure
 from ..reporters.picture import total as tasks
-from ..state import Active, Progress
+from ..state import Active, Progress, RunState
 from ..store import commands
 from ..store.checkpoint import read as read_checkpoint
 from ..store.home import without_ending
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
     from ..driver import Driver
     from .flow import FlowDefinition
+    from .reading import Stored
+
+PAUSE = 0.25
+"""Seconds between two looks whether a run has ended that another process works at."""
+AWAIT = 0.05
+"""Seconds between two looks of an event loop whether a run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,10 @@ class Source(Protocol):
         """Give the gates that wait for a person."""
         ...
 
+    def state(self) -> RunState:
+        """Give all of it, at one moment."""
+        ...
+
 
 class Run:
     """One run: at work, or long ended. All it shows is read at the moment of asking."""
@@ -107,6 +118,17 @@ class Run:
         """The run folder: journal, executed notebooks, logs."""
         self._beside = checkpoint
         self._driver: Driver | None = None
+        self._closed: threading.Event | None = None
+        self.view: Any = None
+        """What shows it in a notebook."""
+        self.handle: Any = None
+        """What the buttons of the view do."""
+        self.shown_in: int | None = None
+        """The number of the cell in which it was shown last."""
+
+    def works(self, driver: Driver, source: Source, closed: threading.Event) -> None:
+        """Learn who works at it in this process."""
+        self._driver, self._source, self._closed = driver, source, closed
 
     @property
     def id(self) -> str:
@@ -137,7 +159,20 @@ class Run:
     @property
     def status(self) -> RunStatus:
         """``running completed failed paused aborted interrupted``."""
-        return self._source.progress.status
+        progress = self._source.progress
+        return "paused" if progress.held and progress.status == "running" else progress.status
+
+    @property
+    def at_work(self) -> bool:
+        """Whether somebody works at it, this process or another."""
+        if self._closed is not None:
+            return not self._closed.is_set()
+        return self._source.progress.status in ("running", "created") and self._owned
+
+    @property
+    def _owned(self) -> bool:
+        owner = read_owner(self.folder)
+        return owner is not None and owner.alive(time.time())
 
     @property
     def reason(self) -> str:
@@ -223,9 +258,139 @@ class Run:
         else:
             self._tell(Instruction("cancel"), "There is nothing to cancel.")
 
+    def pause(self) -> None:
+        """Start nothing new; what runs goes on, and the run is ``paused`` until :meth:`unpause`.
+
+        Raises
+        ------
+        TargetError
+            If nobody works at it.
+        """
+        if self._driver is not None:
+            self._driver.pause()
+        else:
+            self._tell(Instruction("pause"), "There is nothing to pause.")
+
+    def unpause(self) -> None:
+        """Go on after :meth:`pause`.
+
+        Raises
+        ------
+        TargetError
+            If nobody works at it.
+        """
+        if self._driver is not None:
+            self._driver.unpause()
+        else:
+            self._tell(Instruction("unpause"), "nbflow.resume(target) goes on with a run that has ended.")
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait for the end, and give the run itself. An interrupt ends the waiting, not the run.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds at most.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not ended by then.
+
+        Examples
+        --------
+        >>> nbflow.start("forecast.ipynb", grid={"city": ["Oslo", "Lima"]}).wait().check()  # doctest: +SKIP
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.at_work:
+            left = PAUSE if until is None else min(PAUSE, until - time.monotonic())
+            if left <= 0:
+                raise TimeoutError(f"run {self.id} is still at work after {timeout:g} s")
+            if self._closed is not None:
+                self._closed.wait(left)
+            else:
+                time.sleep(left)
+        if self._driver is not None and self._driver.crashed is not None:
+            raise self._driver.crashed
+        return self
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        """Wait for the end beside other tasks of an event loop: ``await run``."""
+        return self._ended().__await__()
+
+    async def _ended(self) -> Run:
+        import asyncio
+
+        while self.at_work:
+            await asyncio.sleep(AWAIT)  # in slices: an idle loop would not hear of an interrupt
+        return self.wait()
+
+    def retry_failed(self) -> Run:
+        """Run again what failed, and what never ran, in the background; what is done stays as it is.
+
+        Raises
+        ------
+        TargetError
+            If somebody works at it.
+
+        Examples
+        --------
+        >>> run.retry_failed().wait()  # doctest: +SKIP
+        """
+        from .live import again
+
+        again(self)
+        return self
+
+    def open(self, one: int | str) -> Any:
+        """Give a link to the executed notebook of an item or node.
+
+        Parameters
+        ----------
+        one : int or str
+            Of a map the index of an item from 0, or what it is called; of a workflow the id of a node.
+
+        Raises
+        ------
+        TargetError
+            If it has none.
+
+        Examples
+        --------
+        >>> run.open("city=Oslo")  # doctest: +SKIP
+        """
+        from ..notebooks.links import Link
+
+        return Link(self._notebook(one))
+
+    def _notebook(self, one: int | str) -> Path:
+        found = self[one]
+        if found.notebook is None or not found.notebook.is_file():
+            raise TargetError(
+                f"{found.label} has no executed notebook: it is {found.status}", "run.outcomes lists all."
+            )
+        return found.notebook
+
+    def stored(self) -> Stored:
+        """Give the run as it stands on disk."""
+        from .reading import locate
+
+        return locate(self.folder)
+
+    def state(self) -> RunState:
+        """Give all that is known of it, at one moment."""
+        return self._source.state()
+
+    @property
+    def block(self) -> Block:
+        """Its steps."""
+        return self._steps()
+
+    def _steps(self) -> Block:
+        raise NotImplementedError
+
     def _tell(self, instruction: Instruction, otherwise: str) -> Path:
-        owner = read_owner(self.folder)
-        if owner is None or not owner.alive(time.time()):  # also before its first line it can be asked
+        if not self._owned:  # also before its first line it can be asked
             raise TargetError(f"run {self.id} is not at work: it is {self.status}", otherwise)
         return commands.send(self.folder, instruction)
 
@@ -247,20 +412,20 @@ class Run:
             return cast("Value", self._loaded(output))
         return cast("Value", located(output, str(self.folder)))
 
-    def load(self, one: int | str, name: str) -> object:
-        """Give one result of an item or node; what is in a file is read from it.
+    def load(self, one: int | str, name: str | None = None) -> object:
+        """Give one result of an item or node, or its executed notebook; what is in a file is read from it.
 
         Parameters
         ----------
         one : int or str
             Of a map the index of an item from 0, or what it is called; of a workflow the id of a node.
-        name : str
-            Name of the result.
+        name : str, optional
+            Name of the result; without it the executed notebook is given, as nbformat reads it.
 
         Raises
         ------
         TargetError
-            If there is no such result.
+            If there is no such result, or no executed notebook.
         StoreError
             If its file is gone, or was changed since.
 
@@ -269,6 +434,10 @@ class Run:
         >>> run.load("city=Oslo", "forecast")  # doctest: +SKIP
         >>> run.load("load", "table")  # doctest: +SKIP
         """
+        if name is None:
+            from ..notebooks.links import content
+
+            return content(self._notebook(one))
         found = self[one]
         output = found.output
         if not isinstance(output, dict) or name not in output:
@@ -430,6 +599,9 @@ class MapRun(Run):
     def data(self) -> dict[str, Any]:
         """Give what ``--json`` prints of the run."""
         return {**super().data(), "items": [item.data() for item in self._items()]}
+
+    def _steps(self) -> Block:
+        return self._definition.workflow().block
 
     def _failed(self) -> list[tuple[str, Failure | None]]:
         return [(item.label, item.error) for item in self.failures]
@@ -621,7 +793,7 @@ class WorkflowRun(Run):
         return self._source.gates()
 
     def answer(self, gate: str, option: str) -> None:
-        """Answer a gate of a run that a process works at.
+        """Answer a gate; a run of this process that is paused goes on with it in the background.
 
         Raises
         ------
@@ -629,7 +801,11 @@ class WorkflowRun(Run):
             If no such gate is open, or it has no such option, or nobody works at the run.
         """
         found = find_gate(self.waits_for, gate, option)
-        if self._driver is not None:
+        if not self.at_work and self._closed is not None:
+            from .live import answered
+
+            answered(self, found, option)
+        elif self._driver is not None:
             self._driver.answer(found.node, option, whoever("Python"))
         else:
             self.pass_on(found, option, whoever("Python"))
@@ -644,6 +820,9 @@ class WorkflowRun(Run):
         """
         answer = Instruction("answer", node_text(gate.node), option, by)
         return self._tell(answer, "nbflow.answer(target, gate, option) answers, and goes on with the run.")
+
+    def _steps(self) -> Block:
+        return self._definition.built.block
 
     def _failed(self) -> list[tuple[str, Failure | None]]:
         return [(node.label, node.error) for node in self.failures]

@@ -201,6 +201,8 @@ class Session:
         Asks a person who is there what gates want to know.
     executor : callable, optional
         Makes what tasks run in; by default a pool of threads.
+    run : Run, optional
+        The run as somebody holds it; by default it is made.
     """
 
     def __init__(
@@ -211,6 +213,7 @@ class Session:
         reporter: Reporter | None = None,
         asker: Asker | None = None,
         executor: ExecutorMaker = ThreadExecutor,
+        run: Run | None = None,
     ) -> None:
         self.request = request
         self._executor = executor
@@ -221,8 +224,10 @@ class Session:
         self._uncopied: list[str] = []
         self._packages: threading.Thread | None = None
         self.driver = self._open()
-        self.run = run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
-        self.run._driver = self.driver  # noqa: SLF001 - a run that is at work can be cancelled and answered
+        self.closed = threading.Event()
+        """Set when everything is written, and let go of."""
+        self.run = run or run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
+        self.run.works(self.driver, Live(self.driver), self.closed)
 
     # -- before -------------------------------------------------------------------------------------
 
@@ -390,11 +395,40 @@ class Session:
         self.driver.start()
         self._record_packages()
 
+    def background(self, ended: Callable[[], object]) -> None:
+        """Have a thread of its own wait for the end, and let go of everything then."""
+
+        def wait() -> None:
+            self.driver.done.wait()
+            ended()
+            try:
+                self.close()
+            except BaseException as problem:  # noqa: BLE001 - told to whoever waits for the run
+                self.driver.crashed = problem
+
+        threading.Thread(target=wait, name="nbflow-session", daemon=True).start()
+
+    def join(self, reporter: Reporter) -> None:
+        """Have a view show a run that is at work already; called in the cell's own thread."""
+        audience = Audience.drawing(reporter, context=contextvars.copy_context())
+        reporter.begin()
+
+        def look(state: RunState) -> None:
+            reporter.adopt(state)  # type: ignore[attr-defined]  # views that can join have it
+            audience.start()
+            self._audiences = [*self._audiences, audience]
+
+        self.driver.look(look)
+        if self.closed.is_set():
+            audience.close(5.0)
+
     def wait(self, interrupts: Interrupts) -> None:
         """Wait for the end; the first interrupt cancels, the second kills."""
         interrupts.answered = True
         heard = 0
+        tend = getattr(self._asker, "tend", lambda: None)
         while not self.driver.done.wait(0.2):
+            tend()
             while heard < len(interrupts.noted):
                 which = interrupts.noted[heard]
                 heard += 1
@@ -403,13 +437,16 @@ class Session:
 
     def close(self) -> None:
         """Let go of everything that was opened, when the driver is done."""
-        for audience in self._audiences:
-            audience.close(0 if audience.name == "on_event callbacks" else 5.0)
-        close = getattr(self._kernels, "close", None)
-        if close is not None:
-            close()
-        if self._packages is not None:
-            self._packages.join(1.0)
+        try:
+            for audience in self._audiences:
+                audience.close(0 if audience.name == "on_event callbacks" else 5.0)
+            close = getattr(self._kernels, "close", None)
+            if close is not None:
+                close()
+            if self._packages is not None:
+                self._packages.join(1.0)
+        finally:
+            self.closed.set()
         if self.driver.crashed is not None:
             raise self.driver.crashed
 
@@ -450,6 +487,12 @@ class Live:
     def gates(self) -> list[GateOpened]:
         """Give the gates that wait for a person."""
         return list(self.driver.state.progress.gates.values())
+
+    def state(self) -> RunState:
+        """Give all of it, at one moment."""
+        found: list[RunState] = []
+        self.driver.look(lambda state: found.append(replace(state, nodes=dict(state.nodes), fans=dict(state.fans))))
+        return found[0]
 
 
 def _shown(request: Request) -> Recorded:

@@ -11,6 +11,8 @@ from threading import Event
 from typing import Literal, TextIO
 
 from .audience import Reporter
+from .board import Line
+from .controls import Controls
 
 
 def screen(file: TextIO | None = None) -> Literal["notebook", "terminal", "log"]:
@@ -35,12 +37,16 @@ class Scene:
     """Set while a question to a person has the terminal for itself; without it nobody is asked there."""
     target: str = ""
     """What the run is called in Python: a notebook shows how its gates are answered."""
+    lines: Sequence[Line] = ()
+    """The tree of steps, for a notebook."""
+    controls: Controls | None = None
+    """What buttons in a notebook do; without it there are none."""
 
 
 def _widgets(scene: Scene) -> Reporter:
-    from .widgets import WidgetBars
+    from .dashboard import Dashboard
 
-    return WidgetBars(scene.workers, scene.target)
+    return Dashboard(scene.lines, scene.controls, scene.target)
 
 
 def _bars(scene: Scene) -> Reporter:

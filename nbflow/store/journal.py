@@ -20,6 +20,7 @@ from ..events import (
     NodeFinished,
     NodeStarted,
     RunFinished,
+    RunHeld,
     RunStarted,
     Warned,
 )
@@ -139,6 +140,8 @@ def encode(event: Event) -> str | None:
             data = {"node": node_text(event.node), "total": event.total}
         case Warned():
             data = {"node": node_text(event.node) if event.node is not None else None, "message": event.message}
+        case RunHeld():
+            data = {"held": event.held}
         case RunFinished():
             data = {"status": event.status, "reason": event.reason, "error": _failure(event.error)}
         case _:
@@ -264,6 +267,7 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     ),
     "GateAnswered": lambda d: GateAnswered(_at(d), _node(d), d["key"], d["fingerprint"], d["choice"], d["by"]),
     "Warned": lambda d: Warned(_at(d), _node(d) if d.get("node") is not None else None, d["message"]),
+    "RunHeld": lambda d: RunHeld(_at(d), bool(d["held"])),
     "RunFinished": lambda d: RunFinished(_at(d), d["status"], read_failure(d.get("error")), d.get("reason", "")),
 }
 

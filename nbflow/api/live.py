@@ -1,0 +1,370 @@
+"""Runs at work in the background: begun, shown, paused, answered, taken up again, and found again by others."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..errors import TargetError
+from ..events import GateOpened
+from ..model import NodeId
+from ..reporters.audience import Reporter
+from ..reporters.board import Board, Line, outline
+from ..reporters.screen import Scene, screen
+from . import plugins
+from .answering import ask_who_is_there
+from .reading import Stored
+from .requests import resuming
+from .runs import Run, WorkflowRun, whoever
+from .session import OnEvent, Request, Session
+
+__all__ = ["Handle", "again", "answered", "asking", "attach", "begin", "follow", "forget", "keep", "show", "working"]
+
+SLOWER = 5.0
+"""How many times longer than a look at a run in another process the pause until the next one is."""
+HEARING = 2.0
+"""Seconds in which a front end must have shown that it sends clicks beside a cell that runs."""
+
+_working: dict[Path, Session] = {}
+"""The sessions of this process that are at work, by the folders of their runs; each operation on it is atomic."""
+
+
+def working(folder: Path) -> Session | None:
+    """Give the session of this process that works at a run."""
+    return _working.get(folder.resolve())
+
+
+class Handle:
+    """What the buttons of a view do; stands between the view, which is made first, and the run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    blocking : bool
+        Whether a cell waits for the run: then not every kernel hears clicks.
+    """
+
+    def __init__(self, folder: Path, *, blocking: bool = False) -> None:
+        self.run: Run | None = None
+        self.blocking = blocking
+        self._folder = folder
+        self._notebook = _this_notebook()
+        self._here = self._notebook.parent if self._notebook is not None else _here()
+
+    def cancel(self) -> None:
+        """End the run."""
+        self._told(lambda run: run.cancel())
+
+    def pause(self) -> None:
+        """Start nothing new."""
+        self._told(lambda run: run.pause())
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._told(lambda run: run.unpause())
+
+    def again(self) -> None:
+        """Run what failed or never ran."""
+        if self.run is not None:
+            self.run.retry_failed()
+
+    def answer(self, node: NodeId, option: str) -> None:
+        """Answer a gate; one that asks no more needs none."""
+        run = self.run
+        if isinstance(run, WorkflowRun) and any(gate.node == node for gate in run.waits_for):
+            run.answer("/".join(node), option)
+
+    def _told(self, tell: Callable[[Run], None]) -> None:
+        """Tell the run something; a click that comes after its end does nothing."""
+        if self.run is not None and self.run.status in ("running", "created", "paused"):
+            try:
+                tell(self.run)
+            except TargetError:
+                if self.run.status == "running":
+                    raise
+
+    def clickable(self) -> bool:
+        """Whether clicks are heard now."""
+        return not self.blocking or _beside_cells()
+
+    def links(self, board: Board) -> Mapping[str, str]:
+        """Give the addresses of executed notebooks of failures, as seen from the notebook that shows them."""
+        paths = (group.first.outcome.notebook for group in list(board.failures.values()))
+        return {path: self.address(path) for path in paths if path is not None}
+
+    def address(self, path: str) -> str:
+        """Give the address of a file of the run."""
+        return quote(os.path.relpath(self._folder / path, self._here))
+
+    def saved(self) -> object:
+        """Give something that changes when the notebook is saved."""
+        try:
+            return None if self._notebook is None else self._notebook.stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return Path("/")
+
+
+def _this_notebook() -> Path | None:
+    """Give the notebook whose kernel this is, where its server says so."""
+    said = os.environ.get("JPY_SESSION_NAME", "")
+    path = Path(said)
+    return path if said and path.is_absolute() and path.is_file() else None
+
+
+def _beside_cells() -> bool:
+    """Whether the front end sends clicks to a thread beside the one in which cells run (ipykernel 7)."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    if not getattr(kernel, "_supports_kernel_subshells", False):
+        return False
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    return manager is not None and bool(manager.list_subshell())
+
+
+# -- gates in a notebook ----------------------------------------------------------------------------------------------
+
+
+class Buttons:
+    """Somebody is there who answers by clicks: gates stay open until then."""
+
+    def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+        """Nothing to do: the view shows its buttons."""
+
+    def withdraw(self) -> None:
+        """Nothing to do: the view takes them away."""
+
+
+class Prompt:
+    """Asks by ``input()`` in the cell that waits for the run, unless clicks turn out to be heard."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._asked: queue.SimpleQueue[tuple[GateOpened, Callable[[str | None], None]]] = queue.SimpleQueue()
+        self._main = threading.main_thread().ident
+        self._typing = threading.Event()
+
+    def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
+        """Have the cell's thread ask, and come back at once."""
+        self._asked.put((gate, answer))
+
+    def withdraw(self) -> None:
+        """The question needs no answer any more: wake the one who waits for it."""
+        if self._typing.is_set() and self._main is not None:
+            signal.pthread_kill(self._main, signal.SIGINT)
+
+    def tend(self) -> None:
+        """Ask what is to be asked; called by the cell's thread while it waits."""
+        try:
+            gate, answer = self._asked.get_nowait()
+        except queue.Empty:
+            return
+        until = time.monotonic() + HEARING
+        while not self._handle.clickable() and time.monotonic() < until:
+            time.sleep(0.05)
+        if not self._handle.clickable():
+            answer(self._typed(gate))
+
+    def _typed(self, gate: GateOpened) -> str | None:
+        """Give the option that was typed; nothing, where nobody can type or does not want to."""
+        from .answering import chosen, no_answer
+
+        options = ", ".join(f"{number} {name}" for number, name in enumerate(gate.options, 1))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        problem = ""
+        self._typing.set()
+        try:
+            while True:
+                said = input(f"{problem}{gate.message}  ({options}): ")
+                choice = chosen(gate, said)
+                if choice is not None:
+                    return choice
+                problem = f"{no_answer(gate, said.strip())}\n"
+        except (KeyboardInterrupt, EOFError, RuntimeError, NotImplementedError):  # ipykernel has an error of its own
+            return None
+        finally:
+            self._typing.clear()
+            signal.signal(signal.SIGINT, before)
+
+
+def asking(request: Request, handle: Handle | None) -> tuple[Any, Any]:
+    """Give what asks people about gates, and what is set while a question has the terminal for itself."""
+    if handle is None:
+        return ask_who_is_there(request.home.folder)
+    return (Prompt(handle) if handle.blocking else Buttons()), None
+
+
+# -- at work ----------------------------------------------------------------------------------------------------------
+
+
+def lines_of(request: Request) -> tuple[Line, ...]:
+    """Give the tree of steps of what is about to run."""
+    return outline(request.definition.workflow().block)
+
+
+def show(request: Request, name: str | None, target: str, handle: Handle | None, asks: object = None) -> Reporter:
+    """Give what shows a run that is about to begin."""
+    lines = lines_of(request) if handle is not None else ()
+    scene = Scene(request.workers, asking=asks, target=target, lines=lines, controls=handle)  # type: ignore[arg-type]
+    return plugins.reporter(name, scene)
+
+
+def begin(
+    request: Request,
+    *,
+    target: str,
+    quiet: bool = False,
+    on_event: Sequence[OnEvent] = (),
+    executor: str = "threads",
+    reporter: str | None = None,
+    run: Run | None = None,
+) -> Run:
+    """Begin to work at a run, and come back at once.
+
+    Parameters
+    ----------
+    request : Request
+        What to do.
+    target : str
+        What the run is called in Python.
+    run : Run, optional
+        The run as somebody holds it already, when it is taken up again; it is shown where it was.
+    """
+    if (done := request.nothing_to_do()) is not None:
+        return done
+    handle = run.handle if run is not None and run.handle is not None else None
+    view = run.view if run is not None else None
+    if handle is None and screen() == "notebook":
+        handle = Handle(request.folder)
+    if view is None and not quiet:
+        view = show(request, reporter, target, handle)
+    asker = asking(request, handle)[0] if handle is not None else None
+    session = Session(
+        request, on_event=on_event, reporter=view, asker=asker, executor=plugins.executor(executor), run=run
+    )
+    keep(session, handle, view)
+    session.start()
+    session.background(lambda: forget(session))
+    return session.run
+
+
+def keep(session: Session, handle: Handle | None, view: Reporter | None) -> None:
+    """Note how a run is shown, and that this process works at it."""
+    session.run.view, session.run.handle = view, handle
+    session.run.shown_in = execution_count()
+    if handle is not None:
+        handle.run = session.run
+    _working[session.request.folder.resolve()] = session
+
+
+def forget(session: Session) -> None:
+    """Note that a cell waits for a run no more: from now on clicks are heard whenever nothing else runs."""
+    _working.pop(session.request.folder.resolve(), None)
+    if session.run.handle is not None:
+        session.run.handle.blocking = False
+
+
+def execution_count() -> int | None:
+    """Give the number of the cell that runs now; nothing outside of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "ipykernel.zmqshell" in sys.modules else None
+    return getattr(shell, "execution_count", None)
+
+
+def again(run: Run) -> None:
+    """Take a run up again: what failed or never ran, with finished work as it is.
+
+    Raises
+    ------
+    TargetError
+        If somebody works at it.
+    RefusedError
+        If it cannot go on.
+    """
+    if run.at_work:
+        raise TargetError(f"run {run.id} is at work", "run.wait() waits for its end; then run.retry_failed().")
+    stored = run.stored()
+    request = resuming(stored)(stored, changed="keep", target=str(run.folder))
+    begin(request, target=str(run.folder), run=run, quiet=run.view is None and execution_count() is None)
+
+
+def answered(run: WorkflowRun, gate: GateOpened, option: str) -> None:
+    """Answer a gate of a run that nobody works at, and go on with it."""
+    stored = run.stored()
+    answers: dict[NodeId, tuple[str, str]] = {gate.node: (option, whoever("Python"))}
+    request = resuming(stored)(stored, gates=answers, failed_too=False, target=stored.home.name, max_concurrency=None)
+    begin(request, target=str(run.folder), run=run, quiet=run.view is None and execution_count() is None)
+
+
+# -- shown again ------------------------------------------------------------------------------------------------------
+
+
+def attach(stored: Stored, target: str) -> Run:
+    """Show a run, whoever works at it, and give it."""
+    session = working(stored.folder)
+    if session is None:
+        run = stored.run()
+        follow(run, target)
+        return run
+    run = session.run
+    run.shown_in = execution_count()
+    view = run.view
+    if getattr(view, "open", False):
+        view.show()  # a dashboard: the same, in this cell too
+        return run
+    handle = run.handle or Handle(stored.folder)
+    handle.run, run.handle = run, handle
+    view = run.view = _made(run, target, handle)
+    if view is not None:
+        session.join(view)
+    return run
+
+
+def _made(run: Run, target: str, handle: Handle) -> Reporter | None:
+    """Make what shows a run that has begun already; in a notebook."""
+    if screen() != "notebook":
+        return None
+    return plugins.reporter(None, Scene(1, target=target, lines=outline(run.block), controls=handle))
+
+
+def follow(run: Run, target: str) -> None:
+    """Show a run that another process works at, or that has ended, from its files."""
+    handle = Handle(run.folder)
+    handle.run, run.handle = run, handle
+    view: Any = _made(run, target, handle)
+    if view is None:
+        return
+    run.view, run.shown_in = view, execution_count()
+    view.adopt(run.state())
+    view.begin()
+    if not run.at_work:
+        view.end()
+        return
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(_followed, run, view), name="nbflow-follow", daemon=True).start()
+
+
+def _followed(run: Run, view: Any) -> None:
+    """Draw until nobody works at the run any more; a long run is looked at less often."""
+    while run.at_work:
+        began = time.monotonic()
+        view.adopt(run.state())
+        view.draw(time.time())
+        time.sleep(max(0.25, SLOWER * (time.monotonic() - began)))
+    view.adopt(run.state())
+    view.end()
