@@ -11,7 +11,9 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
 from papermill.clientwrap import PapermillNotebookClient
 
+from ..events import Bar
 from .outputs import Printed
+from .relay import Relay
 
 __all__ = ["CellClient", "CellFailedError", "DeadKernelError"]
 
@@ -48,14 +50,25 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         Gets the stream's name and each piece of what a cell prints.
     kept : int
         Characters of streams that a cell keeps in the notebook.
+    moved : callable, optional
+        Gets the progress bars that the cell shows, whenever one of them may have changed.
     """
 
-    def __init__(self, manager: Any, kernel: Any, printed: Callable[[str, str], None], kept: int) -> None:
+    def __init__(
+        self,
+        manager: Any,
+        kernel: Any,
+        printed: Callable[[str, str], None],
+        kept: int,
+        moved: Callable[[tuple[Bar, ...]], None] = lambda _bars: None,
+    ) -> None:
         super().__init__(manager, km=kernel.manager, raise_on_iopub_timeout=False, log=QUIET)
         self.kc = kernel.client
         self._kernel = kernel
         self._heard = printed
         self._printed = Printed(kept)
+        self._moved = moved
+        self._relay = Relay()
         self._messages = 0
         self.clear_before_next_output: bool = False
         self.lost_output = False
@@ -74,6 +87,7 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
             If the kernel died.
         """
         self._printed.clear()
+        self._relay.forget()
         try:
             await self.async_execute_cell(cell, index)
         finally:
@@ -108,6 +122,19 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         if msg["msg_type"] == "stream":
             msg["content"]["text"] = ""  # nbclient holds the message until it has read the next one
         return result
+
+    def handle_comm_msg(self, outs: list[Any], msg: dict[str, Any], cell_index: int) -> None:
+        """Take one message of a widget."""
+        super().handle_comm_msg(outs, msg, cell_index)
+        kind, content = msg["msg_type"], msg["content"]
+        name, data = content["comm_id"], content.get("data") or {}
+        if kind == "comm_open":
+            self._relay.opened(name, data)
+        elif kind == "comm_close":
+            self._relay.closed(name)
+        elif not self._relay.updated(name, data):
+            return
+        self._moved(self._relay.bars)
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:  # noqa: ARG002 - nbclient's signature
         reply = exec_reply["content"]

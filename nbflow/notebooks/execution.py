@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..durations import about
 from ..errors import DefinitionError, NbflowError
+from ..events import Bar
 from ..host import ending
 from ..memory import EXCEPTIONS, MemoryWatch
 from ..printing import first_line, plain
@@ -62,6 +63,8 @@ class Hooks:
     cell_finished: Callable[[Any, Status, float], None]
     printed: Callable[[str, str], None]
     """A piece of a stream."""
+    moved: Callable[[tuple[Bar, ...]], None] = lambda _bars: None
+    """The progress bars of the cell at work may have changed."""
     before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
     """The kernel is ready."""
     after_last: Callable[[Execution], Awaitable[bool]] | None = None
@@ -192,7 +195,7 @@ class Execution:
             self._starting = None
         from .client import CellClient
 
-        self._client = CellClient(manager, self._kernel, self._hooks.printed, self._kept)
+        self._client = CellClient(manager, self._kernel, self._hooks.printed, self._kept, self._hooks.moved)
         self._document.nb.metadata["language_info"] = self._kernel.language_info
         self._hooks.before_first(self._kernel, self._client)
         saving = asyncio.create_task(_keep_saved(manager))

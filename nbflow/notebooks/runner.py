@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import lean
-from ..events import CellFinished, CellStarted, Printed
+from ..events import Bar, CellFinished, CellStarted, Moved, Printed
 from ..files import own_writes
 from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
@@ -26,6 +26,7 @@ from .execution import Ending, Execution, Hooks
 from .kernel import Kernel, Kernels
 from .outputs import KEPT
 from .preload import automatic
+from .relay import of_line
 from .results import (
     CARRIED,
     Collected,
@@ -42,6 +43,9 @@ __all__ = ["NotebookRunner", "load"]
 
 WRITTEN_SECONDS = 2.0
 """How long a failed notebook's kernel may take to name the files it wrote."""
+
+MOVED_EVERY = 0.1
+"""Seconds between two pictures of the progress bars of a cell."""
 
 TRACEBACK = 20_000
 """Characters of a traceback that go into the journal; a message in it may be as long as all data."""
@@ -141,6 +145,10 @@ class _Attempt:
     document: Any = None
     manager: Any = None
     log: Any = None
+    moved: float = 0.0
+    """When its progress bars were told last."""
+    drawn: bool = False
+    """Whether the last line that it printed was a progress bar."""
 
     @property
     def places(self) -> Places:
@@ -187,6 +195,7 @@ class _Attempt:
             cell_started=self._cell_started,
             cell_finished=self._cell_finished,
             printed=self.log.printed,
+            moved=self._moved,
             before_first=self._watch,
             after_last=self._collect,
             after_failure=self._ask_written,
@@ -248,6 +257,20 @@ class _Attempt:
 
     def _show(self, line: str) -> None:
         self.context.tell(Printed(time.time(), self.task.node, line))
+        bar = of_line(line)
+        if bar is not None or self.drawn:
+            self.drawn = bar is not None
+            self.context.tell(Moved(time.time(), self.task.node, () if bar is None else (bar,)))
+
+    def _moved(self, bars: tuple[Bar, ...]) -> None:
+        """Tell how far a cell is by its own progress bars: ten times a second, and when the last of them is full."""
+        now = time.monotonic()
+        if now - self.moved < MOVED_EVERY and any(bar.done < bar.total for bar in bars):
+            return
+        self.moved = now
+        mask = self.masker.text
+        told = tuple(replace(bar, text=mask(bar.text)) for bar in bars) if self.masker else bars
+        self.context.tell(Moved(time.time(), self.task.node, told))
 
     def _cell_started(self, cell: Any) -> None:
         known = self.document.source_of(cell)

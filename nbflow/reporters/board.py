@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -145,7 +146,7 @@ class Strip:
         if total <= most:
             return bytes(self.codes)
         cuts = [place * total // most for place in range(most + 1)]
-        return bytes(_foremost(self.codes[a:b]) for a, b in zip(cuts, cuts[1:], strict=False))
+        return bytes(_foremost(self.codes[a:b]) for a, b in itertools.pairwise(cuts))
 
 
 def _foremost(codes: bytearray) -> int:

@@ -1,8 +1,8 @@
 """The dashboard: a run in the cell that began it, alive and clickable while it works, a page when it has ended.
 
-Every ``display`` happens in :meth:`Dashboard.begin` or :meth:`Dashboard.show`, in the cell's own thread; from then on one
-thread at a time updates, in a copy of the cell's context. So nothing lands in another cell, on any ipykernel. There is
-one string per region and never a widget per item: what is sent four times a second stays small.
+Every ``display`` happens in :meth:`Dashboard.begin` or :meth:`Dashboard.show`, in the cell's own thread; from then on
+one thread at a time updates, in a copy of the cell's context. So nothing lands in another cell, on any ipykernel. There
+is one string per region and never a widget per item: what is sent four times a second stays small.
 
 What is displayed are two outputs: words that say how to find the run again, and the widgets. When the run has ended,
 the words become the page that stays, and the widgets go: a notebook that is opened a month later has no kernel that
@@ -166,11 +166,8 @@ class Dashboard:
 
     def _words(self) -> dict[str, str]:
         """Give what stands beside the widgets while the run works, and what a notebook has that is saved meanwhile."""
-        progress = self.board.progress
-        hint = "".join(f" &nbsp;<code>{pages.text(line)}</code>" for line in pages.hints(progress, self._target)[:1])
-        run = pages.text(progress.run_id)
-        page = f'<div style="opacity: .75; font-size: 12px">nbflow run {run}{hint}</div>'
-        return {"text/html": page, "text/plain": self._plain()}
+        hint = f"<code>{pages.text(pages.attached(self._target))}</code> shows this run again, from any notebook"
+        return {"text/html": f'<div style="font-size: 12px">{hint}</div>', "text/plain": self._plain()}
 
 
 class _Widgets:
@@ -188,6 +185,8 @@ class _Widgets:
         self._questions: dict[NodeId, Any] = {}
         self._tree = _Tree(board)
         self._panels = _Panels(board)
+        self._facts = [self.head, self.bar, self._tree.box, self.running, self.failures]
+        """What the page that stays says too."""
         parts = [w.HTML(pages.STYLE), self.head, self.bar, self._buttons, self.note, self._gates, self._tree.box]
         self.box = w.VBox([*parts, self.running, self.failures, self._panels.box])
         self.box.add_class("nbf")
@@ -198,8 +197,10 @@ class _Widgets:
         return {**self.box._repr_mimebundle_(), "text/plain": words}
 
     def ended(self, *, again: bool) -> None:
-        """Show the buttons that have a use."""
+        """Show what has a use: when the run has ended, what goes on with it, and what the page that stays has not."""
         self._over = again
+        for part in self._facts:
+            _show(part, there=not again)
 
     def draw(self, now: float, controls: Controls, target: str, problem: str) -> None:
         """Show the newest state; a region that stays the same sends nothing."""
@@ -209,7 +210,7 @@ class _Widgets:
         _set(self.bar, pages.bar(progress))
         self._pause.description = "Go on" if progress.held else "Pause"
         for button, there in ((self._pause, not self._over), (self._cancel, not self._over), (self._again, self._over)):
-            _show(button, heard and there)
+            _show(button, there=heard and there)
         self._again.description = "Resume" if progress.status != "failed" else "Retry failed"
         _set(self.note, self._notes(progress.status, heard=heard, problem=problem))
         self._ask(target, heard=heard)
@@ -328,7 +329,7 @@ class _Panels:
             control.observe(lambda _: self.draw(None), "value")
         self._sort = _row([self._by, self._falling], "nbf-sort")
         self._now = 0.0
-        _show(self._sort, False)
+        _show(self._sort, there=False)
         rows = _row(list(toggles.values()), "nbf-panels")
         self.box = w.VBox([rows, self._sort, *self._html.values()])
 
@@ -336,7 +337,7 @@ class _Panels:
         """Show what is wanted."""
         self._now = self._now if now is None else now
         on = {name: toggle.value for name, toggle in self._toggles.items()}
-        _show(self._sort, on["Results"] and bool(self._board.ended))
+        _show(self._sort, there=on["Results"] and bool(self._board.ended))
         if on["Results"]:
             self._offer()
             if now is None or len(self._board.ended) != self._rows:
@@ -388,7 +389,7 @@ def _set(html: Any, value: str) -> None:
         html.value = value
 
 
-def _show(widget: Any, there: bool) -> None:  # noqa: FBT001 - a fact, not an option
+def _show(widget: Any, *, there: bool) -> None:
     wanted = None if there else "none"
     if widget.layout.display != wanted:
         widget.layout.display = wanted

@@ -60,7 +60,8 @@ STYLE = """<style>
 .nbf-good { color: var(--nbf-good); } .nbf-bad { color: var(--nbf-bad); }
 .nbf-busy { color: var(--nbf-busy); } .nbf-warn { color: var(--nbf-warn); }
 .nbf-clock { margin-left: auto; font-variant-numeric: tabular-nums; color: var(--nbf-soft); white-space: nowrap; }
-.nbf-bar { display: flex; height: 8px; border-radius: 4px; overflow: hidden; background: var(--nbf-fill); margin: 5px 0; }
+.nbf-bar { display: flex; height: 8px; border-radius: 4px; overflow: hidden; background: var(--nbf-fill);
+  margin: 5px 0; }
 .nbf-bar > i { display: block; height: 100%; }
 .nbf-strip { display: block; height: 10px; image-rendering: pixelated; max-width: 100%; border-radius: 2px; }
 .nbf-wide { width: 100%; }
@@ -175,7 +176,9 @@ def strip(items: Strip) -> str:
 
 
 def tree(board: Board, lines: Sequence[Line]) -> str:
-    """Give rows of the tree of steps."""
+    """Give rows of the tree of steps; of a map, whose numbers stand in its head, the strip alone."""
+    if len(board.lines) == 1 and board.lines[0].items:
+        return f'<div class="nbf-alone">{strip(board.strips[board.lines[0].path])}</div>'
     rows = []
     for line in lines[:MOST_LINES]:
         indent = f"padding-left:{1.1 * line.depth:.1f}em"
@@ -417,14 +420,18 @@ def sentence(progress: Progress, now: float) -> str:
     return picture.words(progress, now).replace("   ", ", ")
 
 
+def attached(target: str) -> str:
+    """Give what shows a run again."""
+    return f"nbflow.attach({json.dumps(for_terminal(target), ensure_ascii=False)})"
+
+
 def hints(progress: Progress, target: str) -> list[str]:
     """Give what goes on with the run, from Python."""
-    typed = json.dumps(for_terminal(target), ensure_ascii=False)
     match progress.status:
         case "failed" | "interrupted":
-            return [f"nbflow.resume({typed})"]
+            return [f"nbflow.resume({json.dumps(for_terminal(target), ensure_ascii=False)})"]
         case "running" | "created":
-            return [f"nbflow.attach({typed})"]
+            return [attached(target)]
         case _:
             return []
 
