@@ -138,5 +138,12 @@ def _loaded(module: str) -> object:
             signal.raise_signal(signal.SIGINT)
 
 
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext nbflow``: give a notebook ``%nbflow`` and ``%%nbflow``."""
+    from .magics import load
+
+    load(shell)
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from .durations import seconds
 from .errors import DefinitionError, ManyProblemsError, ParameterError, did_you_mean
+from .mermaid import mermaid
 from .mistakes import path_text, place_of, words
 from .sizes import size, size_or_share
 from .steps import KernelStart
@@ -628,6 +629,11 @@ class Workflow(Part):
     def data(self) -> dict[str, Any]:
         """Give it as it would be written: what was not said is left out, but for the version of the format."""
         return {"nbflow": self.nbflow, **super().data()}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's names
+        """Give the graph for a notebook, which draws it; text elsewhere."""
+        fence = "\n".join(["```mermaid", *mermaid(self.steps), "```"])
+        return {"text/markdown": fence, "text/plain": repr(self)}
 
 
 for _each in (If, Switch, While, DoWhile, FanOut, Workflow):

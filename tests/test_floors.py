@@ -20,6 +20,7 @@ FLOORS = {
     "values": 1,
     "model": 1,
     "definition": 1,
+    "mermaid": 1,
     "mistakes": 1,
     "events": 1,
     "instruction": 1,
@@ -53,6 +54,7 @@ FLOORS = {
     "__init__": 7,
     "__main__": 7,
     "cli": 7,
+    "magics": 7,
 }
 """The floor of each module and package directly under nbflow/."""
 

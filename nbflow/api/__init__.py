@@ -754,6 +754,11 @@ def work(
     return session.run
 
 
+def begin(request: Request, *, quiet: bool, executor: str, reporter: str | None) -> Run:
+    """Begin to work at a run, show it in this cell, and come back at once."""
+    return live.begin(request, target=_typed(request), quiet=quiet, executor=executor, reporter=reporter)
+
+
 def _typed(request: Request) -> str:
     """Give what a run is called in Python, from here: its file, or its folder where that is kept elsewhere."""
     home = request.home

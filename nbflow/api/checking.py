@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from .. import definition as d
 from ..errors import NbflowError
 from ..loading.building import OnDisk, build
 from ..loading.workflow_file import read_workflow
+from ..mermaid import mermaid
 from ..source import read_notebook
 from .kinds import all_kinds, kinds, makers
 from .requests import check_kernel
 from .requirements import check_requirements, doubts
 
-__all__ = ["Checked", "checked", "graph_lines", "mermaid", "schema_data"]
+__all__ = ["Checked", "checked", "graph_lines", "schema_data"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,88 +80,7 @@ def graph_lines(file: str) -> list[str]:
         If the file is wrong in its shape.
     """
     definition, _ = read_workflow(Path(file), file, kinds())
-    return mermaid(definition)
-
-
-def mermaid(definition: d.Workflow) -> list[str]:
-    """Give the graph of a workflow: steps as boxes, what they wait for as arrows, lists inside of steps as frames.
-
-    Examples
-    --------
-    >>> flow = d.Workflow(steps=[d.Call(id="a", call="m:f"), d.Gate(id="b", gate="Sure?")])
-    >>> print(*mermaid(flow), sep="\\n")
-    flowchart TD
-      s0["a<br/>m:f"]
-      s1{{"b<br/>Sure?"}}
-      s0 --> s1
-    """
-    return ["flowchart TD", *_Graph().list(definition.steps, "  ")]
-
-
-class _Graph:
-    def __init__(self) -> None:
-        self._count = 0
-
-    def list(self, steps: Sequence[d.Step], indent: str) -> Iterator[str]:
-        """Give the lines of a list of steps."""
-        names: dict[str, str] = {}
-        for place, step in enumerate(steps):
-            name = names[step.id] = f"s{self._count}"
-            self._count += 1
-            yield from self._step(step, name, indent)
-            above = [steps[place - 1].id] if place else []
-            own = [other for other in getattr(step, "wait_for", []) if other in names]
-            waits = list(dict.fromkeys([*(step.needs if step.needs is not None else above), *own]))
-            for other in waits:
-                if other in names:
-                    label = "|when|" if step.when is not None else ""
-                    yield f"{indent}{names[other]} -->{label} {name}"
-
-    def _step(self, step: d.Step, name: str, indent: str) -> Iterator[str]:
-        lists = [(keys, inner) for keys, inner in step.lists() if inner]
-        if not lists:
-            opened, closed = ('{{"', '"}}') if isinstance(step, d.Gate) else ('["', '"]')
-            label = "<br/>".join(_escaped(text) for text in (step.name or step.id, _said(step)) if text)
-            yield f"{indent}{name}{opened}{label}{closed}"
-            return
-        yield f'{indent}subgraph {name}["{_escaped(step.name or step.id)}"]'
-        if head := _said(step):  # not in the title: one of two lines would lie over what is in the frame
-            opened, closed = ('{"', '"}') if isinstance(step, (d.If, d.Switch)) else ('(["', '"])')
-            yield f"{indent}  {name}h{opened}{_escaped(head)}{closed}"
-        for keys, inner in lists:
-            first = f"s{self._count}"
-            if len(lists) > 1:
-                first = f"{name}_{self._count}"
-                yield f'{indent}  subgraph {first}["{_escaped(str(keys[-1]))}"]'
-                yield from self.list(inner, f"{indent}    ")
-                yield f"{indent}  end"
-            else:
-                yield from self.list(inner, f"{indent}  ")
-            if head:
-                yield f"{indent}  {name}h --> {first}"
-        yield f"{indent}end"
-
-
-def _said(step: d.Step) -> str:
-    """Give what a step says of itself: what it runs, over what it goes, on what it depends."""
-    data = step.data()
-    key = next((key for key in step.keys if key in data), "")
-    said = data.get("if" if key == "if" else key, "")
-    text = said if isinstance(said, (str, bool)) else json.dumps(said) if not isinstance(step, d.DoWhile) else ""
-    words = {"items": "for each ", "grid": "for each ", "if": "if ", "while": "while ", "switch": "switch "}
-    plain = str(text).strip()
-    if plain.startswith("{{") and plain.endswith("}}") and plain.count("{{") == 1:
-        plain = plain[2:-2].strip()
-    if key == "wait_for":
-        plain = f"gathers {', '.join(said) if isinstance(said, list) else said}"
-    shown = f"{words.get(key, '')}{plain}"
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-def _escaped(text: str) -> str:
-    """Give text that Mermaid takes as text."""
-    plain = " ".join(text.split())
-    return "".join(f"#{ord(c)};" if c in '"#;<>&{}[]()|`\\' else c for c in plain)
+    return mermaid(definition.steps)
 
 
 # -- the schema ---------------------------------------------------------------------------------------------------

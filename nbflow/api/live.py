@@ -27,7 +27,20 @@ from .requests import resuming
 from .runs import Run, WorkflowRun, whoever
 from .session import OnEvent, Request, Session
 
-__all__ = ["Handle", "again", "answered", "asking", "attach", "begin", "follow", "forget", "keep", "show", "working"]
+__all__ = [
+    "Handle",
+    "again",
+    "answered",
+    "asking",
+    "attach",
+    "begin",
+    "follow",
+    "forget",
+    "keep",
+    "page",
+    "show",
+    "working",
+]
 
 SLOWER = 5.0
 """How many times longer than a look at a run in another process the pause until the next one is."""
@@ -309,6 +322,16 @@ def answered(run: WorkflowRun, gate: GateOpened, option: str) -> None:
     answers: dict[NodeId, tuple[str, str]] = {gate.node: (option, whoever("Python"))}
     request = resuming(stored)(stored, gates=answers, failed_too=False, target=stored.home.name, max_concurrency=None)
     begin(request, target=str(run.folder), run=run, quiet=run.view is None and execution_count() is None)
+
+
+def page(run: Run) -> dict[str, str]:
+    """Give how a run stands, as a page that stays in a notebook."""
+    from ..reporters.pages import summary
+
+    board = Board(outline(run.block))
+    board.adopt(run.state())
+    handle = run.handle or Handle(run.folder)
+    return {"text/html": summary(board, run.typed(), handle.links(board), time.time())}
 
 
 # -- shown again ------------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class Run:
         """
         return self._beside if self.is_newest() else self.folder / "checkpoint.json"
 
-    def _typed(self) -> str:
+    def typed(self) -> str:
         """Give what it is called in a command that is typed here."""
         elsewhere = (self.folder / "home.json").exists()  # with a state directory the file's name alone does not do
         named = self.folder if elsewhere or not self.is_newest() else without_ending(self.checkpoint)
@@ -381,6 +381,13 @@ class Run:
         """Give all that is known of it, at one moment."""
         return self._source.state()
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002 - IPython's names
+        """Give how it stands, for a notebook; where this cell shows it already, one line."""
+        from .live import execution_count, page
+
+        plain = {"text/plain": repr(self)}
+        return plain if self.shown_in is not None and self.shown_in == execution_count() else {**plain, **page(self)}
+
     @property
     def block(self) -> Block:
         """Its steps."""
@@ -454,7 +461,7 @@ class Run:
 
     def _remedy(self, whose: Item | Node | None, value: File) -> str:  # noqa: ARG002 - maps look at it
         """Give what to do when the file of a result is not as it was left."""
-        resume = f"nbflow resume {shlex.quote(self._typed())}"
+        resume = f"nbflow resume {shlex.quote(self.typed())}"
         match whose:
             case Item(index=index):
                 return f"Run the item again: {resume} --only {index}"
@@ -517,7 +524,7 @@ class MapRun(Run):
 
     def __getitem__(self, item: int | str) -> Item:
         """Give one item by its index, or by what it is called (``"city=Cairo"``)."""
-        return self.outcomes[find_item(self._definition, str(item), self._typed())]
+        return self.outcomes[find_item(self._definition, str(item), self.typed())]
 
     def __len__(self) -> int:
         """How many items there are."""
@@ -549,7 +556,7 @@ class MapRun(Run):
         )
 
     def _remedy(self, whose: Item | Node | None, value: File) -> str:
-        typed, again = self._typed(), super()._remedy(whose, value)
+        typed, again = self.typed(), super()._remedy(whose, value)
         if value.format != "file" or self._definition.cwd == "item" or not (self.folder / value.path).exists():
             return again
         notebook = shlex.quote(typed if typed.endswith(".ipynb") else self._definition.notebook)

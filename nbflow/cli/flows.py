@@ -8,7 +8,7 @@ import click
 
 from . import options
 from .screen import echo, say
-from .work import SIGNALS, Show, Using
+from .work import SIGNALS, Using, shows
 
 
 @click.command()
@@ -58,7 +58,7 @@ def run(
         )
         earlier = requests.earlier(request.home)
         using = Using(executor, reporter)
-        show = Show(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
+        show = shows()(workflow, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -109,7 +109,7 @@ def answer(
             stored, gate, option, everything=everything, go_on=go_on, by="nbflow answer", max_workers=jobs
         )
         if request is not None:
-            show = Show(target, state_dir, quiet=quiet, as_json=as_json, using=Using(executor, reporter))
+            show = shows()(target, state_dir, quiet=quiet, as_json=as_json, using=Using(executor, reporter))
             return show.go(request, interrupts, dry_run=False, detach=False)
         if as_json:
             echo(json.dumps(found.data()))

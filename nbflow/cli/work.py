@@ -121,7 +121,7 @@ def map_(
         )
         earlier = None if again else requests.earlier(request.home)
         using = Using(executor, reporter)
-        show = Show(notebook, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
+        show = shows()(notebook, state_dir, quiet=quiet, as_json=as_json, earlier=earlier, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -197,7 +197,7 @@ def resume(
             state_dir=state_folder(state_dir),
         )
         using = Using(executor, reporter)
-        show = Show(target, state_dir, quiet=quiet, as_json=as_json, using=using)
+        show = shows()(target, state_dir, quiet=quiet, as_json=as_json, using=using)
         return show.go(request, interrupts, dry_run=dry_run, detach=detach)
 
 
@@ -314,3 +314,9 @@ class Show:
                 say(lines)
         except BrokenPipeError:  # what was done is worth its exit code, whoever reads of it
             let_go_of_pipes()
+
+
+def shows() -> type[Show]:
+    """Give what shows a working: in a terminal, or in whatever else has called the verb."""
+    found = click.get_current_context().find_object(type)
+    return Show if found is None else found

@@ -286,6 +286,9 @@ class _Tree:
             self._groups = [(list(board.lines), _html(), None)]
         else:
             self._groups = [(lines, html, self._fold(lines)) for lines, html, _ in self._groups]
+        if any(fold is not None for _, _, fold in self._groups):
+            for _, html, fold in self._groups:
+                html.add_class("nbf-flat" if fold is None else "nbf-open")
         self.box = w.VBox([_row([fold, html], "nbf-step") if fold else html for _, html, fold in self._groups])
 
     def _fold(self, lines: list[Line]) -> Any:

@@ -37,6 +37,8 @@ APART = 80
 """Items up to which each has a place of its own in the strip."""
 WIDE = 400
 """Places of a strip of more items."""
+WIDEST_NAME = 32
+"""Characters of the column with the names of steps, at most."""
 TRACEBACK = 6000
 """Characters at the end of a traceback that are shown."""
 
@@ -81,6 +83,15 @@ STYLE = """<style>
 .nbf .jupyter-button, .nbf .widget-button, .nbf .widget-toggle-button { width: auto; min-width: 0; padding: 0 12px;
   height: 26px; line-height: 26px; margin: 2px 6px 2px 0; }
 .nbf .jupyter-button:focus-visible { outline: 2px solid var(--nbf-busy); outline-offset: 1px; }
+.nbf .widget-toggle-button.mod-active { box-shadow: none; color: inherit; background: var(--nbf-fill);
+  border-bottom: 2px solid var(--nbf-busy); }
+.nbf .nbf-fold.widget-toggle-button, .nbf .nbf-fold.widget-toggle-button.mod-active { width: 18px; height: 20px;
+  line-height: 20px; padding: 0; margin: 1px 4px 0 0; background: none; border: 0; color: var(--nbf-soft); }
+.nbf-step { align-items: flex-start; flex-flow: row nowrap !important; }
+.nbf-step > .widget-html { flex: 1 1 auto; }
+.nbf-flat { padding-left: 22px; }
+.nbf-w, .nbf-s { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } .nbf-s { min-width: 15ch; }
+.nbf progress { vertical-align: middle; accent-color: var(--nbf-busy); margin: 0 4px 0 0; }
 .nbf-row { flex-flow: row wrap; align-items: center; overflow: visible; }
 </style>"""
 
@@ -180,10 +191,11 @@ def tree(board: Board, lines: Sequence[Line]) -> str:
     if len(board.lines) == 1 and board.lines[0].items:
         return f'<div class="nbf-alone">{strip(board.strips[board.lines[0].path])}</div>'
     rows = []
+    named = min(WIDEST_NAME, max((len(line.name) + 2 * line.depth for line in board.lines), default=0))
     for line in lines[:MOST_LINES]:
-        indent = f"padding-left:{1.1 * line.depth:.1f}em"
-        name = f'<td class="nbf-n" style="{indent}">{text(line.name)}</td>'
-        rows.append(f"<tr>{name}{_state_cells(board, line)}</tr>")
+        name = f'<div class="nbf-w" style="width:{named + 1}ch"><span style="padding-left:{2 * line.depth}ch">'
+        said = f"{name}{text(line.name)}</span></div>"
+        rows.append(f'<tr><td class="nbf-n">{said}</td>{_state_cells(board, line)}</tr>')
     more = len(lines) - MOST_LINES
     rows += [f'<tr><td class="nbf-soft" colspan="3">… {more:,} more steps</td></tr>'] if more > 0 else []
     return f'<table class="nbf-t">{"".join(rows)}</table>' if rows else ""
@@ -197,12 +209,16 @@ def _state_cells(board: Board, line: Line) -> str:
         counts += [f'<span class="nbf-bad">{items.count(FAILED):,} failed</span>'] if items.count(FAILED) else []
         counts += [f"{items.count(RUNNING):,} running"] if items.count(RUNNING) else []
         words = ", ".join(counts) or word(board.states.get(line.path, "pending"))
-        return f'<td class="nbf-n">{words}</td><td class="nbf-l">{strip(items)}</td>'
+        return _state_cell(words, strip(items))
     if line.many:
         tally: Mapping[Status, int] = board.tallies.get(line.path, {})
         words = ", ".join(f"{count:,} {word(status)}" for status, count in tally.items())
-        return f'<td class="nbf-n" colspan="2">{words}</td>'
-    return f'<td class="nbf-n" colspan="2">{word(_standing(board, line))}</td>'
+        return _state_cell(words)
+    return _state_cell(word(_standing(board, line)))
+
+
+def _state_cell(words: str, drawn: str = "") -> str:
+    return f'<td class="nbf-n"><div class="nbf-s">{words}</div></td><td class="nbf-l">{drawn}</td>'
 
 
 def _standing(board: Board, line: Line) -> Status:

@@ -18,7 +18,7 @@ from .controls import Controls
 def screen(file: TextIO | None = None) -> Literal["notebook", "terminal", "log"]:
     """Tell what a file (stderr by default) is, to the person who watches."""
     if "ipykernel.zmqshell" in sys.modules and _has_shell():
-        return "notebook" if find_spec("ipywidgets") and _draws_widgets() else "log"
+        return "notebook" if not find_spec("ipywidgets") or _draws_widgets() else "log"
     file = file or sys.stderr
     return "terminal" if file.isatty() and os.environ.get("TERM") != "dumb" else "log"
 
@@ -44,9 +44,17 @@ class Scene:
 
 
 def _widgets(scene: Scene) -> Reporter:
+    if find_spec("ipywidgets") is None:
+        return _page(scene)
     from .dashboard import Dashboard
 
     return Dashboard(scene.lines, scene.controls, scene.target)
+
+
+def _page(scene: Scene) -> Reporter:
+    from .still import Still
+
+    return Still(scene.lines, scene.controls, scene.target)
 
 
 def _bars(scene: Scene) -> Reporter:
@@ -61,7 +69,12 @@ def _lines(scene: Scene) -> Reporter:
     return Lines(scene.file, scene.head)
 
 
-REPORTERS: Mapping[str, Callable[[Scene], Reporter]] = {"bars": _bars, "lines": _lines, "widgets": _widgets}
+REPORTERS: Mapping[str, Callable[[Scene], Reporter]] = {
+    "bars": _bars,
+    "lines": _lines,
+    "page": _page,
+    "widgets": _widgets,
+}
 """The reporters that are always there; their libraries are loaded when one is made."""
 
 

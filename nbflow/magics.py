@@ -1,0 +1,167 @@
+"""``%load_ext nbflow``: the verbs of the command line in a notebook, with its view and its completion.
+
+``%nbflow map fit.ipynb --grid n=1,2`` shows the run in the cell and gives it as the cell's value; with a ``&`` at its
+end it comes back at once. ``%%nbflow monthly.yml`` writes the cell to that file, and runs it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+from . import api
+from .api.interrupts import Interrupts
+from .api.runs import Run
+from .api.session import Request
+from .cli import VERBS, nbflow
+from .cli.work import Show
+from .errors import NbflowError
+
+__all__ = ["Magics", "completions", "load"]
+
+WORKING = ("map", "run", "resume", "answer")
+"""Verbs that work at a run, and can do so in the background."""
+
+
+class _Shown(Show):
+    """Shows a working in the cell, and leaves the run as its value."""
+
+    run: ClassVar[Run | None] = None
+
+    def _work(self, request: Request, interrupts: Interrupts) -> int:
+        using, quiet = self._using, self._quiet or self._as_json
+        type(self).run = api.work(request, interrupts, quiet=quiet, executor=using.executor, reporter=using.reporter)
+        return 0
+
+
+class _Begun(_Shown):
+    """Only begins it."""
+
+    def _work(self, request: Request, interrupts: Interrupts) -> int:
+        using, quiet = self._using, self._quiet or self._as_json
+        interrupts.answered = True
+        type(self).run = api.begin(request, quiet=quiet, executor=using.executor, reporter=using.reporter)
+        return 0
+
+
+class Magics:
+    """What ``%nbflow`` and ``%%nbflow`` do.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+        IPython's.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def line(self, words: str) -> object:
+        """Do what a line says."""
+        return self._do(_split(words))
+
+    def cell(self, words: str, text: str) -> object:
+        """Write the cell to the file that is named first, and run it."""
+        given = _split(words)
+        if not given or given[0].startswith("-"):
+            raise _usage("%%nbflow needs a file: the cell is written there", "%%nbflow monthly.yml -i year=2026")
+        path = Path(given[0])
+        if path.suffix not in (".yml", ".yaml"):
+            raise _usage(f"{path} is no workflow file", f"%%nbflow {path.stem}.yml")
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as problem:
+            raise _usage(f"{path}: {problem.strerror}", "Name a file that can be written.") from problem
+        return self._do(["run", *given])
+
+    def _do(self, words: list[str]) -> object:
+        background = words[-1:] == ["&"]
+        words = words[:-1] if background else words
+        if background and words[:1] and words[0] not in WORKING:
+            raise _usage(f"%nbflow {words[0]} has nothing to do in the background", "Leave the & out.")
+        if words[:1] == ["graph"] and len(words) == 2 and not words[1].startswith("-"):
+            return _told(lambda: api.load(words[1]))
+        shown = _Shown if not background else _Begun
+        shown.run = None
+        _told(lambda: nbflow.main(words or ["--help"], prog_name="%nbflow", standalone_mode=False, obj=shown))
+        run, shown.run = shown.run, None
+        return run
+
+
+def _told(call: Any) -> Any:
+    """Call; what is wrong is said in a line or two, without a traceback."""
+    try:
+        return call()
+    except click.exceptions.Exit:
+        return None
+    except click.ClickException as problem:
+        raise _usage(problem.format_message(), "%nbflow --help shows what there is.") from None
+    except NbflowError as problem:
+        several: Sequence[NbflowError] = getattr(problem, "problems", (problem,))
+        raise _usage(*[line for one in several for line in (one.message, one.remedy) if line]) from None
+
+
+def _usage(first: str, *others: str) -> Exception:
+    from IPython.core.error import UsageError
+
+    error: Exception = UsageError("\n  ".join([first, *others]))
+    return error
+
+
+def _split(words: str) -> list[str]:
+    try:
+        return shlex.split(words)
+    except ValueError as problem:
+        raise _usage(f"{words.strip()}: {problem}", "Close what is quoted.") from None
+
+
+def completions(line: str) -> list[str]:
+    """Give what may stand at the end of a line that begins with ``%nbflow``.
+
+    Examples
+    --------
+    >>> completions("%nbflow re")
+    ['results', 'resume']
+    >>> completions("%nbflow map fit.ipynb --max-f")
+    ['--max-failures']
+    """
+    before, _, last = line.rpartition(" ")
+    words = before.split()
+    if len(words) <= 1 and words[:1] != ["%%nbflow"]:
+        return sorted(verb for verb in VERBS if verb.startswith(last))
+    verb = "run" if words[0] == "%%nbflow" else words[1]
+    if last.startswith("-") and verb in VERBS:
+        command = nbflow.get_command(click.Context(nbflow), verb)
+        options = [name for one in command.params for name in (*one.opts, *one.secondary_opts)] if command else []
+        return sorted(name for name in options if name.startswith(last) and name.startswith("-"))
+    return _files(last)
+
+
+def _files(begin: str) -> list[str]:
+    """Give the notebooks, tables and workflows that a path may become."""
+    folder = Path(begin).parent if not begin.endswith("/") else Path(begin)
+    name = begin.rpartition("/")[2]
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return []
+    kinds = {".ipynb", ".yml", ".yaml", ".csv", ".json"}
+    near = [entry for entry in entries if entry.name.startswith(name) and not entry.name.startswith(".")]
+    return [f"{entry}/" if entry.is_dir() else str(entry) for entry in near if entry.is_dir() or entry.suffix in kinds]
+
+
+def load(shell: Any) -> None:
+    """Give a shell the magics and their completion."""
+    made = Magics(shell)
+    shell.register_magic_function(made.line, "line", "nbflow")
+    shell.register_magic_function(made.cell, "cell", "nbflow")
+
+    def complete(_shell: Any, event: Any) -> list[str]:
+        return completions(event.line)
+
+    for name in ("%nbflow", "%%nbflow"):
+        shell.set_hook("complete_command", complete, str_key=name)
