@@ -55,7 +55,7 @@ STYLE = """<style>
 .nbf { color: var(--nbf-ink); max-width: 60rem; }
 .nbf .widget-html-content, .nbf .jupyter-widget-html-content { line-height: 1.45; font-size: 13px; align-self: stretch;
   width: 100%; overflow: visible; }
-.nbf .widget-html, .nbf .jupyter-widgets.widget-html { height: auto; margin: 0; width: auto; overflow: visible; }
+.nbf .widget-html, .nbf .jupyter-widgets.widget-html { height: auto; min-height: 0; margin: 0; width: auto; overflow: visible; }
 .nbf-head { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; padding-top: 2px; }
 .nbf-name { font-weight: 600; font-size: 14px; overflow-wrap: anywhere; }
 .nbf-soft { color: var(--nbf-soft); }
@@ -87,7 +87,7 @@ STYLE = """<style>
   border-bottom: 2px solid var(--nbf-busy); }
 .nbf .nbf-fold.widget-toggle-button, .nbf .nbf-fold.widget-toggle-button.mod-active { width: 18px; height: 20px;
   line-height: 20px; padding: 0; margin: 1px 4px 0 0; background: none; border: 0; color: var(--nbf-soft); }
-.nbf-step { align-items: flex-start; flex-flow: row nowrap !important; }
+.nbf .nbf-step { align-items: flex-start; flex-flow: row nowrap !important; }
 .nbf-step > .widget-html { flex: 1 1 auto; }
 .nbf-flat { padding-left: 22px; }
 .nbf-w, .nbf-s { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; } .nbf-s { min-width: 15ch; }
