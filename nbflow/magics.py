@@ -151,7 +151,8 @@ def _files(begin: str) -> list[str]:
         return []
     kinds = {".ipynb", ".yml", ".yaml", ".csv", ".json"}
     near = [entry for entry in entries if entry.name.startswith(name) and not entry.name.startswith(".")]
-    return [f"{entry}/" if entry.is_dir() else str(entry) for entry in near if entry.is_dir() or entry.suffix in kinds]
+    shown = [one for one in near if one.is_dir() or (one.suffix in kinds and not one.name.endswith(".nbflow.json"))]
+    return [f"{one}/" if one.is_dir() else str(one) for one in shown]
 
 
 def load(shell: Any) -> None:

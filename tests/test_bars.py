@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from html import escape
 
 import pyte
 import pytest
@@ -21,7 +19,6 @@ from nbflow.events import (
     CellStarted,
     Event,
     FanOutOpened,
-    GateOpened,
     NodeFinished,
     NodeStarted,
     RunFinished,
@@ -448,82 +445,3 @@ def test_the_size_of_a_real_terminal_is_asked_each_time() -> None:
             fcntl.ioctl(lower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
             sizes.append(bars._measured())
     assert [(100, 24), (50, 24)] == sizes
-
-
-NOTEBOOK = """
-import threading, contextvars, json
-from nbflow.events import *
-from nbflow.outcome import Outcome, Failure
-from nbflow.reporters.audience import Audience
-from nbflow.api.plugins import reporter
-from nbflow.reporters.screen import Scene
-bars = reporter(None, Scene(2))
-bars.begin()
-audience = Audience.drawing(bars, interval=0.01, context=contextvars.copy_context(), clock=lambda: 1005.0)
-audience.start()
-seen = {}
-def look():
-    box = bars._box
-    return [[c.children[0].value, c.children[1].value, c.children[1].max, c.children[2].value, c.layout.display]
-            for c in box.children[:-1]]
-"""
-WORK = """
-drawn = threading.Event()
-audience.tell(RunStarted(1000.0, "r", "f.ipynb", 1, {}, 2))
-audience.tell(FanOutOpened(1000.0, ("m",), 3))
-audience.tell(NodeStarted(1000.0, ("m", "0"), "0", 1, "city=<b>Oslo", 0))
-audience.tell(CellStarted(1000.0, ("m", "0"), 3, 11, "Fit"))
-missing = Outcome("failed", error=Failure("error", "KeyError: 'x'", cell=5))
-audience.tell(NodeFinished(1001.0, ("m", "1"), "1", "", missing, "city=Cairo", 1))
-while not bars._progress.failures or bars._places[0] is None or not bars._notes.value:
-    drawn.wait(0.02)
-print(json.dumps(look()))
-"""
-END = """
-for i in (0, 2):
-    audience.tell(NodeFinished(1001.0, ("m", str(i)), str(i), "", Outcome("completed"), "", i))
-audience.tell(RunFinished(1005.0, "failed"))
-left = audience.close(None)
-closed = [widget.comm is None for widget in (bars._box, bars._notes, *(row.container for row in bars._rows))]
-print(json.dumps([left, closed]))
-"""
-
-
-@pytest.mark.long
-def test_a_notebook_shows_widgets_in_the_cell_that_began() -> None:
-    """In a real kernel: one output, made in the first cell, updated by the thread, readable when saved."""
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    cell = nbformat.v4.new_code_cell(NOTEBOOK + WORK + END)  # one cell: nbclient hears only the one at work
-    client = nbclient.NotebookClient(nbformat.v4.new_notebook(cells=[cell]), kernel_name="python3", timeout=120)
-    done = client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    began, *printed = done.cells[0].outputs
-    assert "display_data" == began.output_type
-    assert {"text/html", "text/plain"} == began.data.keys(), "no widget stays: its model ends with the kernel"
-    assert '<progress value="3" max="3"' in began.data["text/html"]
-    assert "city=Cairo" in began.data["text/html"]
-    expected = "100% 3/3, 1 failed   0:05\n  failed  city=Cairo  cell 5   KeyError: 'x'  0:00"
-    assert expected == began.data["text/plain"]
-    worked, ended = map(json.loads, "".join(output.text for output in printed).splitlines())
-    overall, first, second = worked
-    space = "\u2007"
-    assert [f"{space}33%", 1, 3] == overall[:3]
-    assert f"1/3,{space}1{space}failed,{space}1{space}running" in overall[3]
-    assert ["city=&lt;b&gt;Oslo", 2, 11, "flex"] == [*first[:3], first[4]]
-    assert f"cell{space}{space}3/11" in first[3]
-    assert "none" == second[4]
-    assert [0, [True] * 4] == ended
-
-
-def test_a_notebook_says_what_a_paused_run_waits_for_and_how_it_is_answered() -> None:
-    """In the picture and in its text, by what can be typed into the next cell; markup in it is text."""
-    widgets = pytest.importorskip("nbflow.reporters.widgets")
-    bars = widgets.WidgetBars(2, "flows/monthly.yml")
-    asked = ("Publish <b>2026</b>?", ("approve", "reject"), "draft.txt", "review", None)
-    bars(RunStarted(1000.0, "r", "monthly.yml", 1, {}, 2))
-    bars(GateOpened(1001.0, ("review",), "k", "f", *asked))
-    bars(RunFinished(1002.0, "paused"))
-    typed = 'nbflow.answer("flows/monthly.yml", "review", "approve")  # or "reject"'
-    question = "  review  Publish <b>2026</b>?\n    see draft.txt\n    "
-    assert f"{question}{typed}" == bars._text().partition("\n")[2]
-    assert escape(f"{question}{typed}") in bars._html()

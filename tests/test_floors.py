@@ -84,6 +84,7 @@ LIBRARIES = {
     "store": {"filelock", "psutil"},
     "api": {"pandas", "jupyter_client", "IPython", "packaging"},
     "cli": {"click"},
+    "magics": {"click", "IPython"},
 }
 """What may be imported from outside of the standard library; nothing, in a room that is not here."""
 

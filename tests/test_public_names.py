@@ -39,6 +39,7 @@ PUBLIC = [
     "Workflow",
     "WorkflowRun",
     "answer",
+    "attach",
     "cancel",
     "clean",
     "load",
@@ -47,6 +48,7 @@ PUBLIC = [
     "results",
     "resume",
     "run",
+    "start",
     "status",
 ]
 

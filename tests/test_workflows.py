@@ -974,7 +974,7 @@ def test_a_plug_in_brings_an_executor_and_a_reporter(folder, ran, cli, monkeypat
     assert "error: --executor 'stmp': there is no such executor. Did you mean 'stamp'?" in refused
     assert "There are: threads, stamp." in refused
     assert re.search(r"^ok +plug-ins +Stamp, stamp, dots$", cli("doctor").stdout, re.MULTILINE)
-    assert "There are: bars, lines, widgets, dots." in cli("run", "w.yml", "--reporter", "x", code=2).stderr
+    assert "There are: bars, lines, page, widgets, dots." in cli("run", "w.yml", "--reporter", "x", code=2).stderr
     assert not (folder / "nbflow-runs").exists()
     done = cli("run", "w.yml", "--executor", "stamp", "--reporter", "dots", "--json")
     assert "dots: ... completed\n" == done.stderr

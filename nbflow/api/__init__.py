@@ -187,7 +187,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     executor : str
         What tasks run in: ``threads``, or the name that a plug-in has.
     reporter : str, optional
-        What shows the run: ``widgets``, ``bars``, ``lines``, or the name that a plug-in has; by default the one for
+        What shows the run: ``widgets``, ``page``, ``bars``, ``lines``, or a plug-in's name; by default the one for
         where people watch.
 
     Returns

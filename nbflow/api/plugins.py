@@ -56,7 +56,7 @@ def executors() -> Mapping[str, ExecutorMaker]:
 
 @cache
 def reporters() -> Mapping[str, ReporterMaker]:
-    """Give all reporters by name: ``bars``, ``lines``, ``widgets``, and those of ``nbflow.reporters``."""
+    """Give all reporters by name: ``bars``, ``lines``, ``page``, ``widgets``, and those of ``nbflow.reporters``."""
     return _named("reporter", "nbflow.reporters", REPORTERS)
 
 

@@ -130,6 +130,11 @@ class Strip:
         if begin is not None and begin + index < len(self.codes):
             self.codes[begin + index] = code
 
+    def at(self, node: NodeId, index: int) -> int:
+        """Give how one stands."""
+        begin = self._begins.get(node)
+        return WAITING if begin is None or begin + index >= len(self.codes) else self.codes[begin + index]
+
     def count(self, code: int) -> int:
         """Give how many stand so."""
         return self.codes.count(code)
@@ -314,6 +319,9 @@ class Board:
                 self._finished(event, label)
             case AttemptFailed():
                 self.timeline.end(event.node, event.at, FAILED)
+                for fan, index in items_around(event.node):
+                    if not self._at_work(fan, index):
+                        self._mark(fan, index, WAITING)
                 error = event.outcome.error
                 words = error.message if error is not None else ""
                 self.log.append((event.at, "again", f"{label}  attempt {event.attempt}  {words}"))
@@ -353,6 +361,8 @@ class Board:
         self.timeline.end(event.node, event.at, code)
         self._stands(event.node, status)
         around = list(items_around(event.node))
+        for fan, index in around:
+            self._begun(fan, index)
         if around and len(event.node) == len(around[-1][0]):
             fan, index = around[-1]
             line = self._fans.get(step_path(fan))
@@ -382,6 +392,17 @@ class Board:
             self.states[path] = status
         elif status not in ("running", "pending"):
             self.tallies.setdefault(path, Counter())[status] += 1
+
+    def _at_work(self, fan: NodeId, index: int) -> bool:
+        """Whether something in an item runs, or has ended."""
+        nodes = itertools.chain(self.progress.active, self.ended)
+        return any((fan, index) in items_around(node) for node in nodes)
+
+    def _begun(self, fan: NodeId, index: int) -> None:
+        """Something in an item ended: it is at work, unless it is known how it ended."""
+        strip = self.strips.get(step_path(fan))
+        if strip is not None and strip.at(fan, index) == WAITING:
+            strip.mark(fan, index, RUNNING)
 
     def _mark(self, fan: NodeId, index: int, code: int) -> None:
         if (strip := self.strips.get(step_path(fan))) is not None:

@@ -110,13 +110,13 @@ class Dashboard:
         if self._made is None:
             return
         self.board.progress.active.clear()
+        again = self.board.progress.status in ("failed", "interrupted", "paused") and self._controls.clickable()
+        self._made.ended(again=again)
         self.draw(time.time())
         self._settle()
-        again = self.board.progress.status in ("failed", "interrupted", "paused") and self._controls.clickable()
         if not again:
             self._leave()
             return
-        self._made.ended(again=True)
         self._wake.clear()
         context = (self._context or contextvars.copy_context()).copy()
         self._keeper = threading.Thread(target=context.run, args=(self._linger,), name="nbflow-view", daemon=True)

@@ -55,7 +55,8 @@ STYLE = """<style>
 .nbf { color: var(--nbf-ink); max-width: 60rem; }
 .nbf .widget-html-content, .nbf .jupyter-widget-html-content { line-height: 1.45; font-size: 13px; align-self: stretch;
   width: 100%; overflow: visible; }
-.nbf .widget-html, .nbf .jupyter-widgets.widget-html { height: auto; min-height: 0; margin: 0; width: auto; overflow: visible; }
+.nbf .widget-html, .nbf .jupyter-widgets.widget-html { height: auto; min-height: 0; margin: 0; width: auto;
+  overflow: visible; }
 .nbf-head { display: flex; flex-wrap: wrap; gap: 2px 14px; align-items: baseline; padding-top: 2px; }
 .nbf-name { font-weight: 600; font-size: 14px; overflow-wrap: anywhere; }
 .nbf-soft { color: var(--nbf-soft); }
