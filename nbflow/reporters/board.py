@@ -116,6 +116,8 @@ class Strip:
     """How the items of a fan-out stand, one byte each; of one that is opened several times, all of them."""
 
     codes: bytearray = field(default_factory=bytearray)
+    _done: bytearray = field(default_factory=bytearray)
+    """Whether something in an item has ended."""
     _begins: dict[NodeId, int] = field(default_factory=dict)
 
     def open(self, node: NodeId, total: int) -> None:
@@ -123,6 +125,7 @@ class Strip:
         if node not in self._begins:
             self._begins[node] = len(self.codes)
             self.codes.extend(bytes(total))
+            self._done.extend(bytes(total))
 
     def mark(self, node: NodeId, index: int, code: int) -> None:
         """Learn how one stands."""
@@ -130,10 +133,17 @@ class Strip:
         if begin is not None and begin + index < len(self.codes):
             self.codes[begin + index] = code
 
-    def at(self, node: NodeId, index: int) -> int:
-        """Give how one stands."""
+    def has_done(self, node: NodeId, index: int) -> bool:
+        """Whether something in an item has ended."""
         begin = self._begins.get(node)
-        return WAITING if begin is None or begin + index >= len(self.codes) else self.codes[begin + index]
+        return begin is not None and begin + index < len(self._done) and bool(self._done[begin + index])
+
+    def begun(self, node: NodeId, index: int) -> None:
+        """Something in an item ended: it is at work, unless it is known how it ended."""
+        begin = self._begins.get(node)
+        if begin is not None and begin + index < len(self.codes):
+            self._done[begin + index] = 1
+            self.codes[begin + index] = self.codes[begin + index] or RUNNING
 
     def count(self, code: int) -> int:
         """Give how many stand so."""
@@ -319,9 +329,11 @@ class Board:
                 self._finished(event, label)
             case AttemptFailed():
                 self.timeline.end(event.node, event.at, FAILED)
+                active = {around for node in self.progress.active for around in items_around(node)}
                 for fan, index in items_around(event.node):
-                    if not self._at_work(fan, index):
-                        self._mark(fan, index, WAITING)
+                    strip = self.strips.get(step_path(fan))
+                    if strip is not None and not strip.has_done(fan, index) and (fan, index) not in active:
+                        strip.mark(fan, index, WAITING)
                 error = event.outcome.error
                 words = error.message if error is not None else ""
                 self.log.append((event.at, "again", f"{label}  attempt {event.attempt}  {words}"))
@@ -362,7 +374,8 @@ class Board:
         self._stands(event.node, status)
         around = list(items_around(event.node))
         for fan, index in around:
-            self._begun(fan, index)
+            if (strip := self.strips.get(step_path(fan))) is not None:
+                strip.begun(fan, index)
         if around and len(event.node) == len(around[-1][0]):
             fan, index = around[-1]
             line = self._fans.get(step_path(fan))
@@ -392,17 +405,6 @@ class Board:
             self.states[path] = status
         elif status not in ("running", "pending"):
             self.tallies.setdefault(path, Counter())[status] += 1
-
-    def _at_work(self, fan: NodeId, index: int) -> bool:
-        """Whether something in an item runs, or has ended."""
-        nodes = itertools.chain(self.progress.active, self.ended)
-        return any((fan, index) in items_around(node) for node in nodes)
-
-    def _begun(self, fan: NodeId, index: int) -> None:
-        """Something in an item ended: it is at work, unless it is known how it ended."""
-        strip = self.strips.get(step_path(fan))
-        if strip is not None and strip.at(fan, index) == WAITING:
-            strip.mark(fan, index, RUNNING)
 
     def _mark(self, fan: NodeId, index: int, code: int) -> None:
         if (strip := self.strips.get(step_path(fan))) is not None:
