@@ -39,7 +39,9 @@ demo: $(VENV)/.examples
 test: lint
 	@$(BIN)/python -m pytest -q -m 'not long'
 
-check: lint
+check: lint $(VENV)/.browser
+	@command -v chromium >/dev/null || { \
+	  echo 'error: there is no chromium, in which the tests open notebooks; on Debian: sudo apt install chromium' >&2; exit 1; }
 	@$(BIN)/python tests/mutants/run.py
 	@$(BIN)/python -m pytest -q
 
@@ -77,3 +79,7 @@ $(VENV)/.examples: pyproject.toml $(VENV)/.made
 $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@ $(VENV)/.examples
+
+$(VENV)/.browser: $(VENV)/.dev
+	@$(BIN)/python -m pip install -q -e '.[dev,browser]'
+	@touch $@
