@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from random import Random
 from typing import Any
@@ -30,6 +31,7 @@ from nbflow.model import Block
 from nbflow.outcome import Failure, Outcome, completed
 from nbflow.reporters import pages
 from nbflow.reporters.board import COMPLETED, FAILED, Board, Line, Strip, Timeline, outline
+from nbflow.reporters.judged import harmless, judged
 from nbflow.reporters.png import data_uri
 from nbflow.state import RunState
 from nbflow.steps import GateStep, If
@@ -255,3 +257,36 @@ def test_a_picture_is_a_png_that_others_read() -> None:
     read = image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGBA")
     assert (3, 1) == read.size
     assert [(255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 0, 0)] == [read.getpixel((x, 0)) for x in range(3)]
+
+
+def test_what_is_to_be_judged_is_shown_and_can_do_nothing(tmp_path: Any) -> None:
+    table = '<table class="dataframe" onclick="x()"><tr><th>city</th></tr></table><script>alert(1)</script>'
+    data = {"text/html": [table], "text/plain": ["city"]}
+    outputs = [
+        {"output_type": "stream", "text": ["rmse <b>1.8\n"]},
+        {"output_type": "execute_result", "data": data},
+        {"output_type": "display_data", "data": {"image/png": "aGVsbG8=\n"}},
+        {"output_type": "display_data", "data": {"image/png": '"><script>'}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": "# Draft"},
+        {"cell_type": "code", "source": "secret", "outputs": outputs},
+    ]
+    (tmp_path / "draft.ipynb").write_text(json.dumps({"cells": cells}))
+    html = judged(tmp_path / "draft.ipynb")
+    assert "<table><tr><th>city</th></tr></table>" in html
+    assert "rmse &lt;b&gt;1.8" in html
+    assert 'src="data:image/png;base64,aGVsbG8="' in html
+    assert "secret" not in html, "the code is not what is judged"
+    assert "script" not in html
+    (tmp_path / "draft.ipynb").write_text("[]")
+    assert "no notebook" in judged(tmp_path / "draft.ipynb")
+    (tmp_path / "draft.txt").write_text("a <i>line")
+    assert "<pre>a &lt;i&gt;line</pre>" in judged(tmp_path / "draft.txt")
+
+
+@given(st.text("<>/= \"'abtdrscriptonimg!-", max_size=80))
+def test_no_markup_that_acts_survives(html: str) -> None:
+    left = re.findall(r"<[^>]*>", harmless(html))
+    assert all(re.fullmatch(r"</?[a-z][a-z0-9]*( (col|row)span=\"\d+\")*>", tag) for tag in left)
+    assert not any(tag.startswith(("<script", "<img")) for tag in left)

@@ -733,7 +733,7 @@ def work(
     """Work at a run to its end, and show it."""
     if (done := request.nothing_to_do()) is not None:
         return done
-    handle = live.Handle(request.folder, blocking=True) if in_notebook() and not quiet else None
+    handle = live.Handle(request.folder, request.home.folder, blocking=True) if in_notebook() and not quiet else None
     asker, asking = (None, None) if quiet else live.asking(request, handle)
     shown = None if quiet else live.show(request, reporter, _typed(request), handle, asking)
     pool = plugins.executor(executor)

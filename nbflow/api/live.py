@@ -63,14 +63,17 @@ class Handle:
     ----------
     folder : Path
         The run folder.
+    home : Path
+        The folder of the notebook or workflow.
     blocking : bool
         Whether a cell waits for the run: then not every kernel hears clicks.
     """
 
-    def __init__(self, folder: Path, *, blocking: bool = False) -> None:
+    def __init__(self, folder: Path, home: Path, *, blocking: bool = False) -> None:
         self.run: Run | None = None
         self.blocking = blocking
         self._folder = folder
+        self._home = home
         self._notebook = _this_notebook()
         self._here = self._notebook.parent if self._notebook is not None else _here()
 
@@ -118,6 +121,11 @@ class Handle:
     def address(self, path: str) -> str:
         """Give the address of a file of the run."""
         return quote(os.path.relpath(self._folder / path, self._here))
+
+    def judged(self, show: str) -> tuple[Path, str]:
+        """Give a file that a gate asks about, and its address."""
+        path = self._home / show
+        return path, quote(os.path.relpath(path, self._here))
 
     def saved(self) -> object:
         """Give something that changes when the notebook is saved."""
@@ -264,7 +272,7 @@ def begin(
     handle = run.handle if run is not None and run.handle is not None else None
     view = run.view if run is not None else None
     if handle is None and screen() == "notebook":
-        handle = Handle(request.folder)
+        handle = Handle(request.folder, request.home.folder)
     if view is None and not quiet:
         view = show(request, reporter, target, handle)
     asker = asking(request, handle)[0] if handle is not None else None
@@ -330,7 +338,7 @@ def page(run: Run) -> dict[str, str]:
 
     board = Board(outline(run.block))
     board.adopt(run.state())
-    handle = run.handle or Handle(run.folder)
+    handle = run.handle or Handle(run.folder, run.home)
     return {"text/html": summary(board, run.typed(), handle.links(board), time.time())}
 
 
@@ -350,7 +358,7 @@ def attach(stored: Stored, target: str) -> Run:
     if getattr(view, "open", False):
         view.show()  # a dashboard: the same, in this cell too
         return run
-    handle = run.handle or Handle(stored.folder)
+    handle = run.handle or Handle(stored.folder, stored.home.folder)
     handle.run, run.handle = run, handle
     view = run.view = _made(run, target, handle)
     if view is not None:
@@ -367,7 +375,7 @@ def _made(run: Run, target: str, handle: Handle) -> Reporter | None:
 
 def follow(run: Run, target: str) -> None:
     """Show a run that another process works at, or that has ended, from its files."""
-    handle = Handle(run.folder)
+    handle = Handle(run.folder, run.home)
     handle.run, run.handle = run, handle
     view: Any = _made(run, target, handle)
     if view is None:

@@ -135,6 +135,11 @@ class Run:
         """The run's id; ids sort by time."""
         return self.folder.name
 
+    @property
+    def home(self) -> Path:
+        """The folder of the notebook or workflow."""
+        return self.stored().home.folder
+
     def is_newest(self) -> bool:
         """Whether the checkpoint tells of this run: no other was started or resumed since."""
         try:

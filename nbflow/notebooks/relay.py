@@ -17,7 +17,7 @@ __all__ = ["Relay", "of_line"]
 
 _TAG = re.compile(r"<[^>]*>")
 _LINE = re.compile(
-    r"^(?P<label>.*?):?\s*(?P<percent>\d+)%\|[^|]*\|\s*(?P<done>[\d.,]+)\s*(?P<unit>[kMG]?)/(?P<total>[\d.,]+)"
+    r"^(?P<label>.*?):?\s*(?P<percent>\d+)%\|[^|]*\|\s*(?P<done>[\d.,]+)\s*(?P<unit>[kMG]?)/(?P<total>[\d.,]+)(?P<units>[kMG]?)"
 )
 _BARS = {"FloatProgressModel", "IntProgressModel"}
 _WORDS = {"HTMLModel", "LabelModel"}
@@ -92,7 +92,7 @@ def of_line(line: str) -> Bar | None:
     found = _LINE.match(line)
     if found is None:
         return None
-    counts = f"{found['done']}{found['unit']}/{found['total']}"
+    counts = f"{found['done']}{found['unit']}/{found['total']}{found['units']}"
     text = " ".join(filter(None, [found["label"].strip(), counts, line[found.end() :].strip()]))
     return Bar(text[:LONGEST], float(found["percent"]), 100.0) if found["unit"] else _counted(found, text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 from ..model import NodeId
@@ -46,6 +47,10 @@ class Controls(Protocol):
         """Give something that changes when the notebook is saved."""
         ...
 
+    def judged(self, show: str) -> tuple[Path, str]:
+        """Give a file that a gate asks about, and its address."""
+        ...
+
 
 class NoControls:
     """Of a view without buttons."""
@@ -69,3 +74,7 @@ class NoControls:
     def saved(self) -> object:
         """Nobody knows."""
         return None
+
+    def judged(self, show: str) -> tuple[Path, str]:
+        """Give it as it is named."""
+        return Path(show), show

@@ -28,6 +28,7 @@ from . import pages
 from .board import Board, Line
 from .controls import Controls, NoControls
 from .escape import for_terminal
+from .judged import judged
 
 TICK = 0.25
 """Seconds between two pictures."""
@@ -213,7 +214,7 @@ class _Widgets:
             _show(button, there=heard and there)
         self._again.description = "Resume" if progress.status != "failed" else "Retry failed"
         _set(self.note, self._notes(progress.status, heard=heard, problem=problem))
-        self._ask(target, heard=heard)
+        self._ask(target, controls, heard=heard)
         self._tree.draw()
         _set(self.running, pages.running(board, now))
         _set(self.failures, pages.failures(board, controls.links(board), folded=False))
@@ -225,27 +226,30 @@ class _Widgets:
             lines.append('<div class="nbf-soft">nbflow.start(…) for buttons; Kernel → Interrupt stops it</div>')
         return "".join(lines)
 
-    def _ask(self, target: str, *, heard: bool) -> None:
+    def _ask(self, target: str, controls: Controls, *, heard: bool) -> None:
         """Show one button for each option of each open gate."""
         gates = list(self._board.progress.gates.values())[:MOST_GATES]
         if [gate.node for gate in gates] == list(self._questions) or not heard:
             if not heard and gates:
                 _set(self.note, pages.questions(self._board, target))
             return
-        self._questions = {gate.node: self._questions.get(gate.node) or self._question(gate) for gate in gates}
+        known, self._questions = self._questions, {}
+        for gate in gates:
+            self._questions[gate.node] = known.get(gate.node) or self._question(gate, controls)
         self._gates.children = tuple(self._questions.values())
 
-    def _question(self, gate: GateOpened) -> Any:
-        asked = _html()
-        show = (
-            f'<br>see <a href="{pages.text(gate.show)}" target="_blank">{pages.text(gate.show)}</a>'
-            if gate.show
-            else ""
-        )
+    def _question(self, gate: GateOpened, controls: Controls) -> Any:
+        """Make a question: what is to be judged, then what is asked, then the answers."""
+        shown, asked = _html(), _html()
+        link = ""
+        if gate.show is not None:
+            path, address = controls.judged(gate.show)
+            shown.value = judged(path)
+            link = f'  <a href="{pages.text(address)}" target="_blank" rel="noopener">open {pages.text(gate.show)}</a>'
         label, message = pages.text(gate.label), pages.text(gate.message)
-        asked.value = f'<div class="nbf-gate"><span class="nbf-soft">{label}</span><br><b>{message}</b>{show}</div>'
+        asked.value = f'<div class="nbf-gate"><span class="nbf-soft">{label}</span>{link}<br><b>{message}</b></div>'
         buttons = [self._option(gate, option) for option in gate.options]
-        return w.VBox([asked, _row(buttons, "nbf-options")])
+        return w.VBox([shown, asked, _row(buttons, "nbf-options")])
 
     def _option(self, gate: GateOpened, option: str) -> Any:
         def act(controls: Controls) -> None:

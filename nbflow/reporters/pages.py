@@ -79,6 +79,10 @@ STYLE = """<style>
 .nbf-f { border-left: 3px solid var(--nbf-bad); padding: 1px 0 1px 9px; margin: 5px 0; overflow-wrap: anywhere; }
 .nbf pre { margin: 4px 0; font-size: 12px; line-height: 1.35; white-space: pre-wrap; overflow-wrap: anywhere;
   color: inherit; background: none; max-height: 24em; overflow: auto; }
+.nbf-judged { max-height: 22em; overflow: auto; border: 1px solid var(--nbf-line); padding: 2px 10px; margin: 4px 0; }
+.nbf-judged table { border-collapse: collapse; margin: 4px 0; font-size: 12.5px; }
+.nbf .nbf-judged td, .nbf .nbf-judged th { padding: 1px 10px; text-align: right; border: 0; color: inherit;
+  background: none; }
 .nbf a { color: var(--nbf-busy); }
 .nbf-gate { border-left: 3px solid var(--nbf-warn); padding: 1px 0 1px 9px; margin: 6px 0 2px; }
 .nbf .jupyter-button, .nbf .widget-button, .nbf .widget-toggle-button { width: auto; min-width: 0; padding: 0 12px;

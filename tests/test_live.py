@@ -1,0 +1,242 @@
+"""Runs in the background: begun, waited for, paused, answered, tried again, and seen by others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbflow
+from nbflow.errors import TargetError
+from nbflow.events import Bar, Moved
+from nbflow.notebooks.relay import Relay, of_line
+
+WAITS = "import pathlib, time\nwhile not pathlib.Path(f'go{n}').exists(): time.sleep(0.02)"
+"""A cell that waits for a file named after its item."""
+GATED = """\
+nbflow: 1
+steps:
+- {id: one, run: echo 1}
+- {id: sure, gate: "Go on?"}
+- {id: two, run: echo 2}
+"""
+
+
+def test_start_comes_back_at_once_with_the_run_at_work(notebook: Any, folder: Path) -> None:
+    run = nbflow.start(notebook(WAITS), grid={"n": [1, 2]}, quiet=True)
+    assert "running" == run.status
+    assert run.at_work
+    (folder / "go1").touch()
+    (folder / "go2").touch()
+    assert run.wait() is run
+    assert "completed" == run.status
+    assert [{"square": 1}, {"square": 4}] == run.results
+    assert not run.at_work
+
+
+def test_waiting_has_a_limit_that_leaves_the_run_alone(notebook: Any, folder: Path) -> None:
+    run = nbflow.start(notebook(WAITS), grid={"n": [1]}, quiet=True)
+    with pytest.raises(TimeoutError, match=r"is still at work after 0\.1 s"):
+        run.wait(0.1)
+    assert run.at_work
+    (folder / "go1").touch()
+    assert "completed" == run.wait(60).status
+
+
+def test_a_run_is_awaited_beside_other_tasks(notebook: Any, folder: Path) -> None:
+    async def main() -> Any:
+        run = nbflow.start(notebook(WAITS), grid={"n": [1]}, quiet=True)
+        await asyncio.sleep(0.05)
+        (folder / "go1").touch()
+        return await run
+
+    assert "completed" == asyncio.run(main()).status
+
+
+def test_a_paused_run_starts_nothing_new_until_it_goes_on(
+    notebook: Any, folder: Path, until: Callable[..., None]
+) -> None:
+    """What runs goes on; whoever looks from outside sees it, too; cancel ends it also then."""
+    path = notebook(WAITS)
+    run = nbflow.start(path, grid={"n": [1, 2, 3]}, max_concurrency=1, quiet=True)
+    until(lambda: run.progress.active)
+    run.pause()
+    until(lambda: run.status == "paused")
+    until(lambda: nbflow.status(path).status == "paused")
+    (folder / "go1").touch()
+    until(lambda: run.progress.counts["completed"] == 1)
+    time.sleep(0.3)
+    assert {} == run.progress.active
+    run.unpause()
+    until(lambda: run.progress.active)
+    assert "running" == run.status
+    run.pause()
+    run.cancel()
+    assert "interrupted" == run.wait(30).status
+
+
+def test_another_process_is_paused_and_goes_on(notebook: Any, folder: Path, cli: Any, until: Any) -> None:
+    path = notebook(WAITS)
+    cli.start("map", path.name, "--grid", "n=1,2", "-j", "1", "-q")
+    until(lambda: (folder / "work.ipynb.nbflow.json").exists() and nbflow.status(path).progress.active)
+    run = nbflow.status(path)
+    run.pause()
+    until(lambda: run.status == "paused")
+    for n in (1, 2):
+        (folder / f"go{n}").touch()
+    until(lambda: run.progress.counts["completed"] == 1)
+    run.unpause()
+    assert "completed" == run.wait(60).status
+    with pytest.raises(TargetError, match="is not at work"):
+        run.pause()
+
+
+def test_what_failed_is_tried_again_and_nothing_else(notebook: Any, folder: Path, ran: Any) -> None:
+    fails = "import pathlib\nif n == 2 and not pathlib.Path('fine').exists(): raise KeyError('rain')"
+    run = nbflow.start(notebook(ran.cell, fails), grid={"n": [1, 2, 3]}, quiet=True).wait()
+    assert "failed" == run.status
+    (folder / "fine").touch()
+    assert run.retry_failed() is run
+    assert "completed" == run.wait().status
+    assert {1: 1, 2: 2, 3: 1} == ran.times()
+    assert [{"square": 1}, {"square": 4}, {"square": 9}] == run.results
+
+
+def test_a_run_that_was_only_looked_up_is_tried_again_too(notebook: Any, folder: Path) -> None:
+    path = notebook("import pathlib\nif not pathlib.Path('fine').exists(): raise KeyError('rain')")
+    assert "failed" == nbflow.map(path, grid={"n": [1]}, quiet=True).status
+    (folder / "fine").touch()
+    assert "completed" == nbflow.status(path).retry_failed().wait().status
+
+
+def test_what_is_at_work_is_not_tried_again(notebook: Any, folder: Path) -> None:
+    run = nbflow.start(notebook(WAITS), grid={"n": [1]}, quiet=True)
+    with pytest.raises(TargetError, match="is at work"):
+        run.retry_failed()
+    (folder / "go1").touch()
+    run.wait()
+
+
+def test_a_gate_is_answered_and_a_paused_run_goes_on(folder: Path) -> None:
+    (folder / "flow.yml").write_text(GATED)
+    run = nbflow.start("flow.yml", quiet=True).wait()
+    assert "paused" == run.status
+    run.answer("sure", "approve")
+    assert "completed" == run.wait().status
+    assert "approve" == run.results["sure"]["choice"]
+
+
+def test_attach_gives_the_run_of_this_process(notebook: Any, folder: Path) -> None:
+    path = notebook(WAITS)
+    run = nbflow.start(path, grid={"n": [1]}, quiet=True)
+    assert nbflow.attach(path) is run
+    (folder / "go1").touch()
+    run.wait()
+    assert "completed" == nbflow.attach(path).status
+
+
+def test_a_detached_run_is_waited_for(notebook: Any, folder: Path) -> None:
+    run = nbflow.start(notebook(WAITS), grid={"n": [1]}, detach=True, quiet=True)
+    assert run.at_work
+    (folder / "go1").touch()
+    assert "completed" == run.wait(60).status
+
+
+def test_wrong_words_are_refused_as_by_map_and_run(notebook: Any, folder: Path) -> None:
+    with pytest.raises(TypeError, match="Did you mean 'max_concurrency'"):
+        nbflow.start(notebook(), grid={"n": [1]}, n_jobs=2)
+    (folder / "flow.yml").write_text(GATED)
+    with pytest.raises(TypeError, match="Did you mean 'inputs'"):
+        nbflow.start("flow.yml", parameters={})
+
+
+def test_an_executed_notebook_is_linked_and_read(notebook: Any) -> None:
+    run = nbflow.map(notebook("print('hello', n)"), grid={"n": [1, 2]}, quiet=True)
+    link = run.open("n=2")
+    assert Path(link).is_file()
+    assert f'href="{Path(link).relative_to(Path.cwd())}"' in link._repr_html_()
+    assert "hello 2\n" == run.load(1).cells[2].outputs[0].text
+    with pytest.raises(TargetError):
+        run.open("n=3")
+
+
+def test_a_run_shows_itself_as_a_page(notebook: Any) -> None:
+    run = nbflow.map(notebook(), grid={"n": [1, 2]}, quiet=True)
+    shown = run._repr_mimebundle_()
+    assert repr(run) == shown["text/plain"]
+    assert "completed: 2/2" in shown["text/html"]
+
+
+BARS = {
+    "tqdm.auto": ("from tqdm.auto import tqdm\nfor _ in tqdm(range(7), desc='fit'): time.sleep(0.12)", "fit", 7),
+    "nested": (
+        (
+            "from tqdm.notebook import tqdm\nfor _ in tqdm(range(2), desc='outer'):\n"
+            "    for _ in tqdm(range(3), desc='inner', leave=False): time.sleep(0.12)"
+        ),
+        "outer",
+        2,
+    ),
+    "text": (
+        "from tqdm import tqdm\nfor _ in tqdm(range(7), desc='fit'): time.sleep(0.12)",
+        "fit",
+        7,
+    ),
+    "a widget": (
+        (
+            "import ipywidgets\nfrom IPython.display import display\n"
+            "bar = ipywidgets.IntProgress(max=5, description='mine')\ndisplay(bar)\n"
+            "for i in range(5): bar.value = i + 1; time.sleep(0.12)"
+        ),
+        "mine",
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BARS)
+def test_the_bars_of_a_child_are_relayed(notebook: Any, kind: str) -> None:
+    """Nothing is added to it: tqdm's widgets, its text, or a widget of its own."""
+    code, text, total = BARS[kind]
+    events: list[Any] = []
+    nbflow.map(notebook(f"import time\n{code}"), grid={"n": [1]}, on_event=events.append, quiet=True).check()
+    shown = [bar for event in events if isinstance(event, Moved) for bar in event.bars if bar.text.startswith(text)]
+    assert {float(total)} == {bar.total for bar in shown}
+    done = [bar.done for bar in shown]
+    assert sorted(done) == done
+    assert len(set(done)) >= 3 or total < 3
+    assert total in done or kind == "text"
+
+
+def test_a_bar_without_a_total_is_not_full() -> None:
+    relay = Relay()
+    relay.opened("bar", {"state": {"_model_name": "FloatProgressModel", "value": 1, "max": 1}})
+    relay.opened("words", {"state": {"_model_name": "HTMLModel", "value": "10/? [00:01&lt;?, 9.5it/s]"}})
+    children = ["IPY_MODEL_bar", "IPY_MODEL_words"]
+    relay.opened("box", {"state": {"_model_name": "HBoxModel", "children": children}})
+    assert (Bar("10/? [00:01<?, 9.5it/s]", 1.0, 0.0),) == relay.bars
+    relay.closed("box")
+    assert () == relay.bars
+
+
+@pytest.mark.parametrize(
+    "state", [None, [], {"_model_name": "FloatProgressModel", "value": "x", "max": None}, {"children": 3}]
+)
+def test_widgets_that_are_none_do_no_harm(state: Any) -> None:
+    relay = Relay()
+    relay.opened("a", {"state": state})
+    relay.updated("a", {"method": "update", "state": {"children": None}})
+    relay.updated("b", {})
+    relay.closed("c")
+    assert all(bar.total == 0 for bar in relay.bars)
+
+
+def test_a_line_that_only_looks_like_a_bar_is_none() -> None:
+    for line in ("loss 40% | 3", "100%", "a|b|c", "", "50%|#####"):
+        assert of_line(line) is None
+    told = of_line("50%|#####     | 1.50k/3.00k [00:01<00:01, 1.5kit/s]")
+    assert Bar("1.50k/3.00k [00:01<00:01, 1.5kit/s]", 50.0, 100.0) == told
