@@ -240,3 +240,26 @@ def test_a_line_that_only_looks_like_a_bar_is_none() -> None:
         assert of_line(line) is None
     told = of_line("50%|#####     | 1.50k/3.00k [00:01<00:01, 1.5kit/s]")
     assert Bar("1.50k/3.00k [00:01<00:01, 1.5kit/s]", 50.0, 100.0) == told
+
+
+@pytest.mark.parametrize("kernel_start", ["warm", "cold"])
+def test_the_kernel_of_a_failed_item_lives_on_for_who_wants_to_look(notebook: Any, kernel_start: str) -> None:
+    """Its names are as the error left them; it is said how to connect."""
+    from jupyter_client import BlockingKernelClient
+
+    path = notebook("clue = n * 100\nif n == 2: raise KeyError('rain')")
+    run = nbflow.map(
+        path, grid={"n": [1, 2]}, keep_kernel_on_failure=True, kernel_start=kernel_start, quiet=True, detach=False
+    )
+    (told,) = [warning.message for warning in run.warnings if "lives on" in warning.message]
+    assert told.startswith("n=2: its kernel lives on: jupyter console --existing ")
+    client = BlockingKernelClient(connection_file=told.rpartition(" ")[2])
+    client.load_connection_file()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=20)
+        reply = client.execute("", user_expressions={"clue": "clue"}, silent=True, reply=True, timeout=20)
+        assert "200" == reply["content"]["user_expressions"]["clue"]["data"]["text/plain"]
+        client.shutdown()
+    finally:
+        client.stop_channels()

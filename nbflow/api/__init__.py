@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,7 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     on_event: OnEvent | Sequence[OnEvent] = (),
     executor: str = "threads",
     reporter: str | None = None,
+    keep_kernel_on_failure: bool = False,
     **unknown: object,
 ) -> Any:
     """Run one notebook over many parameter sets, several at a time, and give the run when it has ended.
@@ -189,6 +191,8 @@ def map(  # noqa: A001 - what it does is what the built-in map does
     reporter : str, optional
         What shows the run: ``widgets``, ``page``, ``bars``, ``lines``, or a plug-in's name; by default the one for
         where people watch.
+    keep_kernel_on_failure : bool
+        Let the kernel of a failed item live on as long as this process; a warning says how to connect to it.
 
     Returns
     -------
@@ -233,6 +237,7 @@ def run(
     on_event: OnEvent | Sequence[OnEvent] = (),
     executor: str = "threads",
     reporter: str | None = None,
+    keep_kernel_on_failure: bool = False,
     **unknown: object,
 ) -> Any:
     """Run a workflow, and give the run when it has ended.
@@ -248,7 +253,7 @@ def run(
     max_memory : float or str, optional
         Bytes (or ``"12GB"``, or ``"80%"`` of what there is) that tasks may use together; by default what the workflow
         says.
-    kernel_start, preload, detach, dry_run, quiet, state_dir, on_event, executor, reporter
+    kernel_start, preload, detach, dry_run, quiet, state_dir, on_event, executor, reporter, keep_kernel_on_failure
         As in :func:`map`; what is said here holds for all steps. A dry run gives a list of :class:`PlannedNode`.
 
     Returns
@@ -376,8 +381,10 @@ def _map_request(given: Mapping[str, Any]) -> Request:
     )
     built = build_items(found, **{name: given[name] for name in ("items", "grid", "zip", "parameters", "columns")})
     if given["resume"]:
-        return again_request(found, built, options, ask_first=not given["dry_run"])
-    return map_request(found, built, options)
+        request = again_request(found, built, options, ask_first=not given["dry_run"])
+    else:
+        request = map_request(found, built, options)
+    return replace(request, keep_kernels=given["keep_kernel_on_failure"])
 
 
 def _flow_request(given: Mapping[str, Any]) -> Request:
@@ -385,7 +392,7 @@ def _flow_request(given: Mapping[str, Any]) -> Request:
     from .flow_requests import flow_request  # what only workflows need is not loaded for a map
 
     refuse_unknown("run", given["unknown"], _WRONG_RUN_NAMES)
-    return flow_request(
+    request = flow_request(
         given["workflow"],
         given=given["inputs"] or {},
         max_workers=given["max_workers"],
@@ -393,6 +400,7 @@ def _flow_request(given: Mapping[str, Any]) -> Request:
         start=KernelStart.said(given["kernel_start"], given["preload"]),
         state_dir=state_folder(given["state_dir"]),
     )
+    return replace(request, keep_kernels=given["keep_kernel_on_failure"])
 
 
 def load(workflow: str | os.PathLike[str]) -> Workflow:

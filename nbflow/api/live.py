@@ -199,8 +199,10 @@ class Prompt:
         until = time.monotonic() + HEARING
         while not self._handle.clickable() and time.monotonic() < until:
             time.sleep(0.05)
-        if not self._handle.clickable():
-            answer(self._typed(gate))
+        if self._handle.clickable():
+            return  # the view has buttons for it
+        here = threading.current_thread() is threading.main_thread()  # others cannot ask, nor be interrupted
+        answer(self._typed(gate) if here else None)
 
     def _typed(self, gate: GateOpened) -> str | None:
         """Give the option that was typed; nothing, where nobody can type or does not want to."""

@@ -80,6 +80,8 @@ class Request:
     """How long items took in an earlier run, by key."""
     lost: frozenset[str] = frozenset()
     """Keys of finished tasks that run again, for files of their results are gone and needed."""
+    keep_kernels: bool = False
+    """Whether the kernels of notebooks that failed live on."""
     again: tuple[str, ...] = ()
     """What was asked to run again, in the words of the command line: a detached process is told it."""
 
@@ -356,7 +358,7 @@ class Session:
         start = KernelStart.of(request.definition.start)
         warm = warmth(workflow, ready=early.is_there())
         runner: Runner = NotebookRunner(
-            notebooks, request.home.folder, kernels, request.run_id, warmth=warm, start=start
+            notebooks, request.home.folder, kernels, request.run_id, warmth=warm, start=start, keep=request.keep_kernels
         )
         targets = request.definition.copies(request.home.folder)
         if not targets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import codecs
 import contextlib
 import logging
@@ -41,6 +42,20 @@ TIDYING_SECONDS = 1.0
 """How long what tidies up behind a kernel may take."""
 
 Heard = Callable[[str], None]
+
+
+_kept: list[tuple[Any, Endpoint]] = []
+"""Kernels that live on for people who want to look into them: they end with this process."""
+
+
+@atexit.register
+def _end_kept() -> None:
+    for manager, endpoint in _kept:
+        pid = getattr(manager.provisioner, "pid", None)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        endpoint.remove()
 
 
 class Warm(NamedTuple):
@@ -223,6 +238,7 @@ class Kernel:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._words: deque[str] = deque([""], maxlen=LAST_LINES)
         self._end: asyncio.Task[int | None] | None = None
+        self._is_kept = False
 
     @property
     def manager(self) -> Any:
@@ -402,8 +418,21 @@ class Kernel:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 await self._manager.provisioner.kill()
 
+    def keep(self) -> str:
+        """Let it live on when it is closed, as long as this process; gives the file by which others connect to it."""
+        assert self._endpoint is not None
+        _kept.append((self._manager, self._endpoint))  # with them goes what its life hangs on
+        self._is_kept = True
+        return self._endpoint.connection_file
+
     async def close(self) -> None:
-        """Ask the kernel to go, end it if it does not, and remove what it left."""
+        """Ask the kernel to go, end it if it does not, and remove what it left; of one that is kept only let go."""
+        if self._is_kept:
+            self._started()
+            if self._end is not None:
+                self._end.cancel()
+            self._hang_up()
+            return
         try:
             await self._farewell()
         finally:
@@ -431,7 +460,7 @@ class Kernel:
         if self._client is not None:
             for channel in (self._client.shell_channel, self._client.iopub_channel, self._client.control_channel):
                 channel.stop()
-        if self._manager is not None:
+        if self._manager is not None and not self._is_kept:
             self._manager.cleanup_connection_file()
         if self._pipe is not None:
             self._listen()

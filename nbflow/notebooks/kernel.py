@@ -54,6 +54,10 @@ class Kernel(Protocol):
         """End it at once."""
         ...
 
+    def keep(self) -> str:
+        """Let it live on when it is closed; gives the file by which others connect to it."""
+        ...
+
     async def close(self) -> None:
         """End it, and remove what it left."""
         ...

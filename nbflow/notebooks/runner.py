@@ -79,6 +79,8 @@ class NotebookRunner:
         that has imported the ``kernel`` alone, or ``modules`` of the notebook too. By default each has its own.
     start : KernelStart, optional
         Holds for all steps, whatever they say themselves.
+    keep : bool, optional
+        Whether the kernel of a notebook that failed lives on, for a person to look into it.
     """
 
     def __init__(
@@ -90,7 +92,10 @@ class NotebookRunner:
         kept: int = KEPT,
         warmth: Mapping[str, Warmth] | None = None,
         start: KernelStart | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
+        self._keep = keep
         self._notebooks = notebooks
         self._folder = folder.absolute()
         self._kernels = kernels
@@ -115,6 +120,7 @@ class NotebookRunner:
             self._kept,
             self._warmth.get(step.path, "none"),
             self._start,
+            self._keep,
         )
         with own_writes():
             outcome = attempt.run()
@@ -135,6 +141,7 @@ class _Attempt:
     kept: int
     warmth: Warmth
     start: KernelStart | None
+    keep: bool
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
@@ -198,7 +205,7 @@ class _Attempt:
             moved=self._moved,
             before_first=self._watch,
             after_last=self._collect,
-            after_failure=self._ask_written,
+            after_failure=self._after_failure,
             began=self.context.began,
         )
         execution = Execution(
@@ -315,6 +322,12 @@ class _Attempt:
             self.problem = f"the results could not be read: {short(self.masker.text(str(problem)))}"
             return False
         return not self.collected.problems
+
+    async def _after_failure(self, execution: Execution) -> None:
+        await self._ask_written(execution)
+        if self.keep:
+            file = execution.kernel.keep()
+            self.warnings.append(f"its kernel lives on: jupyter console --existing {file}")
 
     async def _ask_written(self, execution: Execution) -> None:
         """Ask for the files that it wrote before it failed; no answer is an answer."""
