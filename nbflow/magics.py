@@ -7,6 +7,7 @@ end it comes back at once. ``%%nbflow monthly.yml`` writes the cell to that file
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,9 @@ from typing import Any, ClassVar
 import click
 
 from . import api
+from .api.interactive import Interactive, name_of
 from .api.interrupts import Interrupts
+from .api.live import this_notebook
 from .api.runs import Run
 from .api.session import Request
 from .cli import VERBS, nbflow
@@ -59,6 +62,7 @@ class Magics:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._steps: Interactive | None = None
 
     def line(self, words: str) -> object:
         """Do what a line says."""
@@ -77,6 +81,17 @@ class Magics:
         except OSError as problem:
             raise _usage(f"{path}: {problem.strerror}", "Name a file that can be written.") from problem
         return self._do(["run", *given])
+
+    def step(self, words: str, code: str) -> None:
+        """Run a cell as a recorded step."""
+        given = _split(words)
+        if len(given) != 1:
+            raise _usage("%%step needs the name of a step", "%%step clean")
+        if self._steps is None:
+            self._steps = Interactive(self._shell, name_of(this_notebook()))
+        run = _told(lambda: self._steps.step(given[0], code))
+        node = run[given[0]]
+        sys.stderr.write(f"step {given[0]} {node.status}, recorded: nbflow status {run.typed()}\n")
 
     def _do(self, words: list[str]) -> object:
         background = words[-1:] == ["&"]
@@ -160,6 +175,7 @@ def load(shell: Any) -> None:
     made = Magics(shell)
     shell.register_magic_function(made.line, "line", "nbflow")
     shell.register_magic_function(made.cell, "cell", "nbflow")
+    shell.register_magic_function(made.step, "cell", "step")
 
     def complete(_shell: Any, event: Any) -> list[str]:
         return completions(event.line)

@@ -263,3 +263,31 @@ def test_the_kernel_of_a_failed_item_lives_on_for_who_wants_to_look(notebook: An
         client.shutdown()
     finally:
         client.stop_channels()
+
+
+STEPS = """\
+from IPython.testing.globalipapp import start_ipython
+shell = start_ipython()
+shell.run_line_magic("load_ext", "nbflow")
+shell.run_cell("%%step load\\nrows = [1, 2, 3]\\ntable = object()")
+shell.run_cell("%%step clean\\ntotal = sum(rows)\\nraise KeyError('rain')")
+shell.run_cell("%%step clean\\ntotal = sum(rows)\\nlabel: str = 'fine'")
+shell.run_cell("%%step load\\nrows = [1, 2, 3, 4]")
+shell.run_cell("%%step\\n1")
+"""
+
+
+def test_a_cell_is_a_recorded_step_of_an_interactive_run(folder: Path, cli: Any) -> None:
+    """It runs in this kernel, with its names; what came of it stands on disk, for who looks from outside."""
+    out, err = cli.start(program=("-c", STEPS)).communicate(timeout=60)
+    assert "KeyError" in out
+    assert "step clean failed, recorded: nbflow status interactive.steps" in err
+    assert "step clean completed" in err
+    assert "%%step needs the name of a step" in out + err
+    data = cli.json("status", "interactive.steps")
+    assert "completed" == data["status"]
+    assert {"rows": [1, 2, 3, 4]} == data["nodes"]["load"]["output"]
+    assert {"total": 6, "label": "fine"} == data["nodes"]["clean"]["output"]
+    assert 1 == len(list((folder / "nbflow-runs" / "interactive.steps").iterdir()))
+    said = cli("resume", "interactive.steps", "--only", "clean", code=1)
+    assert "is a cell of a notebook, and runs there: %%step clean" in said.stdout + said.stderr

@@ -91,7 +91,7 @@ def schema_data() -> dict[str, Any]:
     whole = d.Workflow.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = whole.pop("$defs", {})
     refs = []
-    for kind in all_kinds():
+    for kind in filter(lambda kind: kind.written, all_kinds()):
         one = kind.definition.model_json_schema(by_alias=True)
         definitions.update(one.pop("$defs", {}))
         name = kind.definition.__name__

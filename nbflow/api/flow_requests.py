@@ -213,6 +213,14 @@ def flow_resume_request(
     return request
 
 
+def remade(stored: Stored, flow: FlowDefinition, step: str) -> Request:
+    """Give the request that runs one step of a run again, or for the first time, by another definition of it."""
+    keys = {one.task.node: one.task.key for one in planned(flow.workflow(), Recorded()).tasks}
+    forgets = (keys[(step,)],)
+    recorded = _without(answers(stored.records, "keep"), forgets, only=True)
+    return _request(stored.home, flow, stored.id, recorded, stored=stored, forgets=forgets)
+
+
 def _repeated(request: Request, before: FlowDefinition) -> Repeated:
     """Give what finished and would be repeated for what files say now; defaults count also for what is left out."""
     flow, recorded, found = request.definition, request.recorded, request.plan()

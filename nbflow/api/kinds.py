@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from .. import definition as d
 from .. import model, steps
-from ..engine.kinds import KINDS, Kind
+from ..engine.kinds import KINDS, Kind, task
 from ..engine.plan import Plan, plan
 from ..engine.recorded import Recorded
 from ..errors import StoreError
@@ -18,6 +18,7 @@ from ..executors.calls import CallRunner
 from ..executors.shell import ShellRunner
 from ..loading.building import MAKERS, Maker
 from ..task import Runner
+from .interactive import Cell, CellRunner, CellStep, make_cell
 from .plugins import REMEDY, brought
 
 __all__ = ["RunnerMaker", "StepKind", "all_kinds", "flows", "kinds", "makers", "planned", "runners"]
@@ -43,6 +44,8 @@ class StepKind:
     """The generator that the engine runs; :func:`nbflow.engine.kinds.task` for what does work outside."""
     runner: RunnerMaker | None = None
     """Makes what carries its tasks out; none for a kind that only orders others."""
+    written: bool = True
+    """Whether people write it in workflows; the others stand only in what is kept of runs."""
 
 
 _STEPS: Mapping[type[d.Step], type[model.Step]] = {
@@ -61,8 +64,9 @@ _STEPS: Mapping[type[d.Step], type[model.Step]] = {
 }
 _RUNNERS: Mapping[type[d.Step], RunnerMaker] = {d.Call: lambda _folder, _id: CallRunner(), d.Shell: ShellRunner}
 
-BUILT_IN: tuple[StepKind, ...] = tuple(
-    StepKind(written, MAKERS[written], step, KINDS[step], _RUNNERS.get(written)) for written, step in _STEPS.items()
+BUILT_IN: tuple[StepKind, ...] = (
+    *(StepKind(written, MAKERS[written], step, KINDS[step], _RUNNERS.get(written)) for written, step in _STEPS.items()),
+    StepKind(Cell, make_cell, CellStep, task, CellRunner, written=False),
 )
 """The kinds that are always there. (Notebooks get their runner, which needs kernels, from the session.)"""
 

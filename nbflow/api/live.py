@@ -74,7 +74,7 @@ class Handle:
         self.blocking = blocking
         self._folder = folder
         self._home = home
-        self._notebook = _this_notebook()
+        self._notebook = this_notebook()
         self._here = self._notebook.parent if self._notebook is not None else _here()
 
     def cancel(self) -> None:
@@ -142,7 +142,7 @@ def _here() -> Path:
         return Path("/")
 
 
-def _this_notebook() -> Path | None:
+def this_notebook() -> Path | None:
     """Give the notebook whose kernel this is, where its server says so."""
     said = os.environ.get("JPY_SESSION_NAME", "")
     path = Path(said)

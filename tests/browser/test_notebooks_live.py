@@ -480,6 +480,7 @@ def test_magics_show_and_complete(tab: Any, child: Any, place: Path) -> None:
         "run = get_ipython().run_line_magic('nbflow', 'map child.ipynb --grid n=5,6 &')\nprint(run.wait().results)",
         "print(get_ipython().Completer.complete(None, '%nbflow map ch', 14)[1])",
         "print(get_ipython().Completer.complete(None, '%nbflow map x --max-f', 20)[1])",
+        "%%step add\ntotal = 1 + 2\nprint(total)",
     )
     tab.run(0)
     tab.run(1)
@@ -497,6 +498,9 @@ def test_magics_show_and_complete(tab: Any, child: Any, place: Path) -> None:
     assert "child.ipynb" in tab.printed(5)
     tab.run(6)
     assert "--max-failures" in tab.printed(6)
+    tab.run(7)
+    assert "3" in tab.printed(7)
+    assert "step add completed, recorded: nbflow status main.steps" in tab.printed(7)
 
 
 MANY = """\
