@@ -34,11 +34,10 @@ def status(target: str | None, state_dir: str | None, as_json: bool) -> int:
     from ..api.showing import every_run, list_data, list_lines, status_lines
 
     elsewhere = state_folder(state_dir)
-    if elsewhere is not None and not elsewhere.is_dir():
-        raise TargetError(
-            f"--state-dir {elsewhere}: there is no such folder", "Leave it out, or say where runs are kept."
-        )
     if target is None:
+        if elsewhere is not None and not elsewhere.is_dir():
+            told = f"--state-dir {elsewhere}: there is no such folder"
+            raise TargetError(told, "Leave it out, or say where runs are kept.")
         lines, broken = every_run([Path.cwd(), *([elsewhere] if elsewhere is not None else [])])
         if as_json:
             echo(json.dumps(list_data(lines, broken)))
