@@ -332,16 +332,21 @@ class Driver:
         What is told after it begins with the event that follows.
         """
         seen = threading.Event()
+        problems: list[Exception] = []
 
         def once(state: RunState) -> None:
-            see(state)
+            try:
+                see(state)
+            except Exception as problem:  # noqa: BLE001 - it is the one's who looks, not the run's
+                problems.append(problem)
             seen.set()
 
         self._inbox.put(_Look(once))
         while not seen.wait(0.05):
             if self.done.is_set() and not seen.is_set():  # nobody changes it any more
-                see(self.state)
-                return
+                once(self.state)
+        if problems:
+            raise problems[0]
 
     def note(self, event: Warned) -> None:
         """Publish a warning with the others, in order."""
@@ -366,16 +371,26 @@ class Driver:
             self.crashed = problem
             for flight in self._flights.values():
                 flight.stop.ask_now()
+            self._tell_crash(problem)
             self.abandon()
         finally:
             self.executor.shutdown(wait=False)
             self.done.set()
+
+    def _tell_crash(self, problem: BaseException) -> None:
+        """Have nobody believe that it goes on; the journal has no such line, and readers see an interrupted run."""
+        reason = f"nbflow itself failed: {type(problem).__name__}: {short(str(problem), MESSAGE)}"
+        finished = RunFinished(self.clock(), "interrupted", None, reason)
+        with contextlib.suppress(Exception):  # what it failed of is told, and matters more
+            self.state.apply(finished)
+            self.tell(finished)
 
     def abandon(self) -> None:
         """Let go of the run, which has not begun or cannot go on; another process may take it up."""
         with contextlib.suppress(Exception):  # what it is abandoned for is told, and matters more
             self.ledger.close(self.state, self.clock())
         self.executor.shutdown(wait=False)
+        self.done.set()
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -553,7 +568,8 @@ class Driver:
         gate = self._gates.get(reply.node)
         if reply.choice is None:
             self._declined.add(reply.node)
-            self._asked = None
+            if self._asked == reply.node:
+                self._asked = None
             self._publish(
                 [Warned(self.clock(), reply.node, f"{node_text(reply.node)} was not answered and stays open")]
             )

@@ -40,6 +40,10 @@ class _Shown(Show):
         type(self).run = api.work(request, interrupts, quiet=quiet, executor=using.executor, reporter=using.reporter)
         return 0
 
+    def _detach(self, request: Request) -> int:
+        type(self).run = api.live_detached(request, self._using.executor, quiet=self._quiet or self._as_json)
+        return 0
+
 
 class _Begun(_Shown):
     """Only begins it."""
@@ -73,14 +77,22 @@ class Magics:
         given = _split(words)
         if not given or given[0].startswith("-"):
             raise _usage("%%nbflow needs a file: the cell is written there", "%%nbflow monthly.yml -i year=2026")
+        if {"-h", "--help"}.intersection(given):
+            return self._do(["run", "--help"])
         path = Path(given[0])
         if path.suffix not in (".yml", ".yaml"):
             raise _usage(f"{path} is no workflow file", f"%%nbflow {path.stem}.yml")
         try:
+            before = path.read_bytes() if path.exists() else None
             path.write_text(text, encoding="utf-8")
         except OSError as problem:
             raise _usage(f"{path}: {problem.strerror}", "Name a file that can be written.") from problem
-        return self._do(["run", *given])
+        try:
+            return self._do(["run", *given])
+        except Exception:  # it was refused: what stood there before may be somebody's
+            if before is not None:
+                path.write_bytes(before)
+            raise
 
     def step(self, words: str, code: str) -> None:
         """Run a cell as a recorded step."""
@@ -111,7 +123,7 @@ def _told(call: Any) -> Any:
     """Call; what is wrong is said in a line or two, without a traceback."""
     try:
         return call()
-    except click.exceptions.Exit:
+    except (click.exceptions.Exit, click.Abort):
         return None
     except click.ClickException as problem:
         raise _usage(problem.format_message(), "%nbflow --help shows what there is.") from None

@@ -151,6 +151,19 @@ class Progress:
         workers = min(self.max_workers, self.waiting + len(rests))  # the others have nothing left to do
         return max([*rests, (self.waiting * mean + sum(rests)) / max(1, workers)]) or None
 
+    def copy(self) -> Progress:
+        """Give the same, of which nothing is shared with what goes on."""
+        return replace(
+            self,
+            counts=Counter(self.counts),
+            paces={step: replace(pace) for step, pace in self.paces.items()},
+            totals=Counter(self.totals),
+            active={node: replace(task) for node, task in self.active.items()},
+            gates=dict(self.gates),
+            failures=list(self.failures),
+            warnings=list(self.warnings),
+        )
+
     def apply(self, event: Event) -> None:
         """Take one event in."""
         match event:
@@ -257,6 +270,10 @@ class RunState:
     """The nodes that ended, each with its outcome, index and label."""
     fans: dict[NodeId, int] = field(default_factory=dict)
     """How many items each fan-out has that was opened."""
+
+    def copy(self) -> RunState:
+        """Give the same, of which nothing is shared with what goes on."""
+        return RunState(self.progress.copy(), dict(self.nodes), dict(self.fans))
 
     def apply(self, event: Event) -> None:
         """Take one event in."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nbflow
 from nbflow.errors import TargetError
@@ -17,6 +19,7 @@ from nbflow.notebooks.relay import Relay, of_line
 
 WAITS = "import pathlib, time\nwhile not pathlib.Path(f'go{n}').exists(): time.sleep(0.02)"
 """A cell that waits for a file named after its item."""
+KEYS = ["state", "method", "_model_name", "children", "value", "max", "description"]
 GATED = """\
 nbflow: 1
 steps:
@@ -291,3 +294,121 @@ def test_a_cell_is_a_recorded_step_of_an_interactive_run(folder: Path, cli: Any)
     assert 1 == len(list((folder / "nbflow-runs" / "interactive.steps").iterdir()))
     said = cli("resume", "interactive.steps", "--only", "clean", code=1)
     assert "is a cell of a notebook, and runs there: %%step clean" in said.stdout + said.stderr
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["opened", "updated", "closed"]), st.sampled_from("abc"), json_values)))
+def test_whatever_a_notebook_sends_does_no_harm(messages: Any) -> None:
+    relay = Relay()
+    for verb, name, data in messages:
+        if verb == "closed":
+            relay.closed(name)
+        else:
+            getattr(relay, verb)(name, data)
+        assert all(isinstance(bar, Bar) and bar.done == bar.done for bar in relay.bars)
+
+
+def test_the_newest_of_many_bars_are_seen() -> None:
+    relay = Relay()
+    for n in range(1000):
+        relay.opened(f"layout{n}", {"state": {"_model_name": "LayoutModel"}})
+        relay.opened(f"bar{n}", {"state": {"_model_name": "FloatProgressModel", "value": n, "max": 1000}})
+    assert 999.0 == relay.bars[-1].done
+    assert 200 == len(relay.bars)
+
+
+@pytest.mark.parametrize("line", ["1" * 40_000, " " * 40_000, "9%" * 20_000, "1%|" + "#" * 40_000, "%|" * 200])
+def test_long_lines_cost_nothing(line: str) -> None:
+    began = time.perf_counter()
+    assert of_line(line) is None
+    assert time.perf_counter() - began < 0.05
+
+
+def test_a_secret_beside_a_bar_is_masked_before_it_is_cut() -> None:
+    relay = Relay(lambda text: text.replace("SECRETSECRET", "***"))
+    state = {"_model_name": "IntProgressModel", "value": 1, "max": 2, "description": "x" * 72 + "SECRET<b></b>SECRET"}
+    relay.opened("a", {"state": state})
+    assert "SECRET" not in relay.bars[0].text
+
+
+def test_a_view_that_joins_changes_nothing_of_what_is_known(notebook: Any, folder: Path, until: Any) -> None:
+    """Its counts are its own: the checkpoint and the run count each item once."""
+    from nbflow.api.live import working
+    from nbflow.reporters.board import Board, outline
+
+    class View:
+        def __init__(self, block: Any) -> None:
+            self.board = Board(outline(block))
+            self.ended = False
+
+        def begin(self) -> None: ...
+
+        def __call__(self, event: Any) -> None:
+            self.board.apply(event)
+
+        def adopt(self, state: Any) -> None:
+            self.board.adopt(state)
+
+        def draw(self, now: float) -> None: ...
+
+        def end(self) -> None:
+            self.ended = True
+
+    run = nbflow.start(notebook(WAITS), grid={"n": [1, 2, 3]}, max_concurrency=1, quiet=True)
+    (folder / "go1").touch()
+    until(lambda: run.progress.counts["completed"] == 1)
+    session = working(run.folder)
+    assert session is not None
+    view = View(run.block)
+    session.join(view)  # type: ignore[arg-type]
+    (folder / "go2").touch()
+    (folder / "go3").touch()
+    run.wait()
+    until(lambda: view.ended)
+    assert 3 == run.progress.counts["completed"] == view.board.progress.counts["completed"]
+    assert '"completed": 3' in (folder / "work.ipynb.nbflow.json").read_text()
+
+
+def test_a_dry_start_only_says_what_would_be_done(notebook: Any, folder: Path) -> None:
+    rows = nbflow.start(notebook(), grid={"n": [1, 2]}, dry_run=True)
+    assert [True, True] == [row.runs for row in rows]
+    assert not (folder / "nbflow-runs").exists()
+
+
+def test_a_driver_that_fails_says_so_everywhere(notebook: Any, monkeypatch: Any) -> None:
+    """Also where nobody waits: nothing goes on, and nothing looks as if it did."""
+    from nbflow.api import ledger
+
+    path = notebook()
+    write = ledger.RunLedger.write
+
+    def failing(self: Any, events: Any) -> None:
+        if any(type(event).__name__ == "NodeFinished" for event in events):
+            raise RuntimeError("no such thing")
+        write(self, events)
+
+    monkeypatch.setattr(ledger.RunLedger, "write", failing)
+    run = nbflow.start(path, grid={"n": [1]}, quiet=True)
+    with pytest.raises(RuntimeError, match="no such thing"):
+        run.wait(60)
+    assert "interrupted" == run.status
+    assert "nbflow itself failed: RuntimeError: no such thing" == run.reason
+
+
+def test_a_run_that_another_process_took_up_is_seen_as_it_is(notebook: Any, folder: Path, cli: Any, until: Any) -> None:
+    """What this process knew is old then; its words reach the other one."""
+    path = notebook("import pathlib, time\nif not pathlib.Path('fine').exists(): raise KeyError('rain')", WAITS)
+    run = nbflow.start(path, grid={"n": [1]}, quiet=True).wait()
+    assert "failed" == run.status
+    (folder / "fine").touch()
+    cli.start("resume", path.name, "-q")
+    until(lambda: run.status == "running" and run.progress.active)
+    assert run.at_work
+    run.cancel()
+    assert "interrupted" == run.wait(60).status

@@ -65,6 +65,9 @@ __all__ = [
     "status",
 ]
 
+LAST_SECONDS = 10.0
+"""How long a run may take to end for which nobody waits any more."""
+
 _WRONG_NAMES = {
     "n_jobs": "max_concurrency",
     "workers": "max_concurrency",
@@ -331,13 +334,15 @@ def start(
     first = {"notebook": target, "items": items} if maps else {"workflow": target}
     bound = inspect.signature(function).bind(**first, **options)
     bound.apply_defaults()
-    request = make(bound.arguments)
-    if detach:
-        begun = detached(request, executor)
-        if not quiet:
-            live.follow(begun, _typed(request))
-        return begun
-    return live.begin(request, target=_typed(request), quiet=quiet, on_event=told, executor=executor, reporter=reporter)
+    with Interrupts(wishes()):  # one that comes now is heard when the run is at work, or was not begun
+        request = make(bound.arguments)
+        if bound.arguments["dry_run"]:
+            return planning(request)
+        if detach:
+            return live_detached(request, executor, quiet=quiet)
+        return live.begin(
+            request, target=_typed(request), quiet=quiet, on_event=told, executor=executor, reporter=reporter
+        )
 
 
 def attach(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> Run:
@@ -742,14 +747,26 @@ def work(
     if (done := request.nothing_to_do()) is not None:
         return done
     handle = live.Handle(request.folder, request.home.folder, blocking=True) if in_notebook() and not quiet else None
-    asker, asking = (None, None) if quiet else live.asking(request, handle)
-    shown = None if quiet else live.show(request, reporter, _typed(request), handle, asking)
+    if quiet:
+        asker, shown = None, None
+    elif handle is None:
+        asker, asking = live.asking(request, None)
+        shown = live.show(request, reporter, _typed(request), None, asking)
+    else:
+        shown = live.show(request, reporter, _typed(request), handle)
+        asker, _ = live.asking(request, handle, shown)
     pool = plugins.executor(executor)
     session = Session(request, on_event=on_event, reporter=shown, asker=asker, executor=pool)
-    live.keep(session, handle, shown)
     try:
+        live.keep(session, handle, shown)
         session.start()
         session.wait(interrupts)
+    except BaseException:
+        if not session.closed.is_set():  # nobody waits for it any more
+            session.driver.cancel("nobody waits for it", now=True)
+            session.driver.done.wait(LAST_SECONDS)
+            session.close()
+        raise
     finally:
         live.forget(session)
     if signal.SIGTERM in interrupts.noted:  # everything is written: now the process ends as it would have
@@ -765,6 +782,14 @@ def work(
 def begin(request: Request, *, quiet: bool, executor: str, reporter: str | None) -> Run:
     """Begin to work at a run, show it in this cell, and come back at once."""
     return live.begin(request, target=_typed(request), quiet=quiet, executor=executor, reporter=reporter)
+
+
+def live_detached(request: Request, executor: str, *, quiet: bool) -> Run:
+    """Let a process of its own work at a run, and show it in this cell."""
+    run = detached(request, executor)
+    if not quiet:
+        live.follow(run, _typed(request))
+    return run
 
 
 def _typed(request: Request) -> str:

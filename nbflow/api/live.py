@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import itertools
 import os
-import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import TargetError
+from ..errors import LockedError, NbflowError, TargetError
 from ..events import GateOpened
 from ..model import NodeId
 from ..reporters.audience import Reporter
 from ..reporters.board import Board, Line, outline
+from ..reporters.pages import MOST_FAILURES
 from ..reporters.screen import Scene, screen
 from . import plugins
-from .answering import ask_who_is_there
+from .answering import ask_who_is_there, chosen, no_answer
+from .interrupts import Interrupts
 from .reading import Stored
 from .requests import resuming
 from .runs import Run, WorkflowRun, whoever
@@ -72,6 +75,8 @@ class Handle:
     def __init__(self, folder: Path, home: Path, *, blocking: bool = False) -> None:
         self.run: Run | None = None
         self.blocking = blocking
+        self.has_buttons = True
+        """Whether the view shows any."""
         self._folder = folder
         self._home = home
         self._notebook = this_notebook()
@@ -90,9 +95,10 @@ class Handle:
         self._told(lambda run: run.unpause())
 
     def again(self) -> None:
-        """Run what failed or never ran."""
-        if self.run is not None:
-            self.run.retry_failed()
+        """Run what failed or never ran; a second click finds it at work."""
+        if self.run is not None and not self.run.at_work:
+            with contextlib.suppress(LockedError):  # somebody was faster
+                self.run.retry_failed()
 
     def answer(self, node: NodeId, option: str) -> None:
         """Answer a gate; one that asks no more needs none."""
@@ -111,11 +117,21 @@ class Handle:
 
     def clickable(self) -> bool:
         """Whether clicks are heard now."""
-        return not self.blocking or _beside_cells()
+        return self.has_buttons and (not self.blocking or _beside_cells())
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While a cell waits for the run, not every kernel hears clicks."""
+        before, self.blocking = self.blocking, True
+        try:
+            yield
+        finally:
+            self.blocking = before
 
     def links(self, board: Board) -> Mapping[str, str]:
         """Give the addresses of executed notebooks of failures, as seen from the notebook that shows them."""
-        paths = (group.first.outcome.notebook for group in list(board.failures.values()))
+        groups = itertools.islice(list(board.failures.values()), MOST_FAILURES)
+        paths = (group.first.outcome.notebook for group in groups)
         return {path: self.address(path) for path in paths if path is not None}
 
     def address(self, path: str) -> str:
@@ -173,47 +189,53 @@ class Buttons:
 
 
 class Prompt:
-    """Asks by ``input()`` in the cell that waits for the run, unless clicks turn out to be heard."""
+    """Asks by ``input()`` in the cell that waits for the run, unless clicks turn out to be heard.
+
+    Made in the main thread, which alone can ask and be interrupted.
+    """
 
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
-        self._asked: queue.SimpleQueue[tuple[GateOpened, Callable[[str | None], None]]] = queue.SimpleQueue()
-        self._main = threading.main_thread().ident
-        self._typing = threading.Event()
+        self._asked: tuple[GateOpened, Callable[[str | None], None]] | None = None
+        """The one question, until it is answered or withdrawn."""
+        self._lock = threading.Lock()  # who withdraws must not interrupt what comes after the question
+        self._typing = False
+        self._main = threading.get_ident()
 
     def ask(self, gate: GateOpened, answer: Callable[[str | None], None]) -> None:
         """Have the cell's thread ask, and come back at once."""
-        self._asked.put((gate, answer))
+        self._asked = gate, answer
 
     def withdraw(self) -> None:
         """The question needs no answer any more: wake the one who waits for it."""
-        if self._typing.is_set() and self._main is not None:
-            signal.pthread_kill(self._main, signal.SIGINT)
+        with self._lock:
+            self._asked = None
+            if self._typing:
+                signal.pthread_kill(self._main, signal.SIGINT)
 
     def tend(self) -> None:
         """Ask what is to be asked; called by the cell's thread while it waits."""
-        try:
-            gate, answer = self._asked.get_nowait()
-        except queue.Empty:
-            return
+        asked = self._asked
         until = time.monotonic() + HEARING
-        while not self._handle.clickable() and time.monotonic() < until:
+        while asked is not None and self._asked is asked and not self._handle.clickable():
+            if time.monotonic() > until:
+                choice = self._typed(asked[0])
+                with self._lock:
+                    mine, self._asked = self._asked is asked, None if self._asked is asked else self._asked
+                if mine:
+                    asked[1](choice)
+                return
             time.sleep(0.05)
-        if self._handle.clickable():
-            return  # the view has buttons for it
-        here = threading.current_thread() is threading.main_thread()  # others cannot ask, nor be interrupted
-        answer(self._typed(gate) if here else None)
 
     def _typed(self, gate: GateOpened) -> str | None:
         """Give the option that was typed; nothing, where nobody can type or does not want to."""
-        from .answering import chosen, no_answer
-
         options = ", ".join(f"{number} {name}" for number, name in enumerate(gate.options, 1))
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         problem = ""
-        self._typing.set()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            while True:
+            with self._lock:
+                self._typing = self._asked is not None
+            while self._typing:
                 said = input(f"{problem}{gate.message}  ({options}): ")
                 choice = chosen(gate, said)
                 if choice is not None:
@@ -222,15 +244,22 @@ class Prompt:
         except (KeyboardInterrupt, EOFError, RuntimeError, NotImplementedError):  # ipykernel has an error of its own
             return None
         finally:
-            self._typing.clear()
+            signal.signal(signal.SIGINT, lambda *_: None)  # a late interrupt of who withdraws is nobody else's
+            with self._lock:
+                self._typing = False
             signal.signal(signal.SIGINT, before)
+        return None
 
 
-def asking(request: Request, handle: Handle | None) -> tuple[Any, Any]:
+def asking(request: Request, handle: Handle | None, view: object = None) -> tuple[Any, Any]:
     """Give what asks people about gates, and what is set while a question has the terminal for itself."""
     if handle is None:
         return ask_who_is_there(request.home.folder)
-    return (Prompt(handle) if handle.blocking else Buttons()), None
+    handle.has_buttons = bool(getattr(view, "buttons", False))
+    if not handle.blocking:
+        return (Buttons() if handle.has_buttons else None), None
+    main = threading.current_thread() is threading.main_thread()
+    return (Prompt(handle) if main else None), None
 
 
 # -- at work ----------------------------------------------------------------------------------------------------------
@@ -277,12 +306,18 @@ def begin(
         handle = Handle(request.folder, request.home.folder)
     if view is None and not quiet:
         view = show(request, reporter, target, handle)
-    asker = asking(request, handle)[0] if handle is not None else None
+    asker = asking(request, handle, view)[0] if handle is not None else None
     session = Session(
         request, on_event=on_event, reporter=view, asker=asker, executor=plugins.executor(executor), run=run
     )
-    keep(session, handle, view)
-    session.start()
+    session.run.begun_with = {"on_event": on_event, "executor": executor, "reporter": reporter}
+    try:
+        keep(session, handle, view)
+        session.start()
+    except BaseException:
+        session.driver.abandon()
+        forget(session)
+        raise
     session.background(lambda: forget(session))
     return session.run
 
@@ -298,7 +333,9 @@ def keep(session: Session, handle: Handle | None, view: Reporter | None) -> None
 
 def forget(session: Session) -> None:
     """Note that a cell waits for a run no more: from now on clicks are heard whenever nothing else runs."""
-    _working.pop(session.request.folder.resolve(), None)
+    folder = session.request.folder.resolve()
+    if _working.get(folder) is session:
+        del _working[folder]
     if session.run.handle is not None:
         session.run.handle.blocking = False
 
@@ -323,7 +360,13 @@ def again(run: Run) -> None:
         raise TargetError(f"run {run.id} is at work", "run.wait() waits for its end; then run.retry_failed().")
     stored = run.stored()
     request = resuming(stored)(stored, changed="keep", target=str(run.folder))
-    begin(request, target=str(run.folder), run=run, quiet=run.view is None and execution_count() is None)
+    _go_on(run, request)
+
+
+def _go_on(run: Run, request: Request) -> None:
+    quiet = run.view is None and execution_count() is None
+    with Interrupts():  # one that comes now is heard when the run is at work
+        begin(request, target=run.typed(), run=run, quiet=quiet, **run.begun_with)
 
 
 def answered(run: WorkflowRun, gate: GateOpened, option: str) -> None:
@@ -331,7 +374,7 @@ def answered(run: WorkflowRun, gate: GateOpened, option: str) -> None:
     stored = run.stored()
     answers: dict[NodeId, tuple[str, str]] = {gate.node: (option, whoever("Python"))}
     request = resuming(stored)(stored, gates=answers, failed_too=False, target=stored.home.name, max_concurrency=None)
-    begin(request, target=str(run.folder), run=run, quiet=run.view is None and execution_count() is None)
+    _go_on(run, request)
 
 
 def page(run: Run) -> dict[str, str]:
@@ -394,10 +437,13 @@ def follow(run: Run, target: str) -> None:
 
 def _followed(run: Run, view: Any) -> None:
     """Draw until nobody works at the run any more; a long run is looked at less often."""
-    while run.at_work:
-        began = time.monotonic()
+    try:
+        while run.at_work:
+            began = time.monotonic()
+            view.adopt(run.state())
+            view.draw(time.time())
+            time.sleep(max(0.25, SLOWER * (time.monotonic() - began)))
         view.adopt(run.state())
-        view.draw(time.time())
-        time.sleep(max(0.25, SLOWER * (time.monotonic() - began)))
-    view.adopt(run.state())
+    except (NbflowError, OSError) as problem:  # its files broke, or are gone: it is not known how it stands
+        view.lose(getattr(problem, "message", None) or str(problem))
     view.end()

@@ -119,6 +119,11 @@ class Run:
         self._beside = checkpoint
         self._driver: Driver | None = None
         self._closed: threading.Event | None = None
+        self._crashed: BaseException | None = None
+        self._mine = False
+        """Whether this process worked at it."""
+        self.begun_with: dict[str, Any] = {}
+        """Callbacks, executor and reporter: it goes on with them when it is taken up again."""
         self.view: Any = None
         """What shows it in a notebook."""
         self.handle: Any = None
@@ -128,7 +133,12 @@ class Run:
 
     def works(self, driver: Driver, source: Source, closed: threading.Event) -> None:
         """Learn who works at it in this process."""
-        self._driver, self._source, self._closed = driver, source, closed
+        self._driver, self._source, self._closed, self._crashed = driver, source, closed, None
+
+    def ends(self, source: Source, crashed: BaseException | None) -> None:
+        """Learn that this process works at it no more."""
+        self._driver, self._source, self._crashed = None, source, crashed
+        self._mine = True
 
     @property
     def id(self) -> str:
@@ -170,8 +180,8 @@ class Run:
     @property
     def at_work(self) -> bool:
         """Whether somebody works at it, this process or another."""
-        if self._closed is not None:
-            return not self._closed.is_set()
+        if self._closed is not None and not self._closed.is_set():
+            return True
         return self._source.progress.status in ("running", "created") and self._owned
 
     @property
@@ -307,16 +317,22 @@ class Run:
         >>> nbflow.start("forecast.ipynb", grid={"city": ["Oslo", "Lima"]}).wait().check()  # doctest: +SKIP
         """
         until = None if timeout is None else time.monotonic() + timeout
+        if self.handle is not None and threading.current_thread() is threading.main_thread():
+            with self.handle.waiting():
+                return self._waited(until, timeout)
+        return self._waited(until, timeout)
+
+    def _waited(self, until: float | None, timeout: float | None) -> Run:
         while self.at_work:
             left = PAUSE if until is None else min(PAUSE, until - time.monotonic())
             if left <= 0:
                 raise TimeoutError(f"run {self.id} is still at work after {timeout:g} s")
-            if self._closed is not None:
+            if self._closed is not None and not self._closed.is_set():
                 self._closed.wait(left)
             else:
                 time.sleep(left)
-        if self._driver is not None and self._driver.crashed is not None:
-            raise self._driver.crashed
+        if self._crashed is not None:
+            raise self._crashed
         return self
 
     def __await__(self) -> Generator[Any, None, Run]:
@@ -813,7 +829,7 @@ class WorkflowRun(Run):
             If no such gate is open, or it has no such option, or nobody works at the run.
         """
         found = find_gate(self.waits_for, gate, option)
-        if not self.at_work and self._closed is not None:
+        if not self.at_work and (self._mine or self.handle is not None):
             from .live import answered
 
             answered(self, found, option)

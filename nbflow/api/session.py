@@ -46,8 +46,8 @@ from .definition import Definition, code_of, copy_of
 from .interrupts import Interrupts
 from .ledger import RunLedger
 from .plugins import ExecutorMaker
-from .reading import SHOWN, Stored
-from .runs import Run, run_of
+from .reading import SHOWN, Seen, Stored
+from .runs import Run, Source, run_of
 from .warming import apart, not_there, shared, warmth
 
 OnEvent = Callable[[Event], None]
@@ -226,6 +226,8 @@ class Session:
         self._uncopied: list[str] = []
         self._packages: threading.Thread | None = None
         self.driver = self._open()
+        self._lock = threading.Lock()
+        self._closing = False
         self.closed = threading.Event()
         """Set when everything is written, and let go of."""
         self.run = run or run_of(request.definition, request.folder, request.home.checkpoint, Live(self.driver))
@@ -413,15 +415,21 @@ class Session:
     def join(self, reporter: Reporter) -> None:
         """Have a view show a run that is at work already; called in the cell's own thread."""
         audience = Audience.drawing(reporter, context=contextvars.copy_context())
-        reporter.begin()
+        found: list[RunState] = []
+        joined: list[Audience] = []
 
         def look(state: RunState) -> None:
-            reporter.adopt(state)  # type: ignore[attr-defined]  # views that can join have it
-            audience.start()
-            self._audiences = [*self._audiences, audience]
+            found.append(state.copy())
+            with self._lock:
+                if not self._closing:
+                    self._audiences = [*self._audiences, audience]
+                    joined.append(audience)
 
         self.driver.look(look)
-        if self.closed.is_set():
+        reporter.adopt(found[0])  # type: ignore[attr-defined]  # views that can join have it
+        reporter.begin()
+        audience.start()  # what was told meanwhile waits for it
+        if not joined:
             audience.close(5.0)
 
     def wait(self, interrupts: Interrupts) -> None:
@@ -439,6 +447,8 @@ class Session:
 
     def close(self) -> None:
         """Let go of everything that was opened, when the driver is done."""
+        with self._lock:
+            self._closing = True
         try:
             for audience in self._audiences:
                 audience.close(0 if audience.name == "on_event callbacks" else 5.0)
@@ -448,6 +458,7 @@ class Session:
             if self._packages is not None:
                 self._packages.join(1.0)
         finally:
+            self.run.ends(Ended(Live(self.driver), self.request.folder, self.request.home), self.driver.crashed)
             self.closed.set()
         if self.driver.crashed is not None:
             raise self.driver.crashed
@@ -493,8 +504,60 @@ class Live:
     def state(self) -> RunState:
         """Give all of it, at one moment."""
         found: list[RunState] = []
-        self.driver.look(lambda state: found.append(replace(state, nodes=dict(state.nodes), fans=dict(state.fans))))
+        self.driver.look(lambda state: found.append(state.copy()))
         return found[0]
+
+
+class Ended:
+    """The facts of a run that this process worked at: what it knows, until somebody else takes the run up.
+
+    Parameters
+    ----------
+    live : Live
+        What this process knows.
+    folder : Path
+        The run folder.
+    home : Home
+        Where it belongs.
+    """
+
+    def __init__(self, live: Live, folder: Path, home: Home) -> None:
+        self._live = live
+        self._seen: Seen | None = None
+        self._folder, self._home = folder, home
+        self._mark = self._marked()
+
+    def _marked(self) -> object:
+        try:
+            found = (self._folder / "journal.jsonl").stat()
+        except OSError:  # it was removed: what is known here is all there is
+            return None
+        return found.st_size, found.st_mtime_ns
+
+    @property
+    def _source(self) -> Source:
+        mark = self._marked()
+        if mark is None or mark == self._mark:
+            return self._live
+        self._seen = self._seen or Seen(Stored(self._home, self._folder, None).fresh())
+        return self._seen
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._source.progress
+
+    def ended(self) -> list[NodeFinished]:
+        """Give the nodes that ended."""
+        return self._source.ended()
+
+    def gates(self) -> list[GateOpened]:
+        """Give the gates that wait for a person."""
+        return self._source.gates()
+
+    def state(self) -> RunState:
+        """Give all of it, at one moment."""
+        return self._source.state()
 
 
 def _shown(request: Request) -> Recorded:

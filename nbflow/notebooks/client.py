@@ -51,7 +51,9 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
     kept : int
         Characters of streams that a cell keeps in the notebook.
     moved : callable, optional
-        Gets the progress bars that the cell shows, whenever one of them may have changed.
+        Gets the progress bars that the cell shows, whenever one of them changed.
+    mask : callable, optional
+        Takes secrets out of the words beside them.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         printed: Callable[[str, str], None],
         kept: int,
         moved: Callable[[tuple[Bar, ...]], None] = lambda _bars: None,
+        mask: Callable[[str], str] = str,
     ) -> None:
         super().__init__(manager, km=kernel.manager, raise_on_iopub_timeout=False, log=QUIET)
         self.kc = kernel.client
@@ -68,7 +71,8 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         self._heard = printed
         self._printed = Printed(kept)
         self._moved = moved
-        self._relay = Relay()
+        self._relay = Relay(mask)
+        self._bars: tuple[Bar, ...] = ()
         self._messages = 0
         self.clear_before_next_output: bool = False
         self.lost_output = False
@@ -88,6 +92,7 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         """
         self._printed.clear()
         self._relay.forget()
+        self._bars = ()
         try:
             await self.async_execute_cell(cell, index)
         finally:
@@ -127,14 +132,18 @@ class CellClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill is
         """Take one message of a widget."""
         super().handle_comm_msg(outs, msg, cell_index)
         kind, content = msg["msg_type"], msg["content"]
-        name, data = content["comm_id"], content.get("data") or {}
-        if kind == "comm_open":
-            self._relay.opened(name, data)
-        elif kind == "comm_close":
-            self._relay.closed(name)
-        elif not self._relay.updated(name, data):
-            return
-        self._moved(self._relay.bars)
+        name, data = str(content.get("comm_id")), content.get("data")
+        match kind:
+            case "comm_open":
+                self._relay.opened(name, data)
+            case "comm_close":
+                self._relay.closed(name)
+            case _:
+                self._relay.updated(name, data)
+        bars = self._relay.bars
+        if bars != self._bars:
+            self._bars = bars
+            self._moved(bars)
 
     async def _check_raise_for_error(self, cell: Any, cell_index: int, exec_reply: Any) -> None:  # noqa: ARG002 - nbclient's signature
         reply = exec_reply["content"]

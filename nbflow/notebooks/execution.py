@@ -64,7 +64,9 @@ class Hooks:
     printed: Callable[[str, str], None]
     """A piece of a stream."""
     moved: Callable[[tuple[Bar, ...]], None] = lambda _bars: None
-    """The progress bars of the cell at work may have changed."""
+    """The progress bars of the cell at work changed."""
+    mask: Callable[[str], str] = str
+    """Takes secrets out of the words beside them."""
     before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
     """The kernel is ready."""
     after_last: Callable[[Execution], Awaitable[bool]] | None = None
@@ -195,7 +197,8 @@ class Execution:
             self._starting = None
         from .client import CellClient
 
-        self._client = CellClient(manager, self._kernel, self._hooks.printed, self._kept, self._hooks.moved)
+        hooks = self._hooks
+        self._client = CellClient(manager, self._kernel, hooks.printed, self._kept, hooks.moved, hooks.mask)
         self._document.nb.metadata["language_info"] = self._kernel.language_info
         self._hooks.before_first(self._kernel, self._client)
         saving = asyncio.create_task(_keep_saved(manager))

@@ -154,6 +154,8 @@ class _Attempt:
     log: Any = None
     moved: float = 0.0
     """When its progress bars were told last."""
+    late: tuple[Bar, ...] | None = None
+    """How they stand, where that was not told yet."""
     drawn: bool = False
     """Whether the last line that it printed was a progress bar."""
 
@@ -203,6 +205,7 @@ class _Attempt:
             cell_finished=self._cell_finished,
             printed=self.log.printed,
             moved=self._moved,
+            mask=self.masker.text,
             before_first=self._watch,
             after_last=self._collect,
             after_failure=self._after_failure,
@@ -270,14 +273,13 @@ class _Attempt:
             self.context.tell(Moved(time.time(), self.task.node, () if bar is None else (bar,)))
 
     def _moved(self, bars: tuple[Bar, ...]) -> None:
-        """Tell how far a cell is by its own progress bars: ten times a second, and when the last of them is full."""
+        """Tell how far a cell is by its own progress bars: ten times a second, and at its end."""
         now = time.monotonic()
-        if now - self.moved < MOVED_EVERY and any(bar.done < bar.total for bar in bars):
+        if now - self.moved < MOVED_EVERY:
+            self.late = bars
             return
-        self.moved = now
-        mask = self.masker.text
-        told = tuple(replace(bar, text=mask(bar.text)) for bar in bars) if self.masker else bars
-        self.context.tell(Moved(time.time(), self.task.node, told))
+        self.moved, self.late = now, None
+        self.context.tell(Moved(time.time(), self.task.node, bars))
 
     def _cell_started(self, cell: Any) -> None:
         known = self.document.source_of(cell)
@@ -290,6 +292,9 @@ class _Attempt:
 
     def _cell_finished(self, cell: Any, status: Status, seconds: float) -> None:
         self.log.settle()
+        if self.late is not None:
+            self.context.tell(Moved(time.time(), self.task.node, self.late))
+            self.late = None
         known = self.document.source_of(cell)
         if known is not None:
             self.context.tell(CellFinished(time.time(), self.task.node, known.number, status, seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 from ..events import (
@@ -41,6 +41,8 @@ CODES: Mapping[Status, int] = {
 }
 NAMED = 6
 """Labels that a group of failures keeps."""
+KINDS = 200
+"""Different failures that are kept; more are only counted."""
 LOGGED = 200
 """Lines of the log that are kept."""
 BINS = 480
@@ -276,7 +278,10 @@ class Board:
         self.tallies: dict[str, Counter[Status]] = {}
         """How steps stand of which there are several: how many of each status."""
         self.failures: dict[tuple[str, int | None, str], Failures] = {}
+        self.other_failures = 0
+        """How many failed with words that are not kept: there are too many different ones."""
         self.ended: dict[NodeId, Ended] = {}
+        self._columns: dict[str, None] = {}
         self.log: deque[tuple[float, str, str]] = deque(maxlen=LOGGED)
         """When, what (``completed``, ``failed``, ``warning``, …), and the words."""
         self.timeline = Timeline(self.progress.started)
@@ -284,10 +289,7 @@ class Board:
     @property
     def columns(self) -> list[str]:
         """Names of results, in the order in which they came."""
-        found: dict[str, None] = {}
-        for row in self.ended.values():
-            found.update(dict.fromkeys(row.values))
-        return list(found)
+        return list(self._columns)
 
     def rows(self, by: str = "", *, most: int = 0, falling: bool = False) -> list[Ended]:
         """Give the tasks that ended, in the order of one worker, or by a column.
@@ -349,9 +351,14 @@ class Board:
             case _:
                 pass
 
+    def lose(self, problem: str) -> None:
+        """Nobody knows any more how it stands."""
+        self.progress.status, self.progress.reason = "interrupted", problem
+        self.progress.active.clear()
+
     def adopt(self, state: RunState) -> None:
         """Take in how a run stands, instead of the events that led there."""
-        self.progress = replace(state.progress, active=dict(state.progress.active), gates=dict(state.progress.gates))
+        self.progress = state.progress.copy()
         self._forget()
         for fan, total in state.fans.items():
             if (strip := self.strips.get(step_path(fan))) is not None:
@@ -359,6 +366,7 @@ class Board:
         for event in list(state.nodes.values()):
             if event.outcome.status != "pending":
                 self._finished(event, event.label)
+        self.log.clear()  # when all that happened is told by the journal, not by what came of it
         for task in self.progress.active.values():
             self.timeline.begin(task.node, task.started)
             self._stands(task.node, "running")
@@ -382,19 +390,28 @@ class Board:
             if line is not None and (line.whole or f":*:{index}" in event.node[-1]):
                 self._mark(fan, index, code)
         if event.failed_itself and event.outcome.error is not None:
-            error = event.outcome.error
-            group = self.failures.setdefault((path, error.cell, error.message), Failures(event))
-            group.count += 1
-            if len(group.labels) < NAMED:
-                group.labels.append(label)
+            self._failed(path, event, label)
         if event.leaf and status in ("completed", "failed", "aborted"):
             output = event.outcome.output
             values = output if isinstance(output, dict) else {} if output is None else {"output": output}
             place = (self._places.get(_fan_path(path, self._places), 0), *(index for _, index in around))
+            self._columns.update(dict.fromkeys(values))
             self.ended[event.node] = Ended(place, label, status, event.outcome.seconds, values)
             if not event.kept:
                 words = "" if event.outcome.error is None else f"  {event.outcome.error.message}"
                 self.log.append((event.at, status, f"{label}{words}  {duration(event.outcome.seconds)}"))
+
+    def _failed(self, path: str, event: NodeFinished, label: str) -> None:
+        error = event.outcome.error
+        assert error is not None
+        key = (path, error.cell, error.message)
+        if key not in self.failures and len(self.failures) >= KINDS:
+            self.other_failures += 1
+            return
+        group = self.failures.setdefault(key, Failures(event))
+        group.count += 1
+        if len(group.labels) < NAMED:
+            group.labels.append(label)
 
     def _stands(self, node: NodeId, status: Status) -> None:
         path = step_path(node)

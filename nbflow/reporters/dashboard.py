@@ -74,6 +74,7 @@ class Dashboard:
             self._made = _Widgets(self.board, self._clicked)
             self.show()
         self._wake.set()
+        self._problem = ""
         self._made.ended(again=False)
 
     def show(self) -> None:
@@ -83,6 +84,9 @@ class Dashboard:
         self.draw(time.time())
         words = display(self._words(), raw=True, display_id=True)
         self._shown.append((words, display(self._made.bundle(self._plain()), raw=True, display_id=True)))
+
+    buttons = True
+    """Whether gates can be answered by clicks here."""
 
     @property
     def open(self) -> bool:
@@ -98,6 +102,10 @@ class Dashboard:
     def adopt(self, state: RunState) -> None:
         """Take in how a run stands that somebody else works at."""
         self.board.adopt(state)
+
+    def lose(self, problem: str) -> None:
+        """Nobody knows any more how it stands."""
+        self.board.lose(problem)
 
     def draw(self, now: float) -> None:
         """Show the newest state."""
@@ -156,6 +164,7 @@ class Dashboard:
     def _clicked(self, act: Callable[[Controls], None]) -> None:
         """Do what a button says; what goes wrong stands in the view, for a handler's output goes nowhere."""
         try:
+            self._problem = ""
             act(self._controls)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the person who clicked is told
             self._problem = f"{problem}" or type(problem).__name__
@@ -213,30 +222,32 @@ class _Widgets:
         for button, there in ((self._pause, not self._over), (self._cancel, not self._over), (self._again, self._over)):
             _show(button, there=heard and there)
         self._again.description = "Resume" if progress.status != "failed" else "Retry failed"
-        _set(self.note, self._notes(progress.status, heard=heard, problem=problem))
-        self._ask(target, controls, heard=heard)
+        _set(self.note, self._notes(progress.status, target, heard=heard, problem=problem))
+        self._ask(controls, heard=heard)
         self._tree.draw()
         _set(self.running, pages.running(board, now))
         _set(self.failures, pages.failures(board, controls.links(board), folded=False))
         self._panels.draw(now)
 
-    def _notes(self, status: str, *, heard: bool, problem: str) -> str:
+    def _notes(self, status: str, target: str, *, heard: bool, problem: str) -> str:
         lines = [f'<div class="nbf-bad">{pages.text(problem)}</div>'] if problem else []
         if not heard and status == "running":
             lines.append('<div class="nbf-soft">nbflow.start(…) for buttons; Kernel → Interrupt stops it</div>')
+        if not heard:
+            lines.append(pages.questions(self._board, target))
         return "".join(lines)
 
-    def _ask(self, target: str, controls: Controls, *, heard: bool) -> None:
+    def _ask(self, controls: Controls, *, heard: bool) -> None:
         """Show one button for each option of each open gate."""
-        gates = list(self._board.progress.gates.values())[:MOST_GATES]
-        if [gate.node for gate in gates] == list(self._questions) or not heard:
-            if not heard and gates:
-                _set(self.note, pages.questions(self._board, target))
+        gates = list(self._board.progress.gates.values())[:MOST_GATES] if heard else []
+        if [gate.node for gate in gates] == list(self._questions):
             return
         known, self._questions = self._questions, {}
         for gate in gates:
-            self._questions[gate.node] = known.get(gate.node) or self._question(gate, controls)
+            self._questions[gate.node] = known.pop(gate.node, None) or self._question(gate, controls)
         self._gates.children = tuple(self._questions.values())
+        for gone in known.values():
+            _close(gone)
 
     def _question(self, gate: GateOpened, controls: Controls) -> Any:
         """Make a question: what is to be judged, then what is asked, then the answers."""
@@ -271,8 +282,7 @@ class _Widgets:
 
     def close(self) -> None:
         """Let go of the widgets."""
-        for widget in _below(self.box):
-            widget.close()
+        _close(self.box)
 
 
 class _Tree:
@@ -300,18 +310,15 @@ class _Tree:
             return None
         fold = w.ToggleButton(value=True, description="▾", tooltip=f"the steps in {lines[0].name}")
         fold.add_class("nbf-fold")
-        fold.observe(lambda change: self._folded(fold, lines, open_=change["new"]), "value")
         return free(fold)
-
-    def _folded(self, fold: Any, lines: list[Line], *, open_: bool) -> None:
-        fold.description = "▾" if open_ else "▸"
-        html = next(html for known, html, _ in self._groups if known is lines)
-        _set(html, pages.tree(self._board, lines if open_ else lines[:1]))
 
     def draw(self) -> None:
         """Show how the steps stand."""
         for lines, html, fold in self._groups:
-            _set(html, pages.tree(self._board, lines if fold is None or fold.value else lines[:1]))
+            open_ = fold is None or fold.value
+            _set(html, pages.tree(self._board, lines if open_ else lines[:1]))
+            if fold is not None and fold.description != (sign := "▾" if open_ else "▸"):
+                fold.description = sign
 
 
 class _Panels:
@@ -323,7 +330,7 @@ class _Panels:
         toggles = {name: w.ToggleButton(value=False, description=name) for name in ("Results", "Timeline", "Log")}
         for name, toggle in toggles.items():
             toggle.add_class(f"nbf-{name.lower()}")
-            toggle.observe(lambda _: self.draw(None), "value")
+            toggle.observe(self._wanted, "value")
             free(toggle)
         self._toggles = toggles
         self._html = {name: _html() for name in toggles}
@@ -333,25 +340,27 @@ class _Panels:
         self._falling = free(w.Checkbox(value=False, description="largest first", indent=False))
         self._falling.layout.width = "10em"
         for control in (self._by, self._falling):
-            control.observe(lambda _: self.draw(None), "value")
+            control.observe(self._wanted, "value")
         self._sort = _row([self._by, self._falling], "nbf-sort")
-        self._now = 0.0
         _show(self._sort, there=False)
         rows = _row(list(toggles.values()), "nbf-panels")
         self.box = w.VBox([rows, self._sort, *self._html.values()])
 
-    def draw(self, now: float | None) -> None:
+    def _wanted(self, _change: object) -> None:
+        """A person wants something else: the thread that draws does it."""
+        self._rows = -1
+
+    def draw(self, now: float) -> None:
         """Show what is wanted."""
-        self._now = self._now if now is None else now
         on = {name: toggle.value for name, toggle in self._toggles.items()}
         _show(self._sort, there=on["Results"] and bool(self._board.ended))
         if on["Results"]:
             self._offer()
-            if now is None or len(self._board.ended) != self._rows:
+            if len(self._board.ended) != self._rows:
                 self._rows = len(self._board.ended)
                 _set(self._html["Results"], pages.results(self._board, self._by.value, falling=self._falling.value))
         if on["Timeline"]:
-            _set(self._html["Timeline"], pages.timeline(self._board, self._now))
+            _set(self._html["Timeline"], pages.timeline(self._board, now))
         if on["Log"]:
             _set(self._html["Log"], pages.log(self._board))
         for name, html in self._html.items():
@@ -402,8 +411,10 @@ def _show(widget: Any, *, there: bool) -> None:
         widget.layout.display = wanted
 
 
-def _below(widget: Any) -> list[Any]:
-    found = [widget]
+def _close(widget: Any) -> None:
+    """Close a widget with all that belongs to it: each is a channel to the front end."""
     for child in getattr(widget, "children", ()):
-        found += _below(child)
-    return found
+        _close(child)
+    for part in (widget, widget.layout, getattr(widget, "style", None)):
+        if part is not None:
+            part.close()

@@ -279,7 +279,7 @@ def failures(board: Board, links: Mapping[str, str], *, folded: bool) -> str:
     if not groups:
         return ""
     parts = [_failure(group, links, folded=folded) for group in groups[:MOST_FAILURES]]
-    more = len(groups) - MOST_FAILURES
+    more = len(groups) - MOST_FAILURES + board.other_failures
     parts += [f'<div class="nbf-soft">… {more:,} other errors</div>'] if more > 0 else []
     return f'<div class="nbf-h nbf-bad">failed</div>{"".join(parts)}'
 
@@ -368,7 +368,7 @@ def log(board: Board) -> str:
     """Give the newest lines of the log."""
     lines = list(board.log)[-MOST_LOG:]
     if not lines:
-        return '<div class="nbf-soft">nothing has happened yet</div>'
+        return '<div class="nbf-soft">nothing has happened since this view began</div>'
     rows = "".join(_logged(*line) for line in reversed(lines))
     return f'<table class="nbf-t">{rows}</table>'
 
@@ -410,7 +410,7 @@ def summary(board: Board, target: str, links: Mapping[str, str], now: float) -> 
     strips = [board.strips[line.path] for line in board.lines if line.items]
     parts += [f"<div>{_still(items)}</div>" for items in strips if items.codes]
     parts += [_still_failure(group, links) for group in list(board.failures.values())[:MOST_FAILURES]]
-    more = len(board.failures) - MOST_FAILURES
+    more = len(board.failures) - MOST_FAILURES + board.other_failures
     parts += [f"<div>… {more:,} other errors</div>"] if more > 0 else []
     for gate, line in _answers(progress, target):
         parts.append(f"<div>{text(gate.message)}</div><pre>{escape(line)}</pre>")

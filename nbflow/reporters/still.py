@@ -34,6 +34,7 @@ class Still:
 
     open = False
     """There are no widgets to show elsewhere."""
+    buttons = False
 
     def __init__(self, lines: Sequence[Line], controls: Controls | None, target: str) -> None:
         self.board = Board(lines)
@@ -56,6 +57,10 @@ class Still:
     def adopt(self, state: RunState) -> None:
         """Take in how a run stands that somebody else works at."""
         self.board.adopt(state)
+
+    def lose(self, problem: str) -> None:
+        """Nobody knows any more how it stands."""
+        self.board.lose(problem)
 
     def draw(self, now: float) -> None:
         """Show the newest state, once a second."""
