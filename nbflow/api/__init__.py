@@ -299,6 +299,8 @@ def start(
 ) -> Any:
     """Begin a run and come back at once, with the run at work; in a notebook its view has buttons.
 
+    It ends with this process: a script waits for it (``.wait()``), or gives it a process of its own (``detach=True``).
+
     Parameters
     ----------
     target : path or Workflow

@@ -169,7 +169,11 @@ class Run:
         """Give what it is called in a command that is typed here."""
         elsewhere = (self.folder / "home.json").exists()  # with a state directory the file's name alone does not do
         named = self.folder if elsewhere or not self.is_newest() else without_ending(self.checkpoint)
-        return str(named.relative_to(Path.cwd())) if named.is_relative_to(Path.cwd()) else str(named)
+        try:
+            here = Path.cwd()
+        except OSError:  # it was deleted
+            return str(named)
+        return str(named.relative_to(here)) if named.is_relative_to(here) else str(named)
 
     @property
     def status(self) -> RunStatus:

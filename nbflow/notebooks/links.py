@@ -32,7 +32,10 @@ class Link(os.PathLike[str]):
         return f"Link({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        near = os.path.relpath(self.path)
+        try:
+            near = os.path.relpath(self.path)
+        except OSError:  # the working directory was deleted
+            near = str(self.path)
         return f'<a href="{escape(quote(near), quote=True)}">{escape(near)}</a>'
 
 
