@@ -30,6 +30,10 @@ WORKING = ("map", "run", "resume", "answer")
 """Verbs that work at a run, and can do so in the background."""
 
 
+MARK = "# %%nbflow: a cell of a notebook writes this file"
+"""The first line of such files, where the cell has the magic: so lines have the numbers that they have there."""
+
+
 class _Shown(Show):
     """Shows a working in the cell, and leaves the run as its value."""
 
@@ -83,16 +87,13 @@ class Magics:
         if path.suffix not in (".yml", ".yaml"):
             raise _usage(f"{path} is no workflow file", f"%%nbflow {path.stem}.yml")
         try:
-            before = path.read_bytes() if path.exists() else None
-            path.write_text(text, encoding="utf-8")
+            before = path.read_text(encoding="utf-8") if path.exists() else MARK
+            if not before.startswith(MARK):
+                raise _usage(f"{path} is there, and no cell wrote it", f"Run it: %nbflow run {path}; or name another.")
+            path.write_text(f"{MARK}\n{text}", encoding="utf-8")
         except OSError as problem:
             raise _usage(f"{path}: {problem.strerror}", "Name a file that can be written.") from problem
-        try:
-            return self._do(["run", *given])
-        except Exception:  # it was refused: what stood there before may be somebody's
-            if before is not None:
-                path.write_bytes(before)
-            raise
+        return self._do(["run", *given])
 
     def step(self, words: str, code: str) -> None:
         """Run a cell as a recorded step."""

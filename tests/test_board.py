@@ -117,7 +117,7 @@ def test_the_head_says_how_far_it_is() -> None:
     board = of_map(began(0), ended(0, at=111.0), began(1, 111.0))
     assert "fit.ipynb running 1/4, 1 running 0:16" in words(pages.head(board, 116.0))
     board.apply(RunHeld(116.0, held=True))
-    assert "paused" in words(pages.head(board, 116.0))
+    assert "fit.ipynb paused" in words(pages.head(board, 116.0))
     board.apply(RunHeld(117.0, held=False))
     assert "running" in words(pages.head(board, 116.0))
 

@@ -412,3 +412,35 @@ def test_a_run_that_another_process_took_up_is_seen_as_it_is(notebook: Any, fold
     assert run.at_work
     run.cancel()
     assert "interrupted" == run.wait(60).status
+
+
+def test_what_is_tried_again_beside_finished_work_of_other_code_is_told(notebook: Any, folder: Path) -> None:
+    """It is kept, as the method says; but nobody may take the mixture for one."""
+    fails = "import pathlib\nif n == 2 and not pathlib.Path('fine').exists(): raise KeyError('rain')"
+    run = nbflow.map(notebook(fails), grid={"n": [1, 2]}, quiet=True)
+    (folder / "fine").touch()
+    notebook(fails, results="square = n * 1000")
+    run.retry_failed().wait()
+    assert [{"square": 1}, {"square": 2000}] == run.results
+    (told,) = [warning.message for warning in run.warnings]
+    assert "cell 3 changed" in told or "changed" in told
+    assert told.endswith("what was finished before is kept")
+
+
+AT_WORK = """\
+import sys, time
+import nbflow
+run = nbflow.start("work.ipynb", grid={"n": [1, 2, 3]}, max_concurrency=2, quiet=True)
+while len(run.progress.active) < 2 or not all(task.cell >= 2 for task in run.progress.active.values()):
+    time.sleep(0.02)
+"""
+
+
+def test_a_process_that_ends_cuts_its_runs_off_and_fails_nothing(notebook: Any, folder: Path, cli: Any) -> None:
+    """What was at work has not failed: it runs again when somebody goes on."""
+    path = notebook(WAITS)
+    cli.start(program=("-c", AT_WORK)).communicate(timeout=60)
+    run = nbflow.status(path)
+    assert "interrupted" == run.status
+    assert "its process ended" == run.reason
+    assert [] == run.failures

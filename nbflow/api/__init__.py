@@ -795,9 +795,9 @@ def live_detached(request: Request, executor: str, *, quiet: bool) -> Run:
 
 
 def _typed(request: Request) -> str:
-    """Give what a run is called in Python, from here: its file, or its folder where that is kept elsewhere."""
-    home = request.home
-    return os.path.relpath(home.file) if home.base == home.folder else str(request.folder)
+    """Give what a run is called in Python, from here: by its id, for its file means the newest run of it."""
+    below = request.folder.is_relative_to(Path.cwd())
+    return request.run_id if below else str(request.folder)
 
 
 def listeners(given: OnEvent | Sequence[OnEvent], *, detach: bool = False) -> list[OnEvent]:

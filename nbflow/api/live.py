@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import contextvars
 import itertools
@@ -11,17 +12,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..errors import LockedError, NbflowError, TargetError
+from ..errors import ChangedError, LockedError, NbflowError, TargetError
 from ..events import GateOpened
 from ..model import NodeId
 from ..reporters.audience import Reporter
 from ..reporters.board import Board, Line, outline
 from ..reporters.pages import MOST_FAILURES
 from ..reporters.screen import Scene, screen
+from ..state import RunState
 from . import plugins
 from .answering import ask_who_is_there, chosen, no_answer
 from .interrupts import Interrupts
@@ -47,6 +50,8 @@ __all__ = [
 
 SLOWER = 5.0
 """How many times longer than a look at a run in another process the pause until the next one is."""
+LAST_SECONDS = 4.0
+"""How long the end of the process waits for runs to end."""
 HEARING = 2.0
 """Seconds in which a front end must have shown that it sends clicks beside a cell that runs."""
 
@@ -319,7 +324,19 @@ def begin(
         forget(session)
         raise
     session.background(lambda: forget(session))
+    atexit.unregister(_end_with_the_process)
+    atexit.register(_end_with_the_process)  # again and again: it goes before what was registered since the last time
     return session.run
+
+
+def _end_with_the_process() -> None:
+    """End what is at work: libraries that workers use are about to go, and what is cut off has not failed."""
+    left = list(_working.values())
+    for session in left:
+        session.driver.cancel("its process ended", now=True)
+    until = time.monotonic() + LAST_SECONDS
+    for session in left:
+        session.closed.wait(max(0.0, until - time.monotonic()))
 
 
 def keep(session: Session, handle: Handle | None, view: Reporter | None) -> None:
@@ -360,7 +377,19 @@ def again(run: Run) -> None:
         raise TargetError(f"run {run.id} is at work", "run.wait() waits for its end; then run.retry_failed().")
     stored = run.stored()
     request = resuming(stored)(stored, changed="keep", target=str(run.folder))
+    request = replace(request, warnings=(*request.warnings, *_mixed(stored)))
     _go_on(run, request)
+
+
+def _mixed(stored: Stored) -> list[str]:
+    """Tell of finished work that is kept although its code has changed since: what is tried again has the new one."""
+    try:
+        resuming(stored)(stored, target=str(stored.folder))
+    except ChangedError as problem:
+        return [f"{problem.message}: what was finished before is kept"]
+    except NbflowError:  # it is told where it matters
+        return []
+    return []
 
 
 def _go_on(run: Run, request: Request) -> None:
@@ -435,12 +464,22 @@ def follow(run: Run, target: str) -> None:
     threading.Thread(target=context.run, args=(_followed, run, view), name="nbflow-follow", daemon=True).start()
 
 
+def _looked_up(run: Run) -> RunState:
+    """Give how a run stands, with the cells that its logs tell of: those are not journaled."""
+    from .showing import looked_up
+
+    state = run.state().copy()
+    stored = run.stored()
+    state.progress.active = {node: looked_up(run, stored, task) for node, task in state.progress.active.items()}
+    return state
+
+
 def _followed(run: Run, view: Any) -> None:
     """Draw until nobody works at the run any more; a long run is looked at less often."""
     try:
         while run.at_work:
             began = time.monotonic()
-            view.adopt(run.state())
+            view.adopt(_looked_up(run))
             view.draw(time.time())
             time.sleep(max(0.25, SLOWER * (time.monotonic() - began)))
         view.adopt(run.state())

@@ -410,8 +410,9 @@ class Run:
         """Give how it stands, for a notebook; where this cell shows it already, one line."""
         from .live import execution_count, page
 
-        plain = {"text/plain": repr(self)}
-        return plain if self.shown_in is not None and self.shown_in == execution_count() else {**plain, **page(self)}
+        if self.shown_in is not None and self.shown_in == execution_count():
+            return {"text/plain": f"<Run {self.id}>"}  # how it stands is told beside it, and will be another
+        return {"text/plain": repr(self), **page(self)}
 
     @property
     def block(self) -> Block:

@@ -177,12 +177,12 @@ def status_lines(stored: Stored, run: Run, target: str, state_dir: str | None, c
         end=_ending(run, target, state_dir),
         owner=f"{owner.user} on {owner.host}, process {owner.pid}" if owner is not None else "",
         folder=_near(stored.folder) or "",
-        active=[_looked_up(run, stored, task) for task in run.progress.active.values()],
+        active=[looked_up(run, stored, task) for task in run.progress.active.values()],
     )
     return status_one(standing, columns)
 
 
-def _looked_up(run: Run, stored: Stored, task: Active) -> Active:
+def looked_up(run: Run, stored: Stored, task: Active) -> Active:
     """Give a task at work with the cell that its log tells of: cells are not journaled."""
     if not isinstance(run, MapRun) or task.index is None or (file := log_file(run, run[task.index])) is None:
         return task

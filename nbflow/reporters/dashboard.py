@@ -34,6 +34,8 @@ TICK = 0.25
 """Seconds between two pictures."""
 LINGER = 900.0
 """Seconds for which buttons stay that go on with a run which has ended."""
+REST = 45.0
+"""Seconds that buttons stay after they were used, whether the notebook is saved or not."""
 MOST_GATES = 12
 """Gates with buttons at a time."""
 MOST_FOLDED = 30
@@ -76,6 +78,8 @@ class Dashboard:
         self._wake.set()
         self._problem = ""
         self._made.ended(again=False)
+        if self._context is not None:  # it goes on: the page of its last end is old
+            self._context.copy().run(self._tell, self._words())
 
     def show(self) -> None:
         """Show it in the cell of this thread, too."""
@@ -122,34 +126,42 @@ class Dashboard:
         again = self.board.progress.status in ("failed", "interrupted", "paused") and self._controls.clickable()
         self._made.ended(again=again)
         self.draw(time.time())
-        self._settle()
+        page = self._settle()
         if not again:
-            self._leave()
+            self._leave(page)
             return
         self._wake.clear()
         context = (self._context or contextvars.copy_context()).copy()
-        self._keeper = threading.Thread(target=context.run, args=(self._linger,), name="nbflow-view", daemon=True)
+        self._keeper = threading.Thread(target=context.run, args=(self._linger, page), name="nbflow-view", daemon=True)
         self._keeper.start()
 
-    def _linger(self) -> None:
-        """Keep the buttons until one is clicked, or the notebook is saved: what is saved should have none."""
-        saved, until = self._controls.saved(), time.monotonic() + LINGER
+    def _linger(self, page: str) -> None:
+        """Keep the buttons until one is clicked, or nobody uses them and the notebook was saved: that has none then."""
+        saved, began = self._controls.saved(), time.monotonic()
+        assert self._made is not None
+        made, made.used = self._made, began
         while not self._wake.wait(TICK):
             self.draw(self._now)
-            if time.monotonic() > until or self._controls.saved() != saved:
-                self._leave()
+            now = time.monotonic()
+            unused = now - made.used > REST and self._controls.saved() != saved
+            if unused or now - made.used > LINGER:
+                self._leave(page)
                 return
 
-    def _settle(self) -> None:
-        """Make the words of each cell the page that stays."""
+    def _settle(self) -> str:
+        """Make the words of each cell the page that stays, and give it."""
         links = self._controls.links(self.board)
-        page = {"text/html": pages.summary(self.board, self._target, links, self._now), "text/plain": self._plain()}
+        html = pages.summary(self.board, self._target, links, self._now)
+        self._tell({"text/html": html, "text/plain": self._plain()})
+        return html
+
+    def _tell(self, page: dict[str, str]) -> None:
         for words, _ in self._shown:
             with contextlib.suppress(Exception):  # its cell is gone
                 words.update(page, raw=True)
 
-    def _leave(self) -> None:
-        """Take the widgets away."""
+    def _leave(self, page: str) -> None:
+        """Take the widgets away; a browser that was reloaded meanwhile shows them still, and gets the page there."""
         made, self._made = self._made, None
         if made is None:
             return
@@ -157,7 +169,7 @@ class Dashboard:
             with contextlib.suppress(Exception):  # its cell is gone
                 widgets.update({"text/html": "", "text/plain": ""}, raw=True)
         self._shown.clear()
-        made.close()
+        made.close(page)
 
     # -- clicks ---------------------------------------------------------------------------------------
 
@@ -194,13 +206,15 @@ class _Widgets:
         self._gates = w.VBox([])
         self._questions: dict[NodeId, Any] = {}
         self._tree = _Tree(board)
-        self._panels = _Panels(board)
+        self._panels = _Panels(board, self._touch)
         self._facts = [self.head, self.bar, self._tree.box, self.running, self.failures]
         """What the page that stays says too."""
         parts = [w.HTML(pages.STYLE), self.head, self.bar, self._buttons, self.note, self._gates, self._tree.box]
         self.box = w.VBox([*parts, self.running, self.failures, self._panels.box])
         self.box.add_class("nbf")
         self._over = False
+        self.used = 0.0
+        """When a person used it last."""
 
     def bundle(self, words: str) -> dict[str, Any]:
         """Give what is displayed: the widgets, with words for where there are none."""
@@ -228,6 +242,9 @@ class _Widgets:
         _set(self.running, pages.running(board, now))
         _set(self.failures, pages.failures(board, controls.links(board), folded=False))
         self._panels.draw(now)
+
+    def _touch(self) -> None:
+        self.used = time.monotonic()
 
     def _notes(self, status: str, target: str, *, heard: bool, problem: str) -> str:
         lines = [f'<div class="nbf-bad">{pages.text(problem)}</div>'] if problem else []
@@ -280,9 +297,11 @@ class _Widgets:
         button.on_click(lambda _: self._clicked(act))
         return free(button)
 
-    def close(self) -> None:
-        """Let go of the widgets."""
-        _close(self.box)
+    def close(self, page: str) -> None:
+        """Let go of the widgets, but for one that has the page."""
+        parts, self.box.children = self.box.children, (w.HTML(pages.STYLE + page),)
+        for part in parts:
+            _close(part)
 
 
 class _Tree:
@@ -324,8 +343,9 @@ class _Tree:
 class _Panels:
     """Results, timeline and log, each shown when a person wants it; what is not shown costs nothing."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, used: Callable[[], None]) -> None:
         self._board = board
+        self._used = used
         self._rows = 0
         toggles = {name: w.ToggleButton(value=False, description=name) for name in ("Results", "Timeline", "Log")}
         for name, toggle in toggles.items():
@@ -349,6 +369,7 @@ class _Panels:
     def _wanted(self, _change: object) -> None:
         """A person wants something else: the thread that draws does it."""
         self._rows = -1
+        self._used()
 
     def draw(self, now: float) -> None:
         """Show what is wanted."""

@@ -6,6 +6,7 @@ is not trusted has none: pictures are PNG files in the text, details fold by the
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from html import escape
 
 from ..events import GateOpened
 from ..model import node_text
-from ..state import Active, Progress
+from ..state import Active, Progress, step_path
 from ..types import Status
 from . import picture
 from .amounts import count_of, duration
@@ -37,6 +38,8 @@ APART = 80
 """Items up to which each has a place of its own in the strip."""
 WIDE = 400
 """Places of a strip of more items."""
+MOST_WARNINGS = 4
+"""Warnings that are shown."""
 WIDEST_NAME = 32
 """Characters of the column with the names of steps, at most."""
 TRACEBACK = 6000
@@ -84,6 +87,8 @@ STYLE = """<style>
 .nbf .nbf-judged td, .nbf .nbf-judged th { padding: 1px 10px; text-align: right; border: 0; color: inherit;
   background: none; }
 .nbf a { color: var(--nbf-busy); }
+.nbf-k { max-width: 20em; overflow: hidden; text-overflow: ellipsis; } .nbf-x { overflow-x: auto; }
+.nbf-note { margin: 3px 0; overflow-wrap: anywhere; }
 .nbf-gate { border-left: 3px solid var(--nbf-warn); padding: 1px 0 1px 9px; margin: 6px 0 2px; }
 .nbf .jupyter-button, .nbf .widget-button, .nbf .widget-toggle-button { width: auto; min-width: 0; padding: 0 12px;
   height: 26px; line-height: 26px; margin: 2px 6px 2px 0; }
@@ -106,7 +111,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "completed": ("completed", "good"),
     "failed": ("failed", "bad"),
     "aborted": ("aborted", "bad"),
+    "held": ("paused", "warn"),
     "paused": ("waits for an answer", "warn"),
+    "waiting": ("waits for an answer", "warn"),
     "skipped": ("skipped", "soft"),
     "cancelled": ("cancelled", "warn"),
     "interrupted": ("interrupted", "warn"),
@@ -121,8 +128,10 @@ def text(value: str) -> str:
 
 
 def shown_status(progress: Progress) -> str:
-    """Give how a run stands, in a word; one that is held is paused."""
-    return "paused" if progress.held and progress.status == "running" else progress.status
+    """Give how a run stands, in a word; one that is held is paused, and one with nothing but questions waits."""
+    if progress.status != "running":
+        return progress.status
+    return "held" if progress.held else "waiting" if progress.gates and not progress.active else "running"
 
 
 def word(status: str) -> str:
@@ -138,7 +147,7 @@ def head(board: Board, now: float) -> str:
     """Give name, status and clock."""
     progress = board.progress
     status = shown_status(progress)
-    called, colour = ("paused", "warn") if status == "paused" else WORDS[status]
+    called, colour = WORDS[status]
     reason = f" ({text(progress.reason)})" if progress.reason else ""
     failed = progress.counts["failed"]
     counts = [f"{picture.done(progress):,}/{picture.total(progress):,}"]
@@ -218,7 +227,7 @@ def _state_cells(board: Board, line: Line) -> str:
     if line.many:
         tally: Mapping[Status, int] = board.tallies.get(line.path, {})
         words = ", ".join(f"{count:,} {word(status)}" for status, count in tally.items())
-        return _state_cell(words)
+        return _state_cell(words or word(_standing(board, line)))
     return _state_cell(word(_standing(board, line)))
 
 
@@ -231,8 +240,10 @@ def _standing(board: Board, line: Line) -> Status:
     known = board.states.get(line.path)
     if known is not None:
         return known
-    inside = [at for at in board.states if at.startswith((f"{line.path}/", f"{line.path}:"))]
-    return "running" if inside and board.progress.status == "running" else "pending"
+    below = (f"{line.path}/", f"{line.path}:")
+    active = (step_path(node) for node in list(board.progress.active))
+    begun = any(at.startswith(below) for at in itertools.chain(board.states, board.tallies, active))
+    return "running" if begun and board.progress.status == "running" else "pending"
 
 
 def running(board: Board, now: float) -> str:
@@ -254,7 +265,8 @@ def _task(task: Active, now: float) -> str:
         said = f'<span class="nbf-soft">{text(task.line)}</span>' if task.line else ""
     words = f"{text(again + task.heading)}{'  ' if task.heading and said else ''}{said}"
     return (
-        f'<tr><td class="nbf-n">{text(task.label)}</td><td class="nbf-n nbf-soft">{text(place)}</td>'
+        f'<tr><td class="nbf-n"><div class="nbf-k">{text(task.label)}</div></td>'
+        f'<td class="nbf-n nbf-soft">{text(place)}</td>'
         f'<td class="nbf-l">{words}</td><td class="nbf-r">{duration(now - task.started)}</td></tr>'
     )
 
@@ -277,11 +289,19 @@ def failures(board: Board, links: Mapping[str, str], *, folded: bool) -> str:
     """
     groups = list(board.failures.values())
     if not groups:
-        return ""
+        return warnings(board)
     parts = [_failure(group, links, folded=folded) for group in groups[:MOST_FAILURES]]
     more = len(groups) - MOST_FAILURES + board.other_failures
-    parts += [f'<div class="nbf-soft">… {more:,} other errors</div>'] if more > 0 else []
-    return f'<div class="nbf-h nbf-bad">failed</div>{"".join(parts)}'
+    parts += [f'<div class="nbf-soft">… {count_of(more, "other error")}</div>'] if more > 0 else []
+    return f'<div class="nbf-h nbf-bad">failed</div>{"".join(parts)}{warnings(board)}'
+
+
+def warnings(board: Board) -> str:
+    """Give what a person should know although nothing failed, the newest first."""
+    told = list(board.progress.warnings)
+    lines = [f'<div class="nbf-warn nbf-note">{text(one.message)}</div>' for one in reversed(told[-MOST_WARNINGS:])]
+    more = len(told) - MOST_WARNINGS
+    return "".join([*lines, *([f'<div class="nbf-soft">… {more:,} more warnings</div>'] if more > 0 else [])])
 
 
 def _failure(group: Failures, links: Mapping[str, str], *, folded: bool) -> str:
@@ -318,20 +338,20 @@ def results(board: Board, by: str = "", *, falling: bool = False, most: int = MO
     hidden = len(board.ended) - len(rows)
     more = f'<div class="nbf-soft">… {hidden:,} more: run.to_frame()</div>' if hidden else ""
     first, last = "<th>task</th>", '<th>status</th><th class="nbf-r">time</th>'
-    return f'<table class="nbf-t"><tr>{first}{heads}{last}</tr>{lines}</table>{more}'
+    return f'<div class="nbf-x"><table class="nbf-t"><tr>{first}{heads}{last}</tr>{lines}</table></div>{more}'
 
 
 def _result(row: Ended, names: Sequence[str], numeric: set[str]) -> str:
     cells = "".join(f"<td{_right(name in numeric)}>{escape(_cell(row, name))}</td>" for name in names)
     return (
-        f'<tr><td class="nbf-n">{text(row.label)}</td>{cells}'
+        f'<tr><td class="nbf-n"><div class="nbf-k">{text(row.label)}</div></td>{cells}'
         f'<td class="nbf-n">{word(row.status)}</td><td class="nbf-r">{duration(row.seconds)}</td></tr>'
     )
 
 
 def _cell(row: Ended, name: str) -> str:
     found = cell_text(row.values[name]) if name in row.values else ""
-    return found if len(found) <= 60 else found[:59] + "…"
+    return found if len(found) <= 40 else found[:39] + "…"
 
 
 def _is_number(value: object) -> bool:
@@ -404,16 +424,21 @@ def _answers(progress: Progress, target: str) -> Iterator[tuple[GateOpened, str]
 def summary(board: Board, target: str, links: Mapping[str, str], now: float) -> str:
     """Give the page that stays in the notebook: small, and legible without styles."""
     progress = board.progress
-    status = shown_status(progress)
+    status, _ = WORDS[shown_status(progress)]
     reason = f" ({text(progress.reason)})" if progress.reason else ""
     parts = [f"<div><b>{text(progress.name)}</b> {status}{reason}: {escape(sentence(progress, now))}</div>"]
-    strips = [board.strips[line.path] for line in board.lines if line.items]
-    parts += [f"<div>{_still(items)}</div>" for items in strips if items.codes]
+    alone = len(board.lines) == 1
+    for line in filter(lambda line: line.items, board.lines):
+        items = board.strips[line.path]
+        named = "" if alone else f"{text(line.name)} "
+        parts += [f"<div>{named}{_still(items)}</div>"] if items.codes else []
+    if not alone:
+        parts.append(f"<details><summary>steps</summary>{tree(board, board.lines)}</details>")
     parts += [_still_failure(group, links) for group in list(board.failures.values())[:MOST_FAILURES]]
     more = len(board.failures) - MOST_FAILURES + board.other_failures
-    parts += [f"<div>… {more:,} other errors</div>"] if more > 0 else []
-    for gate, line in _answers(progress, target):
-        parts.append(f"<div>{text(gate.message)}</div><pre>{escape(line)}</pre>")
+    parts += [f"<div>… {count_of(more, 'other error')}</div>"] if more > 0 else []
+    parts.append(warnings(board))
+    parts += [f"<div>{text(gate.message)}</div><pre>{escape(how)}</pre>" for gate, how in _answers(progress, target)]
     if board.ended:
         table = results(board)
         parts.append(f"<details><summary>results</summary>{table}</details>")
@@ -422,9 +447,9 @@ def summary(board: Board, target: str, links: Mapping[str, str], now: float) -> 
 
 
 def _still(items: Strip) -> str:
-    row = items.bins(WIDE)
-    width = 8 * len(row) if len(row) <= APART else 640
-    return f'<img src="{data_uri([row], COLOURS)}" width="{width}" height="8" alt="{_alt(items)}">'
+    codes = items.bins(WIDE)
+    row = b"".join(bytes([code] * 8) for code in codes) if len(codes) <= APART else codes
+    return f'<img src="{data_uri([row] * 8, COLOURS)}" alt="{_alt(items)}">'
 
 
 def _alt(items: Strip) -> str:
@@ -460,7 +485,9 @@ def hints(progress: Progress, target: str) -> list[str]:
 def plain(board: Board, target: str, now: float) -> str:
     """Give the same as text, for where there is no HTML."""
     progress = board.progress
-    lines = [f"{for_terminal(progress.name)}  {shown_status(progress)}  {sentence(progress, now)}"]
+    if progress.status == "created":
+        return f"{attached(target)} shows this run"
+    lines = [f"{for_terminal(progress.name)}  {WORDS[shown_status(progress)][0]}  {sentence(progress, now)}"]
     for group in list(board.failures.values())[:MOST_FAILURES]:
         error = group.first.outcome.error
         assert error is not None
