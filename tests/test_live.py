@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,7 +247,9 @@ def test_a_line_that_only_looks_like_a_bar_is_none() -> None:
 
 
 @pytest.mark.parametrize("kernel_start", ["warm", "cold"])
-def test_the_kernel_of_a_failed_item_lives_on_for_who_wants_to_look(notebook: Any, kernel_start: str) -> None:
+def test_the_kernel_of_a_failed_item_lives_on_for_who_wants_to_look(
+    notebook: Any, kernel_start: str, until: Any
+) -> None:
     """Its names are as the error left them; it is said how to connect."""
     from jupyter_client import BlockingKernelClient
 
@@ -266,6 +269,8 @@ def test_the_kernel_of_a_failed_item_lives_on_for_who_wants_to_look(notebook: An
         client.shutdown()
     finally:
         client.stop_channels()
+    until(lambda: not Path(client.connection_file).exists())
+    assert [] == psutil.Process().children() or kernel_start == "warm", "nothing is left when it was ended"
 
 
 STEPS = """\

@@ -215,7 +215,10 @@ OPTIONS = {"max_concurrency": "-j", "parameters": "-p", "from_": "--from"} | {
 
 @pytest.mark.parametrize("verb", ["map", "run", "resume"])
 def test_every_option_has_a_keyword_of_the_same_name_and_default(verb):
-    """Command line and Python differ only where they must: ``--json`` prints, ``on_event=`` takes a function."""
+    """Command line and Python differ only where they must: ``--json`` prints, ``on_event=`` takes a function.
+
+    A kernel that is kept lives as long as its process, and a command ends.
+    """
     command = command_line.nbflow.get_command(click.Context(command_line.nbflow), verb)
     helped = command_line.nbflow.context_settings["help_option_names"]  # a command keeps those it was first called with
     values = command.make_context(verb, ["x"], help_option_names=helped).params
@@ -224,7 +227,7 @@ def test_every_option_has_a_keyword_of_the_same_name_and_default(verb):
     keywords = {
         names.get(name, "--" + name.replace("_", "-")): p.default
         for name, p in inspect.signature(getattr(nbflow, verb)).parameters.items()
-        if name not in ("unknown", "on_event")
+        if name not in ("unknown", "on_event", "keep_kernel_on_failure")
     }
     assert [] == [p.opts for p in command.params if not {*p.opts, "--json"} & set(keywords) and "--json" not in p.opts]
     for option, default in keywords.items():

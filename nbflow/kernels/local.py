@@ -44,13 +44,13 @@ TIDYING_SECONDS = 1.0
 Heard = Callable[[str], None]
 
 
-_kept: list[tuple[Any, Endpoint]] = []
-"""Kernels that live on for people who want to look into them: they end with this process."""
+_kept: dict[Endpoint, Any] = {}
+"""Kernels that live on for people who want to look into them, until they are ended, or this process ends."""
 
 
 @atexit.register
 def _end_kept() -> None:
-    for manager, endpoint in _kept:
+    for endpoint, manager in list(_kept.items()):
         pid = getattr(manager.provisioner, "pid", None)
         if pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -421,9 +421,17 @@ class Kernel:
     def keep(self) -> str:
         """Let it live on when it is closed, as long as this process; gives the file by which others connect to it."""
         assert self._endpoint is not None
-        _kept.append((self._manager, self._endpoint))  # with them goes what its life hangs on
         self._is_kept = True
-        return self._endpoint.connection_file
+        manager, endpoint = self._manager, self._endpoint
+        _kept[endpoint] = manager  # with it goes what the kernel's life hangs on
+
+        def bury() -> None:
+            manager.provisioner.process.wait()
+            _kept.pop(endpoint, None)
+            endpoint.remove()
+
+        threading.Thread(target=bury, name="nbflow-kept", daemon=True).start()
+        return endpoint.connection_file
 
     async def close(self) -> None:
         """Ask the kernel to go, end it if it does not, and remove what it left; of one that is kept only let go."""
