@@ -47,6 +47,8 @@ LOGGED = 200
 """Lines of the log that are kept."""
 BINS = 480
 """Moments that a timeline tells apart."""
+SHORTEST = 0.05
+"""Seconds that a moment of a timeline has at first."""
 LANES = 16
 """Workers that a timeline shows at most."""
 
@@ -200,14 +202,14 @@ class Timeline:
     Examples
     --------
     >>> line = Timeline(began=0.0)
-    >>> line.begin(("a",), 0.0); line.end(("a",), 3.0, COMPLETED)
-    >>> [bytes(lane[:5]) for lane in line.lanes(4.0)]
+    >>> line.begin(("a",), 0.0); line.end(("a",), 0.16, COMPLETED)
+    >>> [bytes(lane[:5]) for lane in line.lanes(0.2)]
     [b'\\x03\\x03\\x03\\x00\\x00']
     """
 
     def __init__(self, began: float) -> None:
         self._began = began
-        self._step = 1.0
+        self._step = SHORTEST
         self._done: list[bytearray] = []
         self._free: list[float] = []
         """Until when each lane is taken."""
@@ -250,8 +252,9 @@ class Timeline:
 
     def _paint(self, lane: bytearray, since: float, until: float, code: int) -> None:
         first = max(0, int((since - self._began) / self._step))
-        last = max(first + 1, min(BINS, round((until - self._began) / self._step)))
-        for place in range(first, min(last, BINS)):
+        last = max(first + 1, min(BINS, int((until - self._began) / self._step)))
+        gap = 1 if last - first > 3 and until < self._began + BINS * self._step else 0  # tasks stand apart
+        for place in range(first, min(last - gap, BINS)):
             lane[place] = max(lane[place], code + 1)
 
 

@@ -22,7 +22,7 @@ from .amounts import count_of, duration
 from .board import FAILED, LANES, RUNNING, Board, Ended, Failures, Line, Strip
 from .escape import for_terminal
 from .png import data_uri
-from .table import cell_text
+from .table import cell_text, numbers
 
 MOST_RUNNING = 16
 """Tasks at work that are shown."""
@@ -70,7 +70,7 @@ STYLE = """<style>
   margin: 5px 0; }
 .nbf-bar > i { display: block; height: 100%; }
 .nbf-strip { display: block; height: 10px; image-rendering: pixelated; max-width: 100%; border-radius: 2px; }
-.nbf-wide { width: 100%; }
+.nbf-wide { width: 100%; } .nbf-alone { padding: 5px 0 3px; }
 .nbf table.nbf-t { border-collapse: collapse; margin: 2px 0; width: 100%; table-layout: auto; font-size: 12.5px; }
 .nbf .nbf-t td, .nbf .nbf-t th { padding: 1px 12px 1px 0; text-align: left; vertical-align: top; border: 0;
   color: inherit; background: none; font-variant-numeric: tabular-nums; }
@@ -334,24 +334,30 @@ def results(board: Board, by: str = "", *, falling: bool = False, most: int = MO
     names = board.columns
     numeric = {name for name in names if all(_is_number(row.values.get(name)) for row in rows)}
     heads = "".join(f"<th{_right(name in numeric)}>{text(name)}</th>" for name in names)
-    lines = "".join(_result(row, names, numeric) for row in rows)
+    columns = {name: _column(rows, name, numeric=name in numeric) for name in names}
+    lines = "".join(_result(row, [columns[name][at] for name in names], names, numeric) for at, row in enumerate(rows))
     hidden = len(board.ended) - len(rows)
     more = f'<div class="nbf-soft">… {hidden:,} more: run.to_frame()</div>' if hidden else ""
     first, last = "<th>task</th>", '<th>status</th><th class="nbf-r">time</th>'
     return f'<div class="nbf-x"><table class="nbf-t"><tr>{first}{heads}{last}</tr>{lines}</table></div>{more}'
 
 
-def _result(row: Ended, names: Sequence[str], numeric: set[str]) -> str:
-    cells = "".join(f"<td{_right(name in numeric)}>{escape(_cell(row, name))}</td>" for name in names)
+def _result(row: Ended, texts: Sequence[str], names: Sequence[str], numeric: set[str]) -> str:
+    pairs = zip(names, texts, strict=True)
+    cells = "".join(f"<td{_right(name in numeric)}>{escape(shown)}</td>" for name, shown in pairs)
     return (
         f'<tr><td class="nbf-n"><div class="nbf-k">{text(row.label)}</div></td>{cells}'
         f'<td class="nbf-n">{word(row.status)}</td><td class="nbf-r">{duration(row.seconds)}</td></tr>'
     )
 
 
-def _cell(row: Ended, name: str) -> str:
-    found = cell_text(row.values[name]) if name in row.values else ""
-    return found if len(found) <= 40 else found[:39] + "…"
+def _column(rows: Sequence[Ended], name: str, *, numeric: bool) -> list[str]:
+    """Give the texts of a column: numbers with the same count of decimals."""
+    if numeric:
+        texts = numbers([row.values.get(name) for row in rows])
+        return [text if row.values.get(name) is not None else "" for row, text in zip(rows, texts, strict=True)]
+    found = [cell_text(row.values[name]) if name in row.values else "" for row in rows]
+    return [text if len(text) <= 40 else text[:39] + "…" for text in found]
 
 
 def _is_number(value: object) -> bool:

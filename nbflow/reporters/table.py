@@ -105,7 +105,7 @@ class _Column:
     def of(cls, name: str, values: Sequence[object]) -> _Column:
         present = [value for value in values if value is not None]
         numeric = bool(present) and all(type(value) in (int, float) for value in present)
-        texts = [for_terminal(name), *(_numbers(values) if numeric else map(cell_text, values))]
+        texts = [for_terminal(name), *(numbers(values) if numeric else map(cell_text, values))]
         return cls(name, texts, numeric, min(WIDEST, max(map(width, texts))))
 
     def cells(self) -> list[str]:
@@ -181,7 +181,7 @@ def _some(texts: list[str]) -> str:
     return fit(", ".join(texts), WIDEST)
 
 
-def _numbers(values: Sequence[object]) -> list[str]:
+def numbers(values: Sequence[object]) -> list[str]:
     """Give the texts of a column of numbers, with the same count of decimals where that reads well."""
     sizes = [abs(value) for value in values if isinstance(value, float) and value and math.isfinite(value)]
     if not sizes or max(sizes) >= 1e7 or max(sizes) < 1e-3 or (min(sizes) < 1e-2 and max(sizes) >= 1e2):
