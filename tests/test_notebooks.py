@@ -16,6 +16,8 @@ import pytest
 TOP = Path(__file__).parent.parent
 NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
 SWEEP = "sweep.ipynb"
+LONG = {SWEEP, "progression.ipynb"}
+"""Those that take longest: the others show the same."""
 """Runs a notebook twelve times, which takes a while."""
 
 
@@ -44,7 +46,7 @@ def nbval(path: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(path.name, marks=[pytest.mark.long] if path.name == SWEEP else []) for path in NOTEBOOKS]
+    "name", [pytest.param(path.name, marks=[pytest.mark.long] if path.name in LONG else []) for path in NOTEBOOKS]
 )
 def test_a_notebook_gives_what_is_stored_in_it(notebooks, name):
     """Each cell runs, and each cell marked NBVAL_CHECK_OUTPUT gives its stored output."""
@@ -52,6 +54,7 @@ def test_a_notebook_gives_what_is_stored_in_it(notebooks, name):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_wrong_number_would_be_seen(notebooks):
     """With another error stored, the check fails."""
     path = notebooks / "progression.ipynb"
