@@ -90,6 +90,7 @@ def test_another_process_is_paused_and_goes_on(notebook: Any, folder: Path, cli:
     run = nbflow.status(path)
     run.pause()
     until(lambda: run.status == "paused")
+    assert "running (paused: nothing new starts)" in cli("status", path.name).stdout
     for n in (1, 2):
         (folder / f"go{n}").touch()
     until(lambda: run.progress.counts["completed"] == 1)

@@ -16,9 +16,9 @@ import pytest
 TOP = Path(__file__).parent.parent
 NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
 SWEEP = "sweep.ipynb"
+"""Runs a notebook twelve times, which takes a while."""
 LONG = {SWEEP, "progression.ipynb"}
 """Those that take longest: the others show the same."""
-"""Runs a notebook twelve times, which takes a while."""
 
 
 @pytest.fixture

@@ -115,12 +115,13 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
             rows, names = _steps(run)
         case _:
             raise AssertionError(run)
+    held = progress.held and progress.status == "running"
     return Ending(
-        status=run.status,
+        status="running" if held else run.status,
         total=total,
         counts=counts,
         target=target,
-        reason=run.reason,
+        reason="paused: nothing new starts" if held else run.reason,
         cut_off=progress.cut_off,
         kept=progress.kept,
         ran=bool(progress.ended - progress.kept or progress.active),
