@@ -65,7 +65,7 @@ __all__ = [
     "status",
 ]
 
-LAST_SECONDS = 10.0
+END_SECONDS = 10.0
 """How long a run may take to end for which nobody waits any more."""
 
 _WRONG_NAMES = {
@@ -760,13 +760,13 @@ def work(
     pool = plugins.executor(executor)
     session = Session(request, on_event=on_event, reporter=shown, asker=asker, executor=pool)
     try:
-        live.keep(session, handle, shown)
+        live.keep(session, handle, shown, on_event=on_event, executor=executor, reporter=reporter)
         session.start()
         session.wait(interrupts)
     except BaseException:
         if not session.closed.is_set():  # nobody waits for it any more
             session.driver.cancel("nobody waits for it", now=True)
-            session.driver.done.wait(LAST_SECONDS)
+            session.driver.done.wait(END_SECONDS)
             session.close()
         raise
     finally:
@@ -796,7 +796,10 @@ def live_detached(request: Request, executor: str, *, quiet: bool) -> Run:
 
 def _typed(request: Request) -> str:
     """Give what a run is called in Python, from here: by its id, for its file means the newest run of it."""
-    below = request.folder.is_relative_to(Path.cwd())
+    try:
+        below = request.folder.is_relative_to(Path.cwd())
+    except OSError:  # the working directory was deleted
+        below = False
     return request.run_id if below else str(request.folder)
 
 
@@ -838,6 +841,9 @@ def detached(request: Request, executor: str) -> Run:
     """Let a process of its own work at a run."""
     from .detaching import detach
 
+    if request.keep_kernels:
+        told = "keep_kernel_on_failure=True and detach=True are both given"
+        raise ParameterError(told, "The other process ends with its run, and its kernels with it: keep one of them.")
     return detach(request, executor)
 
 

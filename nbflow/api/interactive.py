@@ -161,6 +161,9 @@ class Interactive:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             future.set_result(self._done(code))
+        except BaseException as problem:
+            future.set_exception(problem)  # or the worker waits for ever
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
 

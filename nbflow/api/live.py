@@ -30,7 +30,7 @@ from .answering import ask_who_is_there, chosen, no_answer
 from .interrupts import Interrupts
 from .reading import Stored
 from .requests import resuming
-from .runs import Run, WorkflowRun, whoever
+from .runs import Run, Shown, WorkflowRun, whoever
 from .session import OnEvent, Request, Session
 
 __all__ = [
@@ -226,8 +226,10 @@ class Prompt:
             if time.monotonic() > until:
                 choice = self._typed(asked[0])
                 with self._lock:
-                    mine, self._asked = self._asked is asked, None if self._asked is asked else self._asked
-                if mine:
+                    still = self._asked is asked  # else it was withdrawn, and another may be there
+                    if still:
+                        self._asked = None
+                if still:
                     asked[1](choice)
                 return
             time.sleep(0.05)
@@ -275,10 +277,12 @@ def lines_of(request: Request) -> tuple[Line, ...]:
     return outline(request.definition.workflow().block)
 
 
-def show(request: Request, name: str | None, target: str, handle: Handle | None, asks: object = None) -> Reporter:
+def show(
+    request: Request, name: str | None, target: str, handle: Handle | None, asks: threading.Event | None = None
+) -> Reporter:
     """Give what shows a run that is about to begin."""
     lines = lines_of(request) if handle is not None else ()
-    scene = Scene(request.workers, asking=asks, target=target, lines=lines, controls=handle)  # type: ignore[arg-type]
+    scene = Scene(request.workers, asking=asks, target=target, lines=lines, controls=handle)
     return plugins.reporter(name, scene)
 
 
@@ -305,8 +309,8 @@ def begin(
     """
     if (done := request.nothing_to_do()) is not None:
         return done
-    handle = run.handle if run is not None and run.handle is not None else None
-    view = run.view if run is not None else None
+    shown = run.shown if run is not None else Shown()
+    handle, view = shown.handle, shown.view
     if handle is None and screen() == "notebook":
         handle = Handle(request.folder, request.home.folder)
     if view is None and not quiet:
@@ -315,9 +319,8 @@ def begin(
     session = Session(
         request, on_event=on_event, reporter=view, asker=asker, executor=plugins.executor(executor), run=run
     )
-    session.run.begun_with = {"on_event": on_event, "executor": executor, "reporter": reporter}
     try:
-        keep(session, handle, view)
+        keep(session, handle, view, on_event=on_event, executor=executor, reporter=reporter)
         session.start()
     except BaseException:
         session.driver.abandon()
@@ -339,10 +342,10 @@ def _end_with_the_process() -> None:
         session.closed.wait(max(0.0, until - time.monotonic()))
 
 
-def keep(session: Session, handle: Handle | None, view: Reporter | None) -> None:
-    """Note how a run is shown, and that this process works at it."""
-    session.run.view, session.run.handle = view, handle
-    session.run.shown_in = execution_count()
+def keep(session: Session, handle: Handle | None, view: Reporter | None, **used: Any) -> None:
+    """Note how a run is shown, what it was begun with, and that this process works at it."""
+    keep_kernels = session.request.keep_kernels
+    session.run.shown = Shown(view, handle, execution_count(), used, keep_kernels)
     if handle is not None:
         handle.run = session.run
     _working[session.request.folder.resolve()] = session
@@ -353,8 +356,8 @@ def forget(session: Session) -> None:
     folder = session.request.folder.resolve()
     if _working.get(folder) is session:
         del _working[folder]
-    if session.run.handle is not None:
-        session.run.handle.blocking = False
+    if session.run.shown.handle is not None:
+        session.run.shown.handle.blocking = False
 
 
 def execution_count() -> int | None:
@@ -393,9 +396,10 @@ def _mixed(stored: Stored) -> list[str]:
 
 
 def _go_on(run: Run, request: Request) -> None:
-    quiet = run.view is None and execution_count() is None
+    quiet = run.shown.view is None and execution_count() is None
+    request = replace(request, keep_kernels=run.shown.keep_kernels)
     with Interrupts():  # one that comes now is heard when the run is at work
-        begin(request, target=run.typed(), run=run, quiet=quiet, **run.begun_with)
+        begin(request, target=run.typed(), run=run, quiet=quiet, **run.shown.used)
 
 
 def answered(run: WorkflowRun, gate: GateOpened, option: str) -> None:
@@ -412,7 +416,7 @@ def page(run: Run) -> dict[str, str]:
 
     board = Board(outline(run.block))
     board.adopt(run.state())
-    handle = run.handle or Handle(run.folder, run.home)
+    handle = run.shown.handle or Handle(run.folder, run.home)
     return {"text/html": summary(board, run.typed(), handle.links(board), time.time())}
 
 
@@ -427,14 +431,14 @@ def attach(stored: Stored, target: str) -> Run:
         follow(run, target)
         return run
     run = session.run
-    run.shown_in = execution_count()
-    view = run.view
+    run.shown.cell = execution_count()
+    view = run.shown.view
     if getattr(view, "open", False):
         view.show()  # a dashboard: the same, in this cell too
         return run
-    handle = run.handle or Handle(stored.folder, stored.home.folder)
-    handle.run, run.handle = run, handle
-    view = run.view = _made(run, target, handle)
+    handle = run.shown.handle or Handle(stored.folder, stored.home.folder)
+    handle.run, run.shown.handle = run, handle
+    view = run.shown.view = _made(run, target, handle)
     if view is not None:
         session.join(view)
     return run
@@ -450,11 +454,11 @@ def _made(run: Run, target: str, handle: Handle) -> Reporter | None:
 def follow(run: Run, target: str) -> None:
     """Show a run that another process works at, or that has ended, from its files."""
     handle = Handle(run.folder, run.home)
-    handle.run, run.handle = run, handle
+    handle.run, run.shown.handle = run, handle
     view: Any = _made(run, target, handle)
     if view is None:
         return
-    run.view, run.shown_in = view, execution_count()
+    run.shown.view, run.shown.cell = view, execution_count()
     view.adopt(run.state())
     view.begin()
     if not run.at_work:

@@ -7,7 +7,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -109,6 +109,22 @@ class Source(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Shown:
+    """How a run is shown in this process, and what it was begun with."""
+
+    view: Any = None
+    """What shows it."""
+    handle: Any = None
+    """What the buttons of the view do."""
+    cell: int | None = None
+    """The number of the cell in which it was shown last."""
+    used: Mapping[str, Any] = field(default_factory=dict)
+    """Callbacks, executor and reporter: it goes on with them when it is taken up again."""
+    keep_kernels: bool = False
+    """Whether the kernels of notebooks that fail live on; so they do when it is taken up again."""
+
+
 class Run:
     """One run: at work, or long ended. All it shows is read at the moment of asking."""
 
@@ -122,14 +138,8 @@ class Run:
         self._crashed: BaseException | None = None
         self._mine = False
         """Whether this process worked at it."""
-        self.begun_with: dict[str, Any] = {}
-        """Callbacks, executor and reporter: it goes on with them when it is taken up again."""
-        self.view: Any = None
-        """What shows it in a notebook."""
-        self.handle: Any = None
-        """What the buttons of the view do."""
-        self.shown_in: int | None = None
-        """The number of the cell in which it was shown last."""
+        self.shown = Shown()
+        """How this process shows it."""
 
     def works(self, driver: Driver, source: Source, closed: threading.Event) -> None:
         """Learn who works at it in this process."""
@@ -321,8 +331,8 @@ class Run:
         >>> nbflow.start("forecast.ipynb", grid={"city": ["Oslo", "Lima"]}).wait().check()  # doctest: +SKIP
         """
         until = None if timeout is None else time.monotonic() + timeout
-        if self.handle is not None and threading.current_thread() is threading.main_thread():
-            with self.handle.waiting():
+        if self.shown.handle is not None and threading.current_thread() is threading.main_thread():
+            with self.shown.handle.waiting():
                 return self._waited(until, timeout)
         return self._waited(until, timeout)
 
@@ -410,7 +420,7 @@ class Run:
         """Give how it stands, for a notebook; where this cell shows it already, one line."""
         from .live import execution_count, page
 
-        if self.shown_in is not None and self.shown_in == execution_count():
+        if self.shown.cell is not None and self.shown.cell == execution_count():
             return {"text/plain": f"<Run {self.id}>"}  # how it stands is told beside it, and will be another
         return {"text/plain": repr(self), **page(self)}
 
@@ -834,7 +844,7 @@ class WorkflowRun(Run):
             If no such gate is open, or it has no such option, or nobody works at the run.
         """
         found = find_gate(self.waits_for, gate, option)
-        if not self.at_work and (self._mine or self.handle is not None):
+        if not self.at_work and (self._mine or self.shown.handle is not None):
             from .live import answered
 
             answered(self, found, option)

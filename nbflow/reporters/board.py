@@ -334,6 +334,7 @@ class Board:
                 self._finished(event, label)
             case AttemptFailed():
                 self.timeline.end(event.node, event.at, FAILED)
+                self.states.pop(step_path(event.node), None)  # it waits, and begins anew
                 active = {around for node in self.progress.active for around in items_around(node)}
                 for fan, index in items_around(event.node):
                     strip = self.strips.get(step_path(fan))
@@ -346,6 +347,7 @@ class Board:
                 self._stands(event.node, "paused")
                 self.log.append((event.at, "asks", f"{event.label}  {event.message}"))
             case GateAnswered():
+                self.states.pop(step_path(event.node), None)
                 self.log.append((event.at, "answered", f"{step_path(event.node)}  {event.choice}  ({event.by})"))
             case Warned():
                 self.log.append((event.at, "warning", event.message))

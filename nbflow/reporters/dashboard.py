@@ -11,7 +11,6 @@ knows them.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
 import time
@@ -21,14 +20,14 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import display
 
-from ..events import Event, GateOpened
+from ..events import GateOpened
 from ..model import NodeId
-from ..state import RunState
 from . import pages
 from .board import Board, Line
-from .controls import Controls, NoControls
+from .controls import Controls
 from .escape import for_terminal
 from .judged import judged
+from .view import View
 
 TICK = 0.25
 """Seconds between two pictures."""
@@ -42,23 +41,13 @@ MOST_FOLDED = 30
 """Steps of the outermost list that can be folded."""
 
 
-class Dashboard:
-    """Shows a run in a notebook, with buttons.
+class Dashboard(View):
+    """Shows a run in a notebook, with buttons."""
 
-    Parameters
-    ----------
-    lines : sequence of Line
-        The tree of steps.
-    controls : Controls or None
-        What the buttons do; without it there are none.
-    target : str
-        What the run is called in Python.
-    """
+    buttons = True
 
     def __init__(self, lines: Sequence[Line], controls: Controls | None, target: str) -> None:
-        self.board = Board(lines)
-        self._controls = controls or NoControls()
-        self._target = target
+        super().__init__(lines, controls, target)
         self._shown: list[tuple[Any, Any]] = []
         """For each cell that shows it the handles of its words and of its widgets."""
         self._made: _Widgets | None = None
@@ -89,27 +78,12 @@ class Dashboard:
         words = display(self._words(), raw=True, display_id=True)
         self._shown.append((words, display(self._made.bundle(self._plain()), raw=True, display_id=True)))
 
-    buttons = True
-    """Whether gates can be answered by clicks here."""
-
     @property
-    def open(self) -> bool:
+    def open(self) -> bool:  # type: ignore[override]  # of the others it is a fact
         """Whether there are widgets."""
         return self._made is not None
 
     # -- in the thread that tells ---------------------------------------------------------------------
-
-    def __call__(self, event: Event) -> None:
-        """Take an event in; drawn at the next :meth:`draw`."""
-        self.board.apply(event)
-
-    def adopt(self, state: RunState) -> None:
-        """Take in how a run stands that somebody else works at."""
-        self.board.adopt(state)
-
-    def lose(self, problem: str) -> None:
-        """Nobody knows any more how it stands."""
-        self.board.lose(problem)
 
     def draw(self, now: float) -> None:
         """Show the newest state."""
@@ -157,8 +131,7 @@ class Dashboard:
 
     def _tell(self, page: dict[str, str]) -> None:
         for words, _ in self._shown:
-            with contextlib.suppress(Exception):  # its cell is gone
-                words.update(page, raw=True)
+            words.update(page, raw=True)
 
     def _leave(self, page: str) -> None:
         """Take the widgets away; a browser that was reloaded meanwhile shows them still, and gets the page there."""
@@ -166,8 +139,7 @@ class Dashboard:
         if made is None:
             return
         for _, widgets in self._shown:
-            with contextlib.suppress(Exception):  # its cell is gone
-                widgets.update({"text/html": "", "text/plain": ""}, raw=True)
+            widgets.update({"text/html": "", "text/plain": ""}, raw=True)
         self._shown.clear()
         made.close(page)
 

@@ -7,14 +7,11 @@ is not trusted has none: pictures are PNG files in the text, details fold by the
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from ..events import GateOpened
-from ..model import node_text
 from ..state import Active, Progress, step_path
 from ..types import Status
 from . import picture
@@ -285,7 +282,7 @@ def failures(board: Board, links: Mapping[str, str], *, folded: bool) -> str:
     links : mapping of str to str
         Addresses of executed notebooks, by their path in the run folder.
     folded : bool
-        Whether tracebacks can be folded out: not where the page is drawn again and again.
+        Whether this is the page that stays, in which tracebacks can be folded out; the other is drawn again and again.
     """
     groups = list(board.failures.values())
     if not groups:
@@ -315,7 +312,8 @@ def _failure(group: Failures, links: Mapping[str, str], *, folded: bool) -> str:
     link = ""
     if outcome.notebook is not None and outcome.notebook in links:
         address = escape(links[outcome.notebook], quote=True)
-        link = f' <a href="{address}" target="_blank" rel="noopener">open the notebook</a>'
+        tab = "" if folded else ' target="_blank" rel="noopener"'  # a widget's link would take the page's place
+        link = f' <a href="{address}"{tab}>open the notebook</a>'
     trace = ""
     if folded and error.traceback:
         cut = error.traceback[-TRACEBACK:]
@@ -411,17 +409,10 @@ def _logged(at: float, what: str, words: str) -> str:
 def questions(board: Board, target: str) -> str:
     """Give the open gates where there are no buttons, each with what answers it from Python."""
     return "".join(
-        f'<div class="nbf-gate"><b>{text(gate.label)}</b>  {text(gate.message)}<pre>{escape(line)}</pre></div>'
-        for gate, line in _answers(board.progress, target)
+        f'<div class="nbf-gate"><b>{text(gate.label)}</b>  {text(gate.message)}'
+        f"<pre>{escape(picture.answered(gate, target))}</pre></div>"
+        for gate in list(board.progress.gates.values())[:MOST_FAILURES]
     )
-
-
-def _answers(progress: Progress, target: str) -> Iterator[tuple[GateOpened, str]]:
-    for gate in list(progress.gates.values())[:MOST_FAILURES]:
-        words = [json.dumps(for_terminal(one), ensure_ascii=False) for one in (target, node_text(gate.node))]
-        options = [json.dumps(for_terminal(one), ensure_ascii=False) for one in gate.options]
-        others = f"  # or {' or '.join(options[1:])}" if options[1:] else ""
-        yield gate, f"nbflow.answer({', '.join([*words, options[0]])}){others}"
 
 
 # -- what stays -------------------------------------------------------------------------------------------------------
@@ -440,11 +431,11 @@ def summary(board: Board, target: str, links: Mapping[str, str], now: float) -> 
         parts += [f"<div>{named}{_still(items)}</div>"] if items.codes else []
     if not alone:
         parts.append(f"<details><summary>steps</summary>{tree(board, board.lines)}</details>")
-    parts += [_still_failure(group, links) for group in list(board.failures.values())[:MOST_FAILURES]]
+    parts += [_failure(group, links, folded=True) for group in list(board.failures.values())[:MOST_FAILURES]]
     more = len(board.failures) - MOST_FAILURES + board.other_failures
     parts += [f"<div>… {count_of(more, 'other error')}</div>"] if more > 0 else []
     parts.append(warnings(board))
-    parts += [f"<div>{text(gate.message)}</div><pre>{escape(how)}</pre>" for gate, how in _answers(progress, target)]
+    parts.append(questions(board, target))
     if board.ended:
         table = results(board)
         parts.append(f"<details><summary>results</summary>{table}</details>")
@@ -463,10 +454,6 @@ def _alt(items: Strip) -> str:
     return f"{len(items.codes):,} items, {counts[2]:,} completed, {counts[FAILED]:,} failed"
 
 
-def _still_failure(group: Failures, links: Mapping[str, str]) -> str:
-    return _failure(group, links, folded=True).replace(' target="_blank" rel="noopener"', "")
-
-
 def sentence(progress: Progress, now: float) -> str:
     """Give how far a run came, in one line."""
     return picture.words(progress, now).replace("   ", ", ")
@@ -474,14 +461,14 @@ def sentence(progress: Progress, now: float) -> str:
 
 def attached(target: str) -> str:
     """Give what shows a run again."""
-    return f"nbflow.attach({json.dumps(for_terminal(target), ensure_ascii=False)})"
+    return f"nbflow.attach({picture.quoted(target)})"
 
 
 def hints(progress: Progress, target: str) -> list[str]:
     """Give what goes on with the run, from Python."""
     match progress.status:
         case "failed" | "interrupted":
-            return [f"nbflow.resume({json.dumps(for_terminal(target), ensure_ascii=False)})"]
+            return [f"nbflow.resume({picture.quoted(target)})"]
         case "running" | "created":
             return [attached(target)]
         case _:

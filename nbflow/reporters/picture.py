@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..events import AttemptFailed, NodeFinished, Warned
+from ..events import AttemptFailed, GateOpened, NodeFinished, Warned
 from ..model import node_text
 from ..outcome import Outcome
 from ..state import Active, Progress
@@ -119,6 +119,24 @@ def ended(word: str, label: str, outcome: Outcome, columns: int, labels: int) ->
     return spread(f"{begin}  {where}{message}", took, columns)
 
 
+def quoted(text: str) -> str:
+    """Give text as it is typed in Python."""
+    return json.dumps(for_terminal(text), ensure_ascii=False)
+
+
+def answered(gate: GateOpened, target: str) -> str:
+    """Give what answers a gate from Python: its first option, and which others there are.
+
+    Parameters
+    ----------
+    target : str
+        What the run is called there.
+    """
+    first, *others = map(quoted, gate.options)
+    rest = f"  # or {' or '.join(others)}" if others else ""
+    return f"nbflow.answer({quoted(target)}, {quoted(node_text(gate.node))}, {first}){rest}"
+
+
 def questions(progress: Progress, target: str, most: int) -> list[str]:
     """Give the open gates, each with what answers it from Python.
 
@@ -133,10 +151,7 @@ def questions(progress: Progress, target: str, most: int) -> list[str]:
     for gate in list(progress.gates.values())[:most]:
         lines.append(f"  {for_terminal(gate.label)}  {for_terminal(gate.message)}")
         lines += [f"    see {for_terminal(gate.show)}"] if gate.show is not None else []
-        options = [json.dumps(for_terminal(option), ensure_ascii=False) for option in gate.options]
-        words = [json.dumps(for_terminal(text), ensure_ascii=False) for text in (target, node_text(gate.node))]
-        others = f"  # or {' or '.join(options[1:])}" if options[1:] else ""
-        lines.append(f"    nbflow.answer({', '.join([*words, options[0]])}){others}")
+        lines.append(f"    {answered(gate, target)}")
     more = len(progress.gates) - most
     return [*lines, f"  ... {more:,} more"] if more > 0 else lines
 

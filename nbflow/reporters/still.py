@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from IPython.display import display
 
-from ..events import Event
-from ..state import RunState
 from . import pages
-from .board import Board, Line
-from .controls import Controls, NoControls
+from .board import Line
+from .controls import Controls
+from .view import View
 
 SECONDS = 1.0
 """Between two pictures: each one makes the page anew."""
 
 
-class Still:
-    """Draws a run as HTML by its display id; its text where there is no HTML either.
-
-    Parameters
-    ----------
-    lines : sequence of Line
-        The tree of steps.
-    controls : Controls or None
-        Knows the addresses of executed notebooks.
-    target : str
-        What the run is called in Python.
-    """
-
-    open = False
-    """There are no widgets to show elsewhere."""
-    buttons = False
+class Still(View):
+    """Draws a run as HTML by its display id; its text where there is no HTML either."""
 
     def __init__(self, lines: Sequence[Line], controls: Controls | None, target: str) -> None:
-        self.board = Board(lines)
-        self._controls = controls or NoControls()
-        self._target = target
+        super().__init__(lines, controls, target)
         self._shown: Any = None
         self._drawn = 0.0
         self._page: dict[str, str] = {}
@@ -50,18 +32,6 @@ class Still:
             self._page = self._made(time.time())
             self._shown = display(self._page, raw=True, display_id=True)
 
-    def __call__(self, event: Event) -> None:
-        """Take an event in; drawn at the next :meth:`draw`."""
-        self.board.apply(event)
-
-    def adopt(self, state: RunState) -> None:
-        """Take in how a run stands that somebody else works at."""
-        self.board.adopt(state)
-
-    def lose(self, problem: str) -> None:
-        """Nobody knows any more how it stands."""
-        self.board.lose(problem)
-
     def draw(self, now: float) -> None:
         """Show the newest state, once a second."""
         if self._shown is None or now - self._drawn < SECONDS:
@@ -70,8 +40,7 @@ class Still:
         page = self._made(now)
         if page != self._page:
             self._page = page
-            with contextlib.suppress(Exception):  # its cell is gone
-                self._shown.update(page, raw=True)
+            self._shown.update(page, raw=True)
 
     def end(self) -> None:
         """Show the last picture."""
