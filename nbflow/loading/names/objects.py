@@ -1,0 +1,248 @@
+"""Objects: what their attributes and elements are, and what runs when something is done with them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from .tables import NOT_BY_OPERATORS, USED_BY, words
+from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Held, Instance, Later, Shell, Super, Thing, Things
+from .walk import Names
+
+__all__ = ["Objects"]
+
+OPEN = words(
+    """
+    user_ns user_global_ns user_module run_cell run_cell_async run_code ev ex push reset safe_execfile
+    safe_execfile_ipy safe_run_module drop_by_id del_var all_ns_refs user_ns_hidden
+    """
+)
+"""Attributes of IPython's shell by which any name may be read or assigned."""
+
+
+class Objects(Names):
+    """The part that looks into objects."""
+
+    # What the parts below are for
+
+    def call(self, targets: Things, args: Sequence[Things], named: Mapping[str, Things], node: ast.AST) -> Things:
+        """Call each of the things that may be called here."""
+        raise NotImplementedError
+
+    def enter(self, frame: Frame, *, sure: bool = False) -> Things:
+        """Do what the body of a function does, and give what it returns."""
+        raise NotImplementedError
+
+    def run_all(self, things: Iterable[Thing], others: Things = NOTHING) -> Things:
+        """Run whatever a library may run that is given things."""
+        raise NotImplementedError
+
+    # Containers
+
+    def alive(self, things: Iterable[Thing]) -> Things:
+        """Give those by which a function of the notebook can be reached."""
+        return frozenset(one for one in things if not isinstance(one, Box) or self.look(one.leaves))
+
+    def flat(self, things: Iterable[Thing]) -> Things:
+        """Give what can be reached through containers, without the containers."""
+        found: set[Thing] = set()
+        for one in things:
+            if isinstance(one, Box):
+                found |= self.look(one.leaves)
+            else:
+                found.add(one)
+        return frozenset(found)
+
+    def elements(self, things: Things) -> Things:
+        """Give what the elements of things are, without running anything."""
+        found: set[Thing] = set()
+        for one in things:
+            match one:
+                case Box(opaque=False):
+                    found |= self.look(one.held)
+                case Box() if not one.mapping:
+                    # What it calls to make its elements is none of them.
+                    self.look(one.held)
+                    inside = one.held.data
+                    found.update(inside, (one,) if inside else ())
+                case Class(wild=True):
+                    found.update((one, self.instance(one)))
+                case Instance() | Func() | Bound() | Class():
+                    found.add(one)  # tuples of items() and zip() are not told from what is in them
+        return frozenset(found)
+
+    def picked(self, things: Things) -> Things:
+        """Give what ``thing[key]`` is: of what a library made, it may be a function too."""
+        found = self.elements(things)
+        for one in things:
+            if isinstance(one, Box) and one.opaque and self.look(one.held):
+                found |= {one, *one.held.things}
+        return found
+
+    def iterate(self, things: Things) -> Things:
+        """Give the elements of things, as a loop takes them."""
+        return self.elements(things) | self.use(things, "iter") if things else NOTHING
+
+    # Operations
+
+    def use(self, things: Things, how: str = "other") -> Things:
+        """Do what an operation on things does, and give what it gives: special methods, bodies of generators."""
+        found = NOTHING
+        for one in things:
+            match one:
+                case Instance():
+                    found |= self.special(one, how)
+                case Later(frame=frame) if how in ("iter", "with"):
+                    found |= self.enter(frame)
+                case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
+                    held = one.held.things
+                    found |= self.run_all(held, self.elements(held) if one.mapping else NOTHING)
+                case Box(opaque=False) if how == "show":
+                    for inner in self.look(one.leaves):
+                        if isinstance(inner, Instance):
+                            self.special(inner, "show")
+        return found
+
+    def special(self, me: Instance, how: str | Collection[str]) -> Things:
+        """Run the special methods of an instance that an operation may run."""
+        found = NOTHING
+        wanted = USED_BY.get(how) if isinstance(how, str) else how
+        names = [name for cls in me.cls.line for name, _ in self.attributes(cls) if name.startswith("__")]
+        for name in dict.fromkeys(names):
+            if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
+                for one in self.found(me.cls, name):
+                    found |= self.call_bound(one, me, [])
+        return found
+
+    def call_bound(self, thing: Thing, me: Instance | Class, args: Sequence[Things]) -> Things:
+        """Call what stands in a class, with the object that it belongs to."""
+        first = [frozenset((me,))] if isinstance(thing, Func) else []
+        return self.call(frozenset((thing,)), [*first, *args], {}, self.node)
+
+    # Attributes
+
+    def attributes(self, owner: Instance | Class) -> list[tuple[str, Held]]:
+        """Give all attributes of an object itself."""
+        self.look(owner.attrs.whole)
+        return list(owner.attrs.items())
+
+    def find(self, cls: Class, name: str, behind: Class | None = None) -> tuple[Class, Things] | None:
+        """Give what an attribute is, and whose, looked for in the order of the bases."""
+        line = cls.line[cls.line.index(behind) + 1 :] if behind in cls.line else cls.line
+        for one in line:
+            things = self.look(one.attrs[name])
+            if one.attrs[name].there:
+                return one, things
+        return None
+
+    def found(self, cls: Class, name: str) -> Things:
+        """Give what an attribute of a class or its bases is."""
+        return (self.find(cls, name) or (cls, NOTHING))[1]
+
+    def methods(self, me: Instance) -> Things:
+        """Give all that can be reached by attributes."""
+        found: set[Thing] = set().union(*(held.things for _, held in self.attributes(me)))
+        for cls in me.cls.line:
+            for _, held in self.attributes(cls):
+                found.update(Bound(one, me) if isinstance(one, Func) else one for one in held.things)
+        return frozenset(found)
+
+    def instance(self, cls: Class) -> Instance:
+        """Give the instances of a class that are made elsewhere."""
+        made: Instance = self.book.the((cls, "instance"), lambda: Instance(cls))
+        return made
+
+    def attribute(self, one: Thing, name: str) -> Things:
+        """Give what an attribute holds."""
+        match one:
+            case Instance():
+                return self._of_instance(one, name)
+            case Class():
+                return self._of_class(one, name)
+            case Super():
+                return self._of_super(one, name)
+            case Box():
+                return frozenset((one,))
+            case Func() if name in ("__call__", "__wrapped__", "__func__"):
+                return frozenset((one,))
+            case Func():
+                return frozenset((one.box,))
+            case Shell():
+                if name in OPEN:
+                    self.unknown(f"get_ipython().{name}", reads=True, assigns=True)
+                return NOTHING
+        return frozenset((self.book.box(self.node, one, (one,), opaque=True),))
+
+    def _of_instance(self, me: Instance, name: str) -> Things:
+        if name == "__class__":
+            return frozenset((me.cls,))
+        if name == "__dict__":
+            held = (one for _, held in self.attributes(me) for one in held.things)
+            return frozenset((self.book.box(me.cls.node, me, held),))
+        found = self.look(me.attrs[name]) | self.look(me.attrs["*"])
+        of_class = self.find(me.cls, name)
+        if of_class is not None:
+            return found | self._bound(of_class[1], of_class[0].kinds.get(name, ""), me)
+        if not me.attrs[name].there:
+            found |= self.special(me, ("__getattr__", "__getattribute__"))
+            if me.cls.wild:
+                found |= {self.book.box(me.cls.node, me, (me,), opaque=True)}
+        return found
+
+    def _bound(self, held: Things, kind: str, me: Instance) -> Things:
+        found = NOTHING
+        for one in held:
+            match one:
+                case _ if kind == "property":
+                    found |= self.call_bound(one, me, [])
+                case Func() if kind != "static":
+                    found |= {Bound(one, me.cls if kind == "class" else me)}
+                case Instance() if self.find(one.cls, "__get__"):
+                    found |= self.special(one, ("__get__",))
+                case _:
+                    found |= {one}
+        return found
+
+    def _of_class(self, cls: Class, name: str) -> Things:
+        found = NOTHING
+        owner = self.find(cls, name)
+        if owner is not None:
+            bind = owner[0].kinds.get(name) == "class"
+            found = frozenset(Bound(one, cls) if bind and isinstance(one, Func) else one for one in owner[1])
+        elif name == "__new__":
+            found = frozenset((FOREIGN,))
+        return found | {self.instance(cls)} if cls.wild else found
+
+    def _of_super(self, one: Super, name: str) -> Things:
+        me = one.me
+        cls = me.cls if isinstance(me, Instance) else me
+        owner = self.find(cls, name, one.owner)
+        if owner is not None:
+            kind = owner[0].kinds.get(name, "")
+            if kind == "property" and isinstance(me, Instance):
+                return self._bound(owner[1], kind, me)
+            plain = kind == "static" or name == "__new__"
+            return frozenset(Bound(x, me) if isinstance(x, Func) and not plain else x for x in owner[1])
+        if cls.wild and not name.startswith("__"):
+            return frozenset((self.book.box(cls.node, me, (me,), opaque=True),))
+        return frozenset((FOREIGN,))
+
+    def keep(self, holder: Thing, name: str, things: Things) -> None:
+        """Let an object keep something: an attribute, or ``*`` for an element."""
+        match holder:
+            case Func(box=box) | (Box() as box):
+                if box is not FOREIGN:
+                    self.book.grow(box.held, self.alive(things))
+            case Instance(cls=cls):
+                self.book.grow(holder.attrs[name], things)
+                self.special(holder, ("__setattr__",))
+                owner = self.find(cls, name)
+                if owner is not None and "property" in (cls.kinds.get(name), owner[0].kinds.get(name)):
+                    for one in owner[1]:
+                        self.call_bound(one, holder, [things])
+                elif owner is not None:
+                    self.use(owner[1], "attr")
+            case Class():
+                self.book.grow(holder.attrs[name], things)
+            case Bound(me=me) | Super(me=me):
+                self.keep(me, name, things)

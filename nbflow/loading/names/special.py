@@ -1,0 +1,178 @@
+"""Builtins that are told apart: those that see names, and those that see through objects."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+
+from ...source import syntax_tree
+from .calls import Calls
+from .scopes import parameters
+from .things import NOTHING, SHELL, Class, Instance, Super, Things
+
+__all__ = ["Specials"]
+
+
+class Specials(Calls):
+    """The part that knows some builtins; each gives nothing at all where it is called as any other function."""
+
+    def special_call(self, node: ast.Call) -> Things | None:
+        """Call a builtin that is told apart, if it is one."""
+        match node.func:
+            case ast.Name(id=name) if name in SPECIAL and self.owner(name) is None and not self.known(name):
+                return SPECIAL[name](self, node)
+        return None
+
+    # Code in texts
+
+    def call_exec(self, node: ast.Call) -> Things | None:
+        """Walk code in a text that stands there; of another one nothing is known."""
+        if len(node.args) > 1 and not self.is_namespace(node.args[1]):
+            return None
+        match node.args:
+            case [ast.Constant(value=str(text)), *_] if self.frame is None:
+                tree = self.parsed(text, node)
+                at, self.at = self.at, self.place()
+                self.block(tree.body if tree else ())
+                self.at = at
+                return NOTHING
+        self.arguments(node)
+        self.unknown(ast.unparse(node), reads=True, assigns=True)
+        return NOTHING
+
+    def call_eval(self, node: ast.Call) -> Things | None:
+        """Evaluate an expression in a text that stands there."""
+        if len(node.args) > 1 and not self.is_namespace(node.args[1]):
+            return None
+        match node.args:
+            case [ast.Constant(value=str(text)), *_]:
+                tree = self.parsed(text.strip(), node)
+                match tree:
+                    case ast.Module(body=[ast.Expr(value=value)]):
+                        at, self.at = self.at, self.place()
+                        things = self.eval(value)
+                        self.at = at
+                        return things
+                return NOTHING
+        self.arguments(node)
+        self.unknown(ast.unparse(node), reads=True)
+        return NOTHING
+
+    def parsed(self, text: str, node: ast.AST) -> ast.Module | None:
+        """Give the tree of a text; nothing where running it is an error."""
+
+        def parse() -> ast.Module | None:
+            try:
+                return syntax_tree(text)
+            except (SyntaxError, ValueError, RecursionError):
+                return None
+
+        tree: ast.Module | None = self.book.the((node, text), parse)
+        return tree
+
+    def query(self, method: str, node: ast.expr) -> None:
+        """Read the names in the text of a pandas query, or of ``numexpr.evaluate``."""
+        texts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        pattern = r"[A-Za-z_]\w*" if method == "evaluate" else r"@([A-Za-z_]\w*)"
+        for name in (name for text in texts for name in re.findall(pattern, text)):
+            self.read_softly(name)
+        if not texts and method != "evaluate":
+            self.unknown(f".{method}({ast.unparse(node)})", reads=True)
+
+    # Names
+
+    def is_namespace(self, node: ast.expr) -> bool:
+        """Whether it is a call that gives the global names."""
+        match node:
+            case ast.Call(func=ast.Name(id="globals"), args=[], keywords=[]):
+                return not self.known("globals")
+            case ast.Call(func=ast.Name(id="locals" | "vars"), args=[], keywords=[]):
+                return self.frame is None and self.cls is None
+        return False
+
+    def call_globals(self, node: ast.Call) -> Things | None:
+        """Give all global names away."""
+        if not self.is_namespace(node):
+            return None
+        self.unknown(ast.unparse(node), reads=True, assigns=True)
+        return NOTHING
+
+    def call_ipython(self, _: ast.Call) -> Things:
+        """Give the shell."""
+        return frozenset((SHELL,))
+
+    # Objects
+
+    def arguments(self, node: ast.Call) -> None:
+        """Evaluate the arguments of a call that uses them."""
+        for one in (*node.args, *(keyword.value for keyword in node.keywords)):
+            self.use(self.eval(one))
+
+    def call_super(self, node: ast.Call) -> Things | None:
+        """Give what looks for attributes behind the class whose method this is."""
+        frame = self.frame
+        while frame is not None and (frame.func is None or frame.func.owner is None):
+            frame = frame.parent
+        if frame is None or frame.func is None or frame.func.owner is None:
+            return None
+        self.arguments(node)
+        owner, code = frame.func.owner, frame.func.node
+        first = (
+            NOTHING if isinstance(code, ast.GeneratorExp) else self.look(frame.locals[(*parameters(code.args), "")[0]])
+        )
+        found = frozenset(Super(owner, one) for one in first if isinstance(one, Instance | Class))
+        return found or frozenset((Super(owner, self.instance(owner)),))
+
+    def call_getattr(self, node: ast.Call) -> Things | None:
+        """Give an attribute; all of them where its name does not stand there."""
+        match node.args:
+            case [holder, name, *default]:
+                things = found = self.eval(holder)
+            case _:
+                return None
+        match name:
+            case ast.Constant(value=str(text)):
+                found = NOTHING.union(*(self.attribute(one, text) for one in things))
+            case _:
+                self.use(self.eval(name))
+                found |= NOTHING.union(*(self.methods(one) for one in things if isinstance(one, Instance)))
+        return found.union(*map(self.eval, default))
+
+    def call_setattr(self, node: ast.Call) -> Things | None:
+        """Let an object keep an attribute."""
+        match node.args:
+            case [holder, name, value]:
+                things = self.eval(holder)
+                self.use(self.eval(name))
+                given = self.eval(value)
+                for one in things:
+                    self.keep(one, str(name.value) if isinstance(name, ast.Constant) else "*", given)
+                return NOTHING
+        return None
+
+    def call_type(self, node: ast.Call) -> Things | None:
+        """Give the class of an object."""
+        match node.args:
+            case [value]:
+                return frozenset(one.cls for one in self.eval(value) if isinstance(one, Instance))
+        return None
+
+    def call_inert(self, node: ast.Call) -> Things:
+        """Look at objects without running anything of them."""
+        for one in node.args:
+            self.eval(one)
+        return NOTHING
+
+
+SPECIAL: Mapping[str, Callable[[Specials, ast.Call], Things | None]] = {
+    "exec": Specials.call_exec,
+    "eval": Specials.call_eval,
+    **dict.fromkeys(("globals", "locals", "vars"), Specials.call_globals),
+    "super": Specials.call_super,
+    "getattr": Specials.call_getattr,
+    "setattr": Specials.call_setattr,
+    "type": Specials.call_type,
+    **dict.fromkeys(("isinstance", "issubclass", "callable", "id"), Specials.call_inert),
+    "get_ipython": Specials.call_ipython,
+}

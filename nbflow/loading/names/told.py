@@ -1,0 +1,48 @@
+"""What is told of a step: the names that it reads and assigns, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Place", "Unknown", "Use"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where in the notebook something stands."""
+
+    cell: int
+    """Number of the cell."""
+    line: int
+    """The line in the cell's source, from 1."""
+    through: str = ""
+    """The function or class of the notebook that is used there, where its body is what reads or assigns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """What cannot be told from the syntax tree. With neither flag: the last output, which no other kernel has."""
+
+    place: Place
+    what: str
+    """As it is written: ``%run helpers.py``."""
+    reads: bool
+    """Whether it may read any name."""
+    assigns: bool
+    """Whether it may assign any name."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What the cells of a step do with global names."""
+
+    reads: Mapping[str, Place]
+    """Names that must be there before it starts, and where each is read first; builtins are not among them."""
+    assigns: Mapping[str, Place]
+    """Names that it may assign, and where first."""
+    certain: frozenset[str]
+    """Those that are bound whenever it ends well, because it assigned them."""
+    deletes: frozenset[str]
+    """Names that it may delete."""
+    unknown: tuple[Unknown, ...]

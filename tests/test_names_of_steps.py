@@ -1,0 +1,556 @@
+"""Names of steps: what each rule says, and that what is told is what a run does."""
+
+# ruff: noqa: E501, ISC004 - cells of notebooks, each in one text
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbflow.errors import DefinitionError
+from nbflow.loading.names import Place, Unknown, Use, calls, uses
+from nbflow.loading.names.units import Unit
+from nbflow.source import Cell
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files by their paths
+from tracing import OF_IPYTHON, trace
+
+
+def told(setup: Sequence[str], steps: Sequence[Sequence[str]]) -> list[Use]:
+    """Give what is told of each step."""
+    numbers = iter(range(1, 1000))
+    made = [[Cell(n := next(numbers), n, source, frozenset(), "") for source in cells] for cells in (setup, *steps)]
+    return uses(made[0], made[1:])[1]
+
+
+def one(source: str, *before: str) -> Use:
+    """Give what is told of the last of some steps of one cell each."""
+    return told([], [[text] for text in (*before, source)])[-1]
+
+
+def reads(source: str, *before: str) -> str:
+    return " ".join(sorted(one(source, *before).reads))
+
+
+def assigns(source: str, *before: str) -> str:
+    return " ".join(sorted(one(source, *before).assigns))
+
+
+def certain(source: str, *before: str) -> str:
+    return " ".join(sorted(one(source, *before).certain))
+
+
+# What code at the top reads and assigns
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("y = x + 1\nz = y", "x"),
+        ("if c:\n    a = 1\nb = a", "a c"),
+        ("if c:\n    a = 1\nelse:\n    a = 2\nb = a", "c"),
+        ("for i in xs:\n    a = i\nb = a", "a xs"),
+        ("for i in range(3):\n    a = i\nb = a, i", ""),
+        ("while True:\n    a = 1\n    break\nb = a", ""),
+        ("while c:\n    a = 1\nelse:\n    b = 2\na, b", "a c"),
+        ("for i in [1]:\n    if c:\n        break\n    a = 1\na", "a c"),
+        ("try:\n    a = f()\nexcept E:\n    pass\na", "E a f"),
+        ("try:\n    a = f()\nexcept E:\n    a = 1\na", "E f"),
+        ("try:\n    a = f()\nfinally:\n    b = 1\na, b", "f"),
+        ("try:\n    x\nexcept NameError:\n    x = 1", "x"),
+        ("try:\n    1\nexcept E as e:\n    pass\ne", "E e"),
+        ("with open(p) as f:\n    a = f.read()\na", "p"),
+        ("x = 1\ntry:\n    del x\n    f()\nexcept E:\n    x", "E f x"),
+        ("import contextlib\nwith contextlib.suppress(KeyError):\n    a = d[0]\na", "a d"),
+        ("match v:\n    case [a, *b]:\n        c = a\n    case _:\n        c = 1\nc, b", "b v"),
+        ("a = 1\ndel a\na", "a"),
+        ("del a", "a"),
+        ("x.attr = 1\ny[0] = 2\ndel z[k]", "k x y z"),
+        ("x += 1", "x"),
+        ("[i for i in xs if i > k]\ni", "i k xs"),
+        ("[(last := i) for i in xs]\nlast", "last xs"),
+        ("(n := 1)\nn", ""),
+        ("c and (a := 1)\na", "a c"),
+        ("class A:\n    x = 1\n    y = x + k\n    def f(self):\n        return q", "k"),
+        ("class A(B, metaclass=M):\n    n: T = 1", "B M T"),
+        ("def f(a=d, *, b=e) -> R:\n    return q", "R d e"),
+        ("from __future__ import annotations\ndef f(a: T) -> R: ...\nx: Q = 1", ""),
+        ("@deco\ndef f(): ...", "deco"),
+        ("import a.b\nimport c.d as e\nfrom m import n as o\na, e, o", ""),
+        ("f'{x:{w}} {y!r}'", "w x y"),
+        ("a, *b = v\nb", "v"),
+        ("await g()", "g"),
+        ("async with l:\n    async for i in s:\n        pass", "l s"),
+        ("x = lambda a: a + q", ""),
+        ("(lambda a: a + q)(1)", "q"),
+        ("raise E\nx", "E"),
+        ("if False:\n    x\nprint(len(y))", "y"),
+        ("eval('a + b')\nexec('c = d')\nc", "a b d"),
+        ("globals()['x'] = globals()['y']\nx", "y"),
+    ],
+)
+def test_a_step_reads_what_it_has_not_assigned_for_certain(source, names):
+    """Joined where the code forks; builtins are not read."""
+    assert names == reads(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "may", "must"),
+    [
+        ("a = 1\nif c:\n    b = 1", "a b", "a"),
+        ("for i in xs:\n    a = 1", "a i", ""),
+        ("try:\n    1\nexcept E as e:\n    a = 1", "a e", ""),
+        ("import a.b\nimport c.d as e", "a e", "a e"),
+        ("def f():\n    global x\n    x = 1\nf()", "f x", "f x"),
+        ("def f():\n    global x\n    x = 1", "f", "f"),
+        ("def f():\n    global x\n    x = 1\nif c: f()", "f x", "f"),
+        ("def f():\n    global x\n    if q: x = 1\nf()", "f x", "f"),
+        ("a = 1\ndel a", "a", ""),
+        ("class A: x = 1", "A", "A"),
+        ("[(last := i) for i in xs]", "last", ""),
+        ("raise E", "", ""),
+    ],
+)
+def test_a_step_assigns_for_certain_or_perhaps(source, may, must):
+    """What stands in a branch, or in a function that is called in one, may be assigned."""
+    assert (may, must) == (assigns(source), certain(source))
+
+
+def test_deleted_names_are_told():
+    """Also those that a handler unbinds, and those that a called function deletes."""
+    source = "del a\ntry: ...\nexcept E as e: ...\ndef f():\n    global g\n    del g\nf()"
+    assert {"a", "e", "g"} == one(source).deletes
+
+
+def test_a_builtin_that_was_assigned_is_a_name_as_others():
+    """It is read if a step above assigned it."""
+    assert ("", "max") == (reads("max(1, 2)"), reads("max(1, 2)", "max = min"))
+
+
+# Functions, and who holds them
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("1", ""),
+        ("f", "f"),
+        ("g = f", "f"),
+        ("f(1)", "f helper k"),
+        ("xs.apply(f)", "f helper k xs"),
+        ("sorted([1], key=f)", "f helper k"),
+        ("list(map(f, [1]))", "f helper k"),
+        ("wrapped[0]()", "helper k wrapped"),
+        ("f(1)\ndef helper(x): return other\nf(1)", "f helper k other"),
+        ("table['a'](1)", "helper k table"),
+        ("[g(1) for g in table.values()]", "helper k table"),
+        ("for name, g in table.items():\n    g(1)", "helper k table"),
+        ("half(2)", "half helper k"),
+        ("k = 2\nf(1)", "f helper"),
+        ("add(1)", "add base"),
+        ("timed(1)", "clock k timed"),
+        ("model.fit()", "k model"),
+        ("model.size", "model unit"),
+        ("model.score(1)", "f helper k model"),
+        ("len(model)", "count model"),
+        ("Other().fit()", "Other k q"),
+        ("lines", "lines"),
+        ("next(lines)", "lines source"),
+        ("count_up()", "count_up total"),
+    ],
+)
+def test_a_step_reads_what_the_functions_read_that_it_runs(source, names):
+    """By way of names, containers, closures, decorators, instances, generators; nothing for one that only passes by."""
+    above = (
+        "def f(x): return helper(x) + k\ndef helper(x): return x",
+        "from functools import partial, wraps\ntable = {'a': f}\nhalf = partial(f, 2)",
+        "def make(n):\n    def add(x): return x + n + base\n    return add\nadd = make(1)",
+        "def timer(g):\n    @wraps(g)\n    def run(*a):\n        return g(*a) + clock\n    return run\n"
+        "@timer\ndef timed(x): return x * k",
+        "class Base:\n    def fit(self): return self.part()\n    def part(self): return k\n"
+        "class Model(Base):\n    def score(self, x): return f(x)\n"
+        "    @property\n    def size(self): return unit\n    def __len__(self): return count\nmodel = Model()",
+        "class Other(Base):\n    def part(self): return super().part() + q",
+        "def read():\n    yield source\nlines = read()",
+        "def count_up():\n    global total\n    total += 1",
+        "def wrap(g): return lambda: g(1)\nwrapped = list(map(wrap, [f]))",
+    )
+    assert names == reads(source, *above)
+
+
+def test_a_function_that_calls_itself_comes_to_an_end():
+    """Also two that call each other, whichever is called."""
+    above = "def even(n): return n == 0 or odd(n - a)\ndef odd(n): return n != 0 and even(n - b)"
+    assert ("a b even odd", "a b even odd") == (reads("even(3)", above), reads("odd(3)", above))
+
+
+def test_a_name_holds_what_any_step_may_have_made_of_it():
+    """One that is assigned in a branch holds what it held before, too."""
+    assert "a b g" == reads("g()", "g = lambda: a", "if c: g = lambda: b")
+
+
+def test_of_two_functions_neither_assigns_for_certain():
+    """It is not known which of them is called."""
+    above = "def f():\n    global x\n    x = 1\ndef h(): pass\ng = f if c else h"
+    assert ("g x", "x", "") == (reads("g()\nx", above), assigns("g()\nx", above), certain("g()\nx", above))
+
+
+def test_the_function_is_named_that_reads():
+    """The place is that of the call, in the step itself."""
+    use = one("1\nf()", "def f(): return x")
+    assert {"f": Place(2, 2), "x": Place(2, 2, "f")} == use.reads
+
+
+def test_steps_that_did_not_run_before_change_nothing():
+    """With ``before``, a name holds what the steps made of it that this one waits for."""
+    cells = [[Cell(n, n, text, frozenset(), "")] for n, text in enumerate(("f = lambda: a", "f = lambda: b", "f()"))]
+    assert {"a", "f"} == set(uses([], cells, [[], [], [0]])[1][2].reads)
+    assert {"b", "f"} == set(uses([], cells)[1][2].reads)
+
+
+# IPython
+
+
+@pytest.mark.parametrize(
+    ("source", "read", "assigned"),
+    [
+        ("%matplotlib inline\n%cd {folder}", "folder", ""),
+        ("!echo {x} $y $$z ${q}", "q x y", ""),
+        ("!awk '{print $1}' f", "", ""),
+        ("files = !ls {folder}", "folder", "files"),
+        ("%time a = x", "x", "a"),
+        ("%timeit -n1 a = x", "x", ""),
+        ("%%time\na = x\nb = a", "x", "a b"),
+        ("%%timeit y = x\na = y + q", "q x", ""),
+        ("%%capture out --no-stderr\na = x", "x", "a out"),
+        ("%%bash --out log\necho $x", "", "log"),
+        ("%%writefile {folder}/a.py\nx = y", "folder", ""),
+        ("%%html\n<b>x</b>", "", ""),
+        ("x?\ny = 1", "x", "y"),
+        ("df.query('a > @x')", "df x", ""),
+    ],
+)
+def test_lines_of_ipython_read_and_assign(source, read, assigned):
+    """What is put into a line is read if there is such a name."""
+    use = one(source, "x = y = z = q = folder = df = 1")
+    assert (read, assigned, ()) == (" ".join(sorted(use.reads)), " ".join(sorted(use.assigns)), use.unknown)
+
+
+@pytest.mark.parametrize(
+    ("source", "what", "reads", "assigns"),
+    [
+        ("from tools import *", "from tools import *", False, True),
+        ("%run a.py", "%run a.py", False, True),
+        ("%run -i a.py", "%run -i a.py", True, True),
+        ("%pylab inline", "%pylab inline", False, True),
+        ("%store -r", "%store -r", False, True),
+        ("%%sql\nselect 1", "%%sql", True, True),
+        ("%frobnicate 1", "%frobnicate 1", True, True),
+        ("exec(code)", "exec(code)", True, True),
+        ("eval(code)", "eval(code)", True, False),
+        ("globals().update(d)", "globals()", True, True),
+        ("get_ipython().user_ns['x']", "get_ipython().user_ns", True, True),
+        ("import __main__", "import __main__", True, True),
+        ("_", "_", False, False),
+        ("Out[3]", "Out", False, False),
+    ],
+)
+def test_what_cannot_be_told_is_said(source, what, reads, assigns):
+    """With what it may do."""
+    assert Unknown(Place(1, 1), what, reads=reads, assigns=assigns) in one(source).unknown
+
+
+def test_lines_are_those_of_the_cell():
+    """Also where IPython joins lines, drops empty ones, and below a magic of the cell."""
+    assert 5 == one("\n\n!ls \\\n  -l\ny = x").reads["x"].line
+    assert 3 == one("%%time\na = 1\nb = x").reads["x"].line
+
+
+def test_cells_that_do_not_run_do_nothing():
+    cells = [Cell(1, 1, "x = 1", frozenset({"skip-execution"}), ""), Cell(2, 2, " \n", frozenset(), "")]
+    assert {} == uses([], [cells])[1][0].assigns
+
+
+def test_a_cell_that_may_raise_assigns_nothing_for_certain():
+    """It is tagged ``raises-exception``: the step goes on behind it."""
+    use = uses([], [[Cell(1, 1, "x = 1\n1 / 0", frozenset({"raises-exception"}), "")]])[1][0]
+    assert ({"x"}, frozenset()) == (set(use.assigns), use.certain)
+
+
+def test_a_cell_that_is_no_python_is_named():
+    with pytest.raises(DefinitionError, match="cell 1, line 3"):
+        one("%matplotlib inline\nx = 1\ny = = 2")
+
+
+# What a run does
+
+NOTEBOOKS: dict[str, tuple[list[str], list[list[str]]]] = {
+    "plain": (["import math"], [["x = 3\ny = math.pi"], ["z = x * y\nx += 1"], ["print(x, z)"]]),
+    "functions": ([], [["def f(x):\n    return g(x) + k\ndef g(x): return x"], ["k = 2"], ["r = f(1)"], ["r + k"]]),
+    "methods": (
+        ["class M:\n    def fit(self):\n        self.w = scale * 2\n        return self\n    def out(self):\n"
+         "        return self.w + shift"],
+        [["scale = 2\nshift = 1"], ["m = M().fit()"], ["m.out()"], ["m.w"]],
+    ),
+    "inheritance": (
+        ["class A:\n    def go(self): return self.part() + one\n    def part(self): return two",
+         "class B(A):\n    def part(self): return super().part() + three"],
+        [["one, two, three = 1, 2, 3"], ["a = A()\nb = B()"], ["a.go()"], ["b.go()"]],
+    ),
+    "closures": (
+        [],
+        [["def make(n):\n    def add(x):\n        return x + n + base\n    return add"], ["base = 1\nadd = make(2)"],
+         ["add(1)"], ["both = [add, make(5)]"], ["[f(1) for f in both]"]],
+    ),
+    "decorators": (
+        ["import functools\ndef loud(f):\n    @functools.wraps(f)\n    def run(*args):\n        log.append(f.__name__)\n"
+         "        return f(*args)\n    return run"],
+        [["log = []"], ["@loud\ndef double(x): return x * factor"], ["factor = 2\ndouble(2)"], ["double(3), log"]],
+    ),
+    "dataclasses": (
+        ["from dataclasses import dataclass, field"],
+        [["@dataclass\nclass P:\n    x: int\n    tags: list = field(default_factory=list)\n"
+          "    def far(self): return self.x * unit"], ["unit = 10\nps = [P(1), P(2)]"], ["[p.far() for p in ps]"]],
+    ),
+    "generators": (
+        [],
+        [["def numbers():\n    for i in range(limit):\n        yield i * step"], ["limit, step = 3, 2"],
+         ["total = sum(numbers())"], ["it = numbers()\nnext(it)\nlist(it)\ntotal"]],
+    ),
+    "comprehensions": (
+        [],
+        [["xs = [1, 2, 3]\nk = 2"], ["ys = [x * k for x in xs if x > 1]\nd = {x: k for x in xs}"],
+         ["s = sum(x * y for x in xs for y in ys)"], ["d, s"]],
+    ),
+    "recursion": (["def fact(n): return 1 if n < 2 else n * fact(n - one)"], [["one = 1"], ["fact(4)"]]),
+    "contexts": (
+        ["from contextlib import contextmanager"],
+        [["class C:\n    def __enter__(self): return self\n    def __exit__(self, *a): ends.append(1)\n"
+          "@contextmanager\ndef opened():\n    ends.append(0)\n    yield 5"], ["ends = []"],
+         ["with C() as c, opened() as five:\n    pass"], ["ends, five"]],
+    ),
+    "partial": (["from functools import partial, lru_cache"], [
+        ["def power(x, n): return x ** n + off\nsquare = partial(power, n=2)"], ["off = 1"], ["square(3)"],
+        ["@lru_cache\ndef cached(x): return x + off"], ["cached(2)"]]),
+    "callbacks": ([], [
+        ["def key(x): return -x * sign\ndef keep(x): return x > low"], ["sign, low = 1, 1"],
+        ["sorted([3, 1], key=key)"], ["list(filter(keep, [1, 2]))"], ["max([1, 2], key=lambda v: v * sign)"]]),
+    "handlers": ([], [
+        ["def a(x): return x + p\ndef b(x): return x + q\nhandlers = {'a': a}"], ["p = q = 1"],
+        ["handlers['a'](1)"], ["handlers['b'] = b"], ["for name, h in handlers.items():\n    h(1)"]]),
+    "globals": (["count = 0\ndef bump():\n    global count\n    count += 1\n    return count"], [
+        ["bump()"], ["bump()\nbump()"], ["print(count)"], ["def reset():\n    global count, old\n    old = count\n"
+                                                          "    count = 0\nreset()"], ["old"]]),
+    "branches": ([], [["flag = True"], ["if flag:\n    a = 1\nelse:\n    a = 2"], ["b = a if flag else 0"], ["a, b"]]),
+    "errors": ([], [
+        ["try:\n    u = undefined\nexcept NameError:\n    u = 1"],
+        ["try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    why = str(e)\nfinally:\n    done = u"], ["why, done"]]),
+    "deletions": ([], [["a = b = c = 1"], ["del a"], ["b += 1\nc"], ["def drop():\n    global c\n    del c\ndrop()"], ["b"]]),
+    "walrus": ([], [["data = [1, 5, 2]"], ["if (n := len(data)) > 2:\n    big = [last := x for x in data]"], ["n, big, last"]]),
+    "classes": ([], [
+        ["base = 2\nclass Reg:\n    items = []\n    size = base * 2\n    @classmethod\n    def add(cls, x):\n"
+         "        cls.items.append(x * rate)\n    @staticmethod\n    def tax(x): return x * rate\n"
+         "    @property\n    def total(self): return sum(self.items) + extra"],
+        ["rate, extra = 2, 1"], ["Reg.add(1)"], ["Reg.tax(2)"], ["Reg().total"], ["Reg.size"]]),
+    "matching": ([], [["v = {'k': 1, 'z': 2}"], ["match v:\n    case {'k': k, **rest}:\n        out = k\n    case _:\n        out = 0"],
+                      ["out, rest"]]),
+    "imports": (["import os.path"], [["import json as j, collections.abc\nfrom math import sqrt as root"], ["j.dumps(root(4))"],
+                                     ["os.path.join('a'), collections.abc"]]),
+    "shell": ([], [["x = 'a'\nfolder = '.'"], ["!echo {x}"], ["names = !ls {folder}"], ["%time y = x * 2"], ["%timeit -n1 -r1 -q z = y"],
+                   ["%%capture out\nprint(y)"], ["out.stdout\nnames[0]"]]),
+    "timed": ([], [["%%time\na = 1\nb = a"], ["%%timeit -n1 -r1 -q\nc = b"], ["a"]]),
+    "waiting": (["import asyncio\nasync def later(x):\n    await asyncio.sleep(0)\n    return x + k"], [
+        ["k = 1"], ["r = await later(2)"], ["rs = await asyncio.gather(later(1), later(r))"], ["rs"]]),
+    "operators": ([], [
+        ["class V:\n    def __init__(self, x): self.x = x\n    def __add__(self, o): return V(self.x + o.x + bias)\n"
+         "    def __repr__(self): return f'{name}({self.x})'\n    def __iter__(self): return iter([self.x, first])"],
+        ["bias, first, name = 0, 1, 'V'"], ["u = V(1)\nw = V(2)"], ["t = u + w"], ["list(t)"], ["t"]]),
+    "shadows": ([], [["sum = 3\nid = 4"], ["sum + id"], ["print(max(1, 2))"]]),
+    "nested": ([], [["def outer(n):\n    x = n\n    def inner():\n        nonlocal x\n        x += step\n        return x\n    return inner"],
+                    ["step = 1\ninc = outer(1)"], ["inc()\ninc()"]]),
+    "texts": ([], [["a, b = 1, 2"], ["eval('a + b')"], ["exec('c = a')"], ["f'{c:>{b}}'"], ["globals()['a']"]]),
+}  # fmt: skip
+
+
+def _seen(names: set[str]) -> set[str]:
+    return {name for name in names if not OF_IPYTHON.fullmatch(name)}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_what_a_run_reads_and_assigns_was_told(name):
+    """Each step of each small notebook: nothing is read or assigned that was not told."""
+    setup, steps = NOTEBOOKS[name]
+    for use, traced in zip(told(setup, steps), trace(setup, steps), strict=True):
+        assert set() == traced.read - set(use.reads)
+        assert set() == traced.assigned - set(use.assigns)
+        assert set() == _seen(set(use.certain)) - traced.assigned
+
+
+def test_little_is_told_that_no_run_reads():
+    """At most one name in twenty, over all small notebooks."""
+    known = over = 0
+    for setup, steps in NOTEBOOKS.values():
+        for use, traced in zip(told(setup, steps), trace(setup, steps), strict=True):
+            known += len(use.reads)
+            over += len(_seen(set(use.reads)) - traced.read)
+    assert known > 150
+    assert over <= known / 20
+
+
+# Random programs
+
+VARIABLES = st.sampled_from("abcd")
+FUNCTIONS = st.sampled_from("fgh")
+VALUES = st.deferred(
+    lambda: (
+        st.sampled_from(["0", "1", "[1, 2]", "[]"])
+        | VARIABLES
+        | st.builds("call({})".format, VARIABLES | FUNCTIONS)
+        | st.builds("{}()".format, FUNCTIONS)
+        | st.builds("[{} for i in (1, 2) if {}]".format, VALUES, VARIABLES)
+        | st.builds("({} := {})".format, VARIABLES, VALUES)
+        | st.builds("({} if {} else {})".format, VALUES, VARIABLES, VALUES)
+        | st.builds("({} and {})".format, VALUES, VALUES)
+        | st.builds("list({} for i in [1])".format, VALUES)
+        | st.builds("{{'k': {}}}['k']".format, FUNCTIONS)
+    )
+)
+
+
+def indented(lines: list[str]) -> str:
+    return "\n".join("    " + line for text in lines for line in text.splitlines())
+
+
+def blocks(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Give statements that have others inside."""
+    body = st.lists(inner, min_size=1, max_size=3).map(indented)
+    declared = st.sampled_from(["", "    global a\n", "    global b, c\n", "    global d\n"])
+    return (
+        st.builds("if {}:\n{}\nelse:\n{}".format, VALUES, body, body)
+        | st.builds("for {} in {} or []:\n{}".format, VARIABLES, st.sampled_from(["[]", "[1, 2]"]), body)
+        | st.builds("while True:\n{}\n    break".format, body)
+        | st.builds("for i in (1, 2):\n{}\n    if {}: continue\n{}".format, body, VALUES, body)
+        | st.builds("try:\n{}\nexcept (NameError, TypeError):\n{}".format, body, body)
+        | st.builds("try:\n{}\nexcept (NameError, TypeError) as d:\n{}\nfinally:\n{}".format, body, body, body)
+        | st.builds("def {}():\n{}{}\n    return {}".format, FUNCTIONS, declared, body, VALUES)
+        | st.builds("class {}:\n{}\n    def __init__(self): self.x = {}".format, FUNCTIONS, body, VALUES)
+    )
+
+
+STATEMENTS = st.recursive(
+    st.builds("{} = {}".format, VARIABLES | FUNCTIONS, VALUES)
+    | st.builds("{} += {}".format, VARIABLES, VALUES)
+    | st.builds("del {}".format, VARIABLES)
+    | VALUES,
+    blocks,
+    max_leaves=8,
+)
+STEPS = st.lists(st.lists(STATEMENTS, min_size=1, max_size=4).map("\n".join), min_size=2, max_size=4)
+CALL = "left = 30\ndef call(x):\n    global left\n    left -= 1\n    return x() if callable(x) and left > 0 else x"
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=STEPS)
+def test_what_random_programs_read_and_assign_was_told(steps):
+    """Whatever they do, and wherever they fail."""
+    setup, cells = [CALL], [[text] for text in steps]
+    found = trace(setup, cells, to_the_end=False)
+    for number, (use, traced) in enumerate(zip(told(setup, cells), found, strict=False)):
+        assert set() == traced.read - set(use.reads)
+        assert set() == traced.assigned - set(use.assigns)
+        if number < len(found) - 1:
+            assert set() == use.certain - traced.assigned
+
+
+# Time
+
+
+DESCRIBING = (
+    (Path(__file__).parent / "describing.py").read_text("utf-8").replace("from __future__", "# from __future__")
+)
+"""A function that calls itself from many branches, by functions inside of it and by generators."""
+
+
+def followed(setup: str, *steps: str) -> tuple[int, list[Use]]:
+    """Give how often a body was walked in all, and what is told."""
+    walks = 0
+    begin = Unit.begin
+
+    def counted(unit: Unit) -> None:
+        nonlocal walks
+        walks += 1
+        begin(unit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Unit, "begin", counted)
+        use = told([setup], [[step] for step in steps])
+    return walks, use
+
+
+def test_a_function_with_many_branches_is_walked_a_bounded_number_of_times():
+    """Also if each step calls it with what holds functions, and it calls itself with that."""
+    steps = [f"f{n} = lambda x: describe([x, f{n - 1}, k])\nprint(describe([f{n}]))" for n in range(1, 9)]
+    walks, use = followed(DESCRIBING, "k = 1\nf0 = lambda: k", *steps)
+    assert {"describe", "_own", "k", "f7"} <= set(use[-1].reads)
+    assert walks < 2500
+
+
+CALLS = {
+    "a long circle": "def f{n}(x): return f{m}(x) + k{n}",
+    "all call each other": "def f{n}(x): return [f(x) for f in ({all})] + [k{n}]",
+    "each gives another": "def f{n}(x):\n    def g(): return k{n}\n    return g if x else f{m}(f{m})",
+    "each assigns": "def f{n}(x):\n    global k{n}\n    k{n} = f{m}(k{n})\n    if x: f0(1)\n    return k{n}",
+    "each deletes": "def f{n}(x):\n    global k{m}\n    k{n}\n    f{m}(x)\n    del k{m}",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_three_hundred_functions_that_call_each_other_are_followed(name):
+    """However deep, and each body a few times: all names that they read are told."""
+    count = 300
+    every = ", ".join(f"f{n}" for n in range(0, count, 10))
+    source = "\n".join(CALLS[name].format(n=n, m=(n + 1) % count, all=every) for n in range(count))
+    walks, (_, use) = followed(source, "".join(f"k{n} = {n}\n" for n in range(count)), "f0(1)\nf1(1)()")
+    first = range(0, count, 10) if name == "all call each other" else range(count)
+    assert {f"k{n}" for n in first} <= set(use.reads)
+    assert walks < 50 * count
+
+
+@pytest.mark.parametrize("depth", [18])
+def test_blocks_inside_of_each_other_are_walked_once(depth):
+    """Of loops and of ``finally``, too, which run several times."""
+    loops = "".join("  " * n + f"for i{n} in x{n}:\n" + "  " * (n + 1) + f"f(i{n})\n" for n in range(depth))
+    tries = "f(y)"
+    for n in range(depth):
+        inner = "\n".join("    " + line for line in tries.splitlines())
+        tries = f"try:\n    f(a{n})\nfinally:\n{inner}"
+    walks, (_, one, other) = followed("def f(x): return k", "k = 1", loops, tries)
+    assert {f"x{n}" for n in range(depth)} | {"f", "k"} == set(one.reads)
+    assert {f"a{n}" for n in range(depth)} | {"f", "k", "y"} == set(other.reads)
+    assert walks < 20
+
+
+def test_what_is_too_much_is_said_to_be_unknown(monkeypatch):
+    """So there is an end for every notebook."""
+    monkeypatch.setattr(calls, "MOST", 50)
+    source = "\n".join(f"def f{n}(x): return f{(n + 1) % 60}(x)" for n in range(60))
+    assert (
+        Unknown(Place(2, 1), "more calls than are followed", reads=True, assigns=True) in one("f0(1)", source).unknown
+    )
+
+
+def test_two_hundred_cells_are_told_quickly():
+    """A fifth of a second is usual: the bound is generous, and still a fraction of what runs each body per call."""
+    setup = "import pandas as pd\ndef load(p): return pd.read_csv(p)\nclass M:\n    def fit(self, d):\n        self.w = load(d)\n        return self"
+    text = (
+        "d{n} = load('{n}')\nm{n} = M().fit(d{n})\nfor x in d{n}:\n    print(x, m{n}.w)\n"
+        "d{n}['a'] = d{n}.b.map(lambda v: v * {n}) + len(d{m})\ndef f{n}(x):\n    return load(x) + m{n}.w\nf{n}(3)"
+    )
+    walks, use = followed(setup, *(text.format(n=n, m=max(n - 1, 0)) for n in range(200)))
+    assert {"M", "d198", "load", "pd"} == set(use[-1].reads)
+    assert walks < 2000
