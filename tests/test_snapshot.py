@@ -1,0 +1,1024 @@
+"""Names that one kernel saves and another one gets back: as if they had never left."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import json
+import linecache
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from nbflow.notebooks import snapshot
+from nbflow.notebooks.snapshot import along
+
+CLOUDPICKLE = str(Path(cloudpickle.__file__).parent)
+
+
+class Kernel:
+    """A namespace with a shelf, as a kernel has it, and setup cells that ran in it."""
+
+    def __init__(self, folder, setup=""):
+        self.names = {"__name__": "__main__", "__builtins__": __builtins__}
+        before = set(self.names)
+        self.run(setup)
+        self.setup = sorted(set(self.names) - before)
+        self.shelf = snapshot.Shelf(self.names, str(folder), CLOUDPICKLE)
+        self.source = setup
+        self.folder = folder
+        self.table = {}
+
+    def begin(self, table=(), watch=()):
+        """Restore, as nbflow does before a step: references have been JSON."""
+        given = json.loads(json.dumps(dict(table)))
+        self.table.update(given)
+        return self.shelf.restore(given, setup=self.setup, watch=list(watch))
+
+    def run(self, source):
+        exec(compile(source, "<cell>", "exec", dont_inherit=True), self.names)
+
+    def save(self, *names, touched=None, most=1e9, seconds=60):
+        found = self.shelf.save(list(names), touched=touched, most=most, seconds=seconds)
+        self.table.update(found["names"])
+        return found
+
+    def next(self, *names, watch=()):
+        """Give another kernel, in which the same setup ran and these names were restored."""
+        other = Kernel(self.folder, self.source)
+        wanted = along(names, self.table) if names else list(self.table)
+        found = other.begin({name: self.table[name] for name in wanted}, watch)
+        assert ({}, []) == (found["problems"], found["missing"])
+        return other
+
+    def __getitem__(self, name):
+        return self.names[name]
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    return started(tmp_path)
+
+
+def started(folder, setup=""):
+    kernel = Kernel(folder, setup)
+    kernel.begin()
+    return kernel
+
+
+def passed_on(kernel, source, *names):
+    """Run a step, and give a second kernel that has the names."""
+    kernel.run(source)
+    found = kernel.save(*names)
+    assert {} == found["unsaved"]
+    return kernel.next(*names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "None",
+        "True",
+        "1",
+        "10**400",
+        "1.5",
+        "'ä'",
+        "[]",
+        "{}",
+        "[1, [2.5, {'a': None}]]",
+        "float('inf')",
+        "-0.0",
+        "1e300",
+    ],
+)
+def test_small_plain_values_stand_in_the_reference(kernel, text):
+    """Nothing is written for them."""
+    other = passed_on(kernel, f"value = {text}", "value")
+    assert ("json", kernel["value"], repr(kernel["value"])) == (
+        kernel.table["value"]["form"],
+        other["value"],
+        repr(other["value"]),
+    )
+    assert [] == list(kernel.folder.glob("names/*.pickle"))
+
+
+@pytest.mark.parametrize(
+    "text", ["(1, 2)", "{1: 2}", "{1, 2}", "b'x'", "1j", "'x' * 2000", "True.__class__(1), 1", "[(1,)]", "{'a': {2}}"]
+)
+def test_what_json_would_change_is_pickled(kernel, text):
+    """Its types are those that it had."""
+    other = passed_on(kernel, f"value = {text}", "value")
+    assert ("pickle", repr(kernel["value"])) == (kernel.table["value"]["form"], repr(other["value"]))
+
+
+def test_two_names_for_one_object_stay_one(kernel):
+    other = passed_on(kernel, "a = [1]; b = a", "a", "b")
+    assert other["a"] is other["b"]
+
+
+def test_two_equal_objects_stay_two(kernel):
+    other = passed_on(kernel, "a = [1]; b = [1]; c = {'a': a}", "a", "b", "c")
+    assert other["a"] is not other["b"]
+    assert other["c"]["a"] is other["a"]
+
+
+def test_a_function_has_the_globals_of_its_new_kernel(kernel):
+    """What is assigned later is seen by it, as in one kernel."""
+    other = passed_on(kernel, "k = 2\ndef times(x, *, y=[1]):\n    return x * k + len(y)", "times")
+    other.run("k = 10\nfound = times(3)")
+    assert 31 == other["found"]
+    assert other["times"].__globals__ is other.names
+
+
+def test_two_closures_share_their_cell(kernel):
+    source = """
+def counter():
+    n = 0
+    def inc():
+        nonlocal n
+        n += 1
+    def get():
+        return n
+    return inc, get
+inc, get = counter()
+inc()
+"""
+    other = passed_on(kernel, source, "inc", "get")
+    other.run("inc()")
+    assert 2 == other["get"]()
+
+
+def test_a_file_that_is_not_what_it_was_is_missing_and_nothing_is_bound(kernel):
+    kernel.run("a = list(range(1000)); b = 1")
+    kernel.save("a", "b")
+    path = kernel.table["a"]["path"]
+    (kernel.folder / path).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    other = Kernel(kernel.folder)
+    assert [path] == other.begin(kernel.table)["missing"]
+    assert {"__name__", "__builtins__"} == set(other.names)
+
+
+def test_arrays_and_frames_come_back(kernel):
+    source = """
+import numpy as np, pandas as pd
+array = np.arange(6.0).reshape(2, 3)
+frame = pd.DataFrame({"a": [1, 2], "b": ["x", None]})
+series = frame["a"]
+"""
+    other = passed_on(kernel, source, "array", "frame", "series")
+    np.testing.assert_array_equal(kernel["array"], other["array"])
+    pd.testing.assert_frame_equal(kernel["frame"], other["frame"])
+    pd.testing.assert_series_equal(kernel["series"], other["series"])
+    assert ["npy", "parquet", "series"] == [kernel.table[name]["form"] for name in ("array", "frame", "series")]
+
+
+SETUP = """
+import numpy as np
+
+class Thing:
+    made = []
+
+    def __init__(self, inner):
+        self.inner = inner
+
+shared = [0]
+
+def keeper(value):
+    calls = []
+    def keep():
+        calls.append(value)
+        return calls
+    return keep
+"""
+
+
+def same(one, other, seen=None):
+    """Whether two dicts of names hold the same values with the same identities: a bijection between what they reach."""
+    seen = {} if seen is None else seen
+    back = {}
+    arrays = []
+    todo = [(one, other)]
+    for left, right in todo:
+        if type(left).__qualname__ != type(right).__qualname__:
+            return f"{left!r} and {right!r}"
+        if isinstance(left, (int, float, str, type(None), types.ModuleType)):
+            if left != right:
+                return f"{left!r} and {right!r}"
+            continue
+        if not isinstance(left, tuple):
+            if seen.get(id(left), id(right)) != id(right) or back.get(id(right), id(left)) != id(left):
+                return f"another identity: {left!r} and {right!r}"
+            if id(left) in seen:
+                continue
+            seen[id(left)], back[id(right)] = id(right), id(left)
+        if isinstance(left, np.ndarray):
+            if not np.array_equal(left, right):
+                return f"{left!r} and {right!r}"
+            arrays.append((left, right))
+        elif isinstance(left, dict):
+            if list(left) != list(right):
+                return f"{left!r} and {right!r}"
+            todo += [(left[key], right[key]) for key in left]
+        elif isinstance(left, (list, tuple)):
+            if len(left) != len(right):
+                return f"{left!r} and {right!r}"
+            todo += zip(left, right, strict=True)
+        elif isinstance(left, types.FunctionType):
+            cells = [one.__closure__ or () for one in (left, right)]
+            todo += zip(*cells, strict=True)
+        elif isinstance(left, types.CellType):
+            todo.append((left.cell_contents, right.cell_contents))
+        elif isinstance(left, type):
+            todo.append((left.made, right.made)) if hasattr(left, "made") else None
+        else:
+            todo += [(left.__dict__, right.__dict__), (type(left), type(right))]
+    for (left, right), (left2, right2) in itertools.combinations(arrays, 2):
+        if np.shares_memory(left, left2) != np.shares_memory(right, right2):
+            return f"other memory: {left!r} and {left2!r}"
+    return None
+
+
+def statements(names):
+    """Give a strategy for statements, with what they read and assign, that run in a namespace."""
+    kinds = {}
+    for name, value in names.items():
+        kinds.setdefault(type(value).__name__, []).append(name)
+    everything = sorted(set(names) - {"np"})
+    targets = st.sampled_from("abcdefgh")
+    any_name = st.sampled_from(everything)
+
+    def of(kind):
+        return st.sampled_from(sorted(set(kinds.get(kind, ())) - {"Thing"}))
+
+    fresh = [
+        st.builds(lambda x, n: (f"{x} = [{n}]", {x}), targets, st.integers(0, 9)),
+        st.builds(lambda x, n: (f"{x} = np.arange({n}.0)", {x, "np"}), targets, st.sampled_from([3, 5, 9000])),
+        st.builds(lambda x, y: (f"{x} = {y}", {x, y}), targets, any_name),
+        st.builds(lambda x, y, z: (f"{x} = [{y}, {z}]", {x, y, z}), targets, any_name, any_name),
+        st.builds(lambda x, y, z: (f"{x} = ({y}, {z}, [])", {x, y, z}), targets, any_name, any_name),
+        st.builds(lambda x, y: (f"{x} = {{'k': {y}, 'l': [{y}]}}", {x, y}), targets, any_name),
+        st.builds(lambda x, y: (f"{x} = Thing({y})", {x, y, "Thing"}), targets, any_name),
+        st.builds(lambda x, y: (f"{x} = keeper({y})", {x, y, "keeper"}), targets, any_name),
+        st.builds(lambda y: (f"Thing.made.append({y})", {y, "Thing"}), any_name),
+    ]
+    if any(name in "abcdefgh" for name in names):
+        fresh.append(
+            st.builds(lambda x: (f"del {x}", {x}), st.sampled_from([n for n in everything if n in "abcdefgh"]))
+        )
+    if kinds.get("list"):
+        fresh.append(st.builds(lambda x, y: (f"{x}.append({y})", {x, y}), of("list"), any_name))
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y}[0] if {y} else 0", {x, y}), targets, of("list")))
+        fresh.append(st.builds(lambda x: (f"{x}.clear()", {x}), of("list")))
+    if kinds.get("dict"):
+        fresh.append(st.builds(lambda x, y: (f"{x}['m'] = {y}", {x, y}), of("dict"), any_name))
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y}['l']", {x, y}), targets, of("dict")))
+    if kinds.get("Thing"):
+        fresh.append(st.builds(lambda x, y: (f"{x}.inner = {y}", {x, y}), of("Thing"), any_name))
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y}.inner", {x, y}), targets, of("Thing")))
+        fresh.append(st.builds(lambda x: (f"{x}.made.append(1)", {x, "Thing"}), of("Thing")))
+    if kinds.get("ndarray"):
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y}[1:]", {x, y}), targets, of("ndarray")))
+        fresh.append(st.builds(lambda x: (f"{x} += 1", {x}), of("ndarray")))
+    if set(kinds.get("function", ())) - {"keeper"}:
+        keeps = st.sampled_from(sorted(set(kinds["function"]) - {"keeper"}))
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y}()", {x, y}), targets, keeps))
+    return st.one_of(fresh)
+
+
+def own(kernel):
+    return {name: value for name, value in kernel.names.items() if not name.startswith("__") and name != "keeper"}
+
+
+def bound(sources):
+    """Give the names that some code assigns or deletes."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    return names | {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+@settings(
+    max_examples=150,
+    phases=[Phase.explicit, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(st.data(), st.sampled_from(["keep", "fresh", "mixed"]))
+def test_it_is_as_if_all_had_run_in_one_kernel(data, how):
+    """Steps that run in kernels of their own with what they touch leave the same names, all or some of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Kernel(Path(folder), SETUP)
+        steps = started(Path(folder), SETUP)
+        table = {}
+        for _ in range(data.draw(st.integers(1, 4), "steps")):
+            todo = []
+            for _ in range(data.draw(st.integers(1, 5), "statements")):
+                source, touched = data.draw(statements(own(plain)), "statement")
+                if all(name in plain.names or name in source.split("=")[0] for name in touched):
+                    try:
+                        plain.run(source)
+                    except RecursionError:
+                        continue
+                    todo.append((source, touched))
+            touched = set().union(*(names for _, names in todo))
+            if how == "fresh" or (how == "mixed" and data.draw(st.booleans(), "fresh")):
+                steps = Kernel(Path(folder), SETUP)
+                absent = along(sorted(touched), table, bound(source for source, _ in todo))
+            else:
+                absent = [
+                    name
+                    for name in along(sorted(touched), table, bound(s for s, _ in todo))
+                    if steps.table.get(name) != table[name]
+                ]
+            found = steps.begin({name: table[name] for name in absent}, sorted(touched))
+            assert ({}, []) == (found["problems"], found["missing"])
+            for source, _ in todo:
+                steps.run(source)
+            found = steps.save(*[n for n in own(plain) if n in steps.names], touched=sorted(touched))
+            assert {} == found["unsaved"]
+            table.update(found["names"])
+            table = {name: ref for name, ref in table.items() if name in plain.names}
+        names = data.draw(st.lists(st.sampled_from(sorted(own(plain))), min_size=1, unique=True), "restored")
+        last = Kernel(Path(folder), SETUP)
+        found = last.begin({name: table[name] for name in along(names, table)})
+        assert ({}, []) == (found["problems"], found["missing"])
+        assert None is same({name: plain[name] for name in names}, {name: last[name] for name in names})
+
+
+CLASSES = {
+    "inheritance and super": (
+        "class A:\n    def f(self): return 1\nclass B(A):\n    def f(self): return super().f() + 1\nb = B()",
+        "b.f() == 2 and type(b) is B and isinstance(b, A)",
+    ),
+    "a dataclass": (
+        (
+            "import dataclasses\n@dataclasses.dataclass(order=True)\nclass P:\n    x: int\n"
+            "    y: list = dataclasses.field("
+            "default_factory=list)\np = P(1)"
+        ),
+        "p == P(1) and P(1) < P(2) and p.y == [] and dataclasses.replace(p, x=2).x == 2",
+    ),
+    "an enum": ("import enum\nclass C(enum.Enum):\n    R = 1\n    G = 2\nc = C.R", "c is C.R and C(2) is C.G"),
+    "a namedtuple": (
+        "import collections\nT = collections.namedtuple('T', 'a b')\nt = T(1, [2])",
+        "type(t) is T and t.b == [2] and t._replace(a=3) == T(3, [2])",
+    ),
+    "a typed namedtuple": (
+        "import typing\nclass T(typing.NamedTuple):\n    a: int\n    b: str = 'x'\nt = T(1)",
+        "t == T(1, 'x') and t.b == 'x'",
+    ),
+    "an abstract class": (
+        (
+            "import abc\nclass A(abc.ABC):\n    @property\n    @abc.abstractmethod\n    def f(self): ...\n"
+            "class B(A):\n    @property\n    def f(self): return 5\nb = B()"
+        ),
+        "b.f == 5 and isinstance(b, A) and A.__abstractmethods__ == {'f'}",
+    ),
+    "slots": (
+        "class S:\n    __slots__ = ('a', 'b')\ns = S()\ns.a = [1]",
+        "s.a == [1] and not hasattr(s, 'b') and not hasattr(s, '__dict__')",
+    ),
+    "a property with a setter": (
+        (
+            "class P:\n    @property\n    def x(self): return self._x\n    @x.setter\n"
+            "    def x(self, v): self._x = v * 2\n"
+            "p = P()\np.x = 2"
+        ),
+        "p.x == 4 and not setattr(p, 'x', 1) and p.x == 2",
+    ),
+    "class and static methods": (
+        (
+            "class M:\n    n = [0]\n    @classmethod\n    def c(cls): return cls.n\n    @staticmethod\n"
+            "    def s(x): return x\nm = M()"
+        ),
+        "m.c() is M.n and M.s(3) == 3",
+    ),
+    "a registry by __init_subclass__": (
+        (
+            "class R:\n    known = []\n    def __init_subclass__(cls, **kw):\n        super().__init_subclass__(**kw)\n"
+            "        R.known.append(cls.__name__)\nclass X(R): pass\nclass Y(R): pass\nx = X()"
+        ),
+        "R.known == ['X', 'Y'] and type('Z', (R,), {}).__name__ == 'Z' and R.known == ['X', 'Y', 'Z'] and type(x) is X",
+    ),
+    "a registry by a metaclass": (
+        (
+            "class M(type):\n    made = []\n    def __new__(m, name, bases, d):\n        m.made.append(name)\n"
+            "        return super().__new__(m, name, bases, d)\nclass A(metaclass=M): pass\nclass B(A): pass\nb = B()"
+        ),
+        "M.made == ['A', 'B'] and type(B) is M and isinstance(b, A)",
+    ),
+    "a class of a function": (
+        "def make():\n    class Inner:\n        def get(self): return __class__\n    return Inner\nI = make()\ni = I()",
+        "type(i) is I and i.get() is I",
+    ),
+    "a generic class": (
+        (
+            "import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]):\n"
+            "    def __init__(self, x: T): self.x = x\n"
+            "b = Box[int](3)"
+        ),
+        "b.x == 3 and type(b) is Box and Box[str]('a').x == 'a'",
+    ),
+    "an exception": ("class E(Exception):\n    pass\ne = E('a', 1)", "e.args == ('a', 1) and type(e) is E"),
+    "a cached property": (
+        (
+            "import functools\nclass P:\n    n = 0\n    @functools.cached_property\n    def x(self):\n"
+            "        P.n += 1\n"
+            "        return P.n\np = P()\np.x"
+        ),
+        "p.x == 1 and P().x == 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "holds"), CLASSES.values(), ids=CLASSES)
+@pytest.mark.parametrize("part", ["all", "instance"])
+def test_classes_and_their_instances_come_back(tmp_path, source, holds, part):
+    """Also where only the instance is asked for: what it needs comes along."""
+    kernel = started(tmp_path)
+    kernel.run(source)
+    names = [name for name in kernel.names if not name.startswith("__")]
+    found = kernel.save(*names)
+    assert {} == found["unsaved"]
+    last = list(names)[-1]
+    other = kernel.next(*(names if part == "all" else [last]))
+    if part == "all":
+        assert eval(holds, other.names)
+    else:
+        assert type(kernel[last]).__name__ == type(other[last]).__name__
+
+
+FUNCTIONS = {
+    "defaults": ("def f(a, b=[1], *c, d=2, **e):\n    'doc'\n    return a, b, c, d, e", "f(0) == (0, [1], (), 2, {})"),
+    "names": (
+        "def f(a: int, *, b: str = 'x') -> float:\n    'doc'\nf.mark = [1]",
+        (
+            "(f.__doc__, f.__annotations__, f.__kwdefaults__, f.mark, f.__module__, f.__qualname__)"
+            " == ('doc', {'a': int, 'b': str, 'return': float}, {'b': 'x'}, [1], '__main__', 'f')"
+        ),
+    ),
+    "a generator function": ("def g(n):\n    yield from range(n)", "list(g(3)) == [0, 1, 2]"),
+    "an async function": (
+        "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x",
+        "asyncio.run(f(3)) == 3",
+    ),
+    "a lambda in a dict": ("k = 2\nops = {'t': lambda x: x * k}", "ops['t'](4) == 8"),
+    "recursion by name": ("def f(n): return 1 if n < 2 else n * f(n - 1)", "f(5) == 120"),
+    "recursion through a cell": (
+        "def make():\n    def f(n): return 1 if n < 2 else n * f(n - 1)\n    return f\ng = make()",
+        "g(5) == 120 and g.__closure__[0].cell_contents is g",
+    ),
+    "a decorator": (
+        (
+            "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def inner(x): return 2 * f(x)\n"
+            "    return inner\n"
+            "@twice\ndef f(x):\n    'doc'\n    return x + 1"
+        ),
+        "f(1) == 4 and f.__name__ == 'f' and f.__doc__ == 'doc' and f.__wrapped__(1) == 2",
+    ),
+    "a cache": (
+        "import functools\n@functools.lru_cache(maxsize=7)\ndef f(n): return n if n < 2 else f(n - 1) + f(n - 2)\nf(5)",
+        "f(30) == 832040 and f.cache_info().maxsize == 7",
+    ),
+    "a partial": (
+        "import functools\ndef f(a, b): return a, b\np = functools.partial(f, b=2)",
+        "p(1) == (1, 2) and p.func is f",
+    ),
+    "single dispatch": (
+        (
+            "import functools\n@functools.singledispatch\ndef f(x): return 'any'\n@f.register\n"
+            "def _of(x: int): return 'int'\nf(1)"
+        ),
+        "(f(1), f('')) == ('int', 'any')",
+    ),
+    "a bound method": (
+        (
+            "class A:\n    def __init__(self): self.n = 0\n    def up(self):\n        self.n += 1\n"
+            "        return self.n\na = A()\nup = a.up"
+        ),
+        "up() == 1 and a.n == 1 and up.__self__ is a",
+    ),
+    "an empty cell": (
+        "def make(x):\n    if x: y = 1\n    return lambda: y\nf = make(0)\nh = make(1)",
+        "h() == 1 and f.__code__.co_freevars == ('y',)",
+    ),
+    "a library's function": (
+        "import math\nroot = math.sqrt\nimport json\ndump = json.dumps",
+        "root is math.sqrt and dump is json.dumps",
+    ),
+    "a global that a function changes": (
+        "n = 0\ndef up():\n    global n\n    n += 1\n    return n",
+        "up() == 1 and n == 1",
+    ),
+    "iterators": (
+        "i = iter([1, 2, 3])\nnext(i)\nz = zip([1, 2], 'ab')\nnext(z)",
+        "list(i) == [2, 3] and list(z) == [(2, 'b')]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "holds"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_functions_come_back(kernel, source, holds):
+    kernel.run(source)
+    names = [name for name in kernel.names if not name.startswith("__")]
+    assert {} == kernel.save(*names)["unsaved"]
+    assert eval(holds, kernel.next(*names).names)
+
+
+def test_tracebacks_and_inspect_find_the_source_of_a_function(kernel):
+    """It stands in no file: the kernel that made it knew its lines."""
+    source = "\n\ndef f(x):\n    return 1 / x\n"
+    linecache.cache["<a cell>"] = (len(source), None, source.splitlines(keepends=True), "<a cell>")
+    exec(compile(source, "<a cell>", "exec", dont_inherit=True), kernel.names)
+    kernel.save("f")
+    del linecache.cache["<a cell>"]
+    other = kernel.next("f")
+    assert "def f(x):\n    return 1 / x\n" == inspect.getsource(other["f"])
+
+
+REFUSED = [
+    ("(i for i in [1])", "is a generator"),
+    ("{'rows': [(i for i in [1])]}", "holds a generator (in ['rows'][0])"),
+    ("map(str, (i for i in [1]))", "holds a generator"),
+    ("open(__import__('os').devnull)", "is a _io.TextIOWrapper"),
+    ("__import__('sqlite3').connect(':memory:')", "is a sqlite3.Connection"),
+    ("__import__('threading').Lock()", "is a _thread.lock"),
+    ("[__import__('threading').RLock()]", "holds a _thread.RLock (in [0])"),
+    ("__import__('threading').Event()", "is a threading.Event"),
+    ("__import__('socket').socket()", "is a socket.socket"),
+    ("__import__('weakref').ref(Thing)", "is a weakref.ReferenceType"),
+    ("Locked()", "is a Locked"),
+    ("Thing(__import__('threading').Lock())", "holds a _thread.lock (in .inner)"),
+    ("Bad()", "is a Bad, which raises ValueError: no state here"),
+    ("[Bad()]", "holds a Bad (in [0]), which raises ValueError: no state here"),
+    ("memoryview(b'x')[:0].cast('B') and None or __import__('mmap').mmap(-1, 1)", "is a mmap.mmap"),
+]
+ODD = """
+class Thing:
+    def __init__(self, inner): self.inner = inner
+class Bad:
+    def __getstate__(self): raise ValueError("no state here")
+    __reduce_ex__ = lambda self, protocol: self.__getstate__()
+"""
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(("text", "reason"), [row for row in REFUSED if "Locked" not in row[0]])
+def test_what_cannot_be_saved_is_told_and_the_others_are_saved(kernel, text, reason):
+    """The reason says what it is, and where in the value."""
+    kernel.run(ODD + f"value = {text}\nother = [1]")
+    found = kernel.save("value", "other")
+    assert {"value": reason} == found["unsaved"]
+    assert "other" in found["names"]
+    getattr(kernel["value"], "close", lambda: None)()
+
+
+def test_what_is_nested_too_deeply_is_told(kernel):
+    kernel.run("value = []\nfor _ in range(100_000): value = [value]")
+    assert {"value": "is nested too deeply to be saved"} == kernel.save("value")["unsaved"]
+    kernel.run("while value: value = value.pop()")
+
+
+def test_a_name_over_the_limit_is_told_and_leaves_no_file(kernel):
+    kernel.run("import numpy as np\nbig = np.zeros(1_000_000)\nheld = {'a': np.ones(1_000_000)}\nsmall = (1, 2)")
+    found = kernel.save("big", "held", "small", most=1_000_000)
+    assert {"big": "is 8 MB, and at most 1 MB are saved", "held": "is 8 MB, and at most 1 MB are saved"} == found[
+        "unsaved"
+    ]
+    assert [kernel.table["small"]["path"]] == [
+        f"names/{one.name}" for one in kernel.folder.glob("names/*") if one.suffix != ".state"
+    ]
+
+
+def test_a_save_that_takes_too_long_is_told(kernel):
+    kernel.run("value = [(i,) for i in range(300_000)]")
+    found = kernel.save("value", seconds=0)
+    assert {"value": "was not saved within the 0 s that saving may take"} == found["unsaved"]
+    assert [] == list(kernel.folder.glob("names/*.pickle"))
+
+
+def test_names_that_are_not_there_are_left_out(kernel):
+    assert {} == kernel.save("nothing")["names"]
+
+
+def test_an_unchanged_value_is_written_once(kernel):
+    kernel.run("import numpy as np\na = np.zeros(100_000)\nb = {'a': np.ones(100_000)}")
+    kernel.save("a", "b")
+    files = {path: path.stat().st_mtime_ns for path in kernel.folder.glob("names/*")}
+    found = kernel.save("a", "b")
+    assert ({}, [], 0) == (found["names"], found["changed"], found["wrote"])
+    assert files == {path: path.stat().st_mtime_ns for path in kernel.folder.glob("names/*")}
+
+
+def test_what_was_not_touched_is_not_looked_at(kernel):
+    """A change that nobody told of goes unseen: so it was not hashed."""
+    kernel.run("import numpy as np\na = np.zeros(100_000)\nb = [1]")
+    kernel.save("a", "b")
+    kernel.run("a[0] = 1\nb.append(2)")
+    assert ["b"] == kernel.save("a", "b", touched=["b"])["changed"]
+    assert ["a"] == kernel.save("a", "b", touched=["a"])["changed"]
+
+
+def test_what_shares_memory_with_what_was_touched_is_looked_at(kernel):
+    kernel.run("import numpy as np\na = np.zeros((10, 10))\nrow = a[3]")
+    kernel.save("a", "row")
+    kernel.run("row[0] = 1")
+    assert {"a", "row"} == set(kernel.save("a", "row", touched=["row"])["changed"])
+
+
+def test_a_class_of_a_setup_cell_is_taken_from_the_new_kernel(tmp_path):
+    kernel = started(tmp_path, ODD)
+    other = passed_on(kernel, "x = Thing([1])", "x", "Thing")
+    assert "setup" == kernel.table["Thing"]["form"]
+    assert type(other["x"]) is other["Thing"]
+    assert other["Thing"].__init__.__globals__ is other.names
+
+
+def test_a_setup_class_that_a_step_changed_is_saved(tmp_path):
+    kernel = Kernel(tmp_path, SETUP)
+    kernel.begin(watch=["Thing"])
+    other = passed_on(kernel, "Thing.made.append(1)\nx = Thing(2)", "x", "Thing")
+    assert [1] == other["Thing"].made
+    assert type(other["x"]) is other["Thing"]
+
+
+def test_what_a_function_of_setup_uses_comes_along(tmp_path):
+    kernel = started(tmp_path, "def f(): return g() + k\ndef g(): return 1")
+    other = passed_on(kernel, "k = [2][0]", "f")
+    assert 3 == other["f"]()
+
+
+def test_plain_values_of_setup_stay_those_of_the_first_kernel(tmp_path):
+    """A time or a random number that setup takes would be another one in each kernel."""
+    setup = "import uuid\nrun = str(uuid.uuid4())"
+    kernel = started(tmp_path, setup)
+    found = kernel.save("run", touched=[])
+    assert [] == found["changed"]
+    assert kernel["run"] == kernel.next("run")["run"]
+
+
+ARRAYS = [
+    "np.arange(6).reshape(2, 3)",
+    "np.asfortranarray(np.arange(6.0).reshape(2, 3))",
+    "np.array(5.0)",
+    "np.zeros(0)",
+    "np.zeros((0, 3), 'U4')",
+    "np.array(['a', 'bc'])",
+    "np.array([(1, 2.5)], dtype=[('a', 'i4'), ('b', 'f8', (2,))])",
+    "np.array(['2020-01-01', 'NaT'], 'M8[ns]')",
+    "np.array([1, 2], '>i4')",
+    "np.arange(10)[::3]",
+    "np.arange(10)[::-1]",
+    "np.broadcast_to(np.arange(3), (4, 3))",
+    "np.array([1, 'a', None], object)",
+    "np.ma.masked_array([1, 2], [0, 1])",
+    "np.zeros(3, 'V5')",
+    "np.array([True, False])",
+    "np.array([1 + 2j])",
+    "np.float32(1.5)",
+    "frozen(np.arange(3))",
+    "np.arange(200_000.0).reshape(400, 500).T",
+    "np.random.default_rng(3)",
+]
+
+
+@pytest.mark.parametrize("text", ARRAYS)
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_arrays_come_back_as_they_were(tmp_path, text, held):
+    """Type, shape, order of memory, and whether they can be written to."""
+    setup = "import numpy as np\ndef frozen(a):\n    a.flags.writeable = False\n    return a"
+    kernel = started(tmp_path, setup)
+    other = passed_on(kernel, f"value = {text}" + ("\nvalue = {'a': value}" if held else ""), "value")
+    before, after = (one["value"]["a"] if held else one["value"] for one in (kernel, other))
+    assert type(before) is type(after)
+    if isinstance(before, np.ndarray):
+        np.testing.assert_array_equal(before, after)
+        assert (before.dtype, before.shape, before.flags.writeable) == (after.dtype, after.shape, after.flags.writeable)
+        assert before.flags.f_contiguous == after.flags.f_contiguous or not before.flags.contiguous
+    else:
+        assert repr(before) == repr(after) or "Generator" in repr(after)
+
+
+def test_a_random_generator_goes_on_where_it_was(kernel):
+    other = passed_on(kernel, "import numpy as np\nrng = np.random.default_rng(1)\nrng.random(3)", "rng")
+    assert kernel["rng"].random() == other["rng"].random()
+
+
+FRAMES = [
+    "pd.DataFrame({'a': [1, 2], 'b': ['x', None], 'c': [1.5, float('nan')]})",
+    "pd.DataFrame({'a': pd.Categorical(['x', 'y', 'x'], ordered=True)})",
+    "pd.DataFrame({'t': pd.date_range('2020', periods=3, tz='Europe/Berlin')}).set_index('t')",
+    "pd.DataFrame({'t': [1]}, index=pd.MultiIndex.from_tuples([('a', 1)], names=['x', 'y']))",
+    "pd.DataFrame([[1, 2]], columns=[0, 1])",
+    "pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([('a', 1), ('a', 2)]))",
+    "pd.DataFrame([[1, 2]], columns=['a', 'a'])",
+    "pd.DataFrame({'a': [[1], {2}]})",
+    "pd.DataFrame({'a': [1, None, 2]}, dtype='Int64')",
+    "pd.DataFrame({'a': [1, 'x', 2.5]})",
+    "pd.DataFrame()",
+    "pd.DataFrame({'a': pd.period_range('2020', periods=2, freq='M')})",
+    "pd.DataFrame({'a': pd.arrays.SparseArray([0, 0, 1])})",
+    "pd.Series([1, 2], name='s')",
+    "pd.Series(['a', None])",
+    "pd.Series([1.0], index=[('a', 1)])",
+    "pd.DataFrame({'a': range(100_000)})",
+    "pd.DataFrame({'a': [str(i) for i in range(20_000)]})[::3]",
+    "pd.DataFrame({'a': np.arange(10)}, index=pd.date_range('2020', periods=10, freq='D'))",
+    "pd.Timestamp('2020', tz='UTC')",
+    "pd.Index(['a', 'b'], name='n')",
+]
+
+
+@pytest.mark.parametrize("text", FRAMES)
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_frames_come_back_as_they_were(kernel, text, held):
+    """Types of columns, of what is in them, and the index."""
+    source = f"import pandas as pd, numpy as np\nvalue = {text}" + ("\nvalue = {'a': value}" if held else "")
+    other = passed_on(kernel, source, "value")
+    before, after = (one["value"]["a"] if held else one["value"] for one in (kernel, other))
+    assert type(before) is type(after)
+    match before:
+        case pd.DataFrame():
+            pd.testing.assert_frame_equal(before, after, check_exact=True, check_freq=True)
+            cells = [[type(cell) for cell in one.to_numpy().ravel()] for one in (before, after)]
+            assert cells[0] == cells[1]
+        case pd.Series():
+            pd.testing.assert_series_equal(before, after, check_exact=True)
+        case pd.Index():
+            pd.testing.assert_index_equal(before, after, exact=True)
+        case _:
+            assert before == after
+
+
+def test_lists_in_a_frame_stay_the_objects_that_have_names(kernel):
+    other = passed_on(kernel, "import pandas as pd\nl = [1]\nf = pd.DataFrame({'a': [l, 2]})", "f", "l")
+    assert other["f"]["a"][0] is other["l"]
+
+
+def test_a_file_that_is_gone_is_missing(kernel):
+    kernel.run("import numpy as np\na = {'x': np.zeros(100_000)}")
+    kernel.save("a")
+    path = kernel.table["a"]["parts"][0]["path"]
+    (kernel.folder / path).unlink()
+    other = Kernel(kernel.folder)
+    assert [path] == other.begin(kernel.table)["missing"]
+    assert "a" not in other.names
+
+
+@pytest.mark.parametrize("at", [0, 100, -1])
+def test_an_array_with_one_changed_byte_is_missing(kernel, at):
+    kernel.run("import numpy as np\na = np.zeros(1_000_000)\nb = np.ones(1_000_000)")
+    kernel.save("a", "b")
+    path = kernel.folder / kernel.table["a"]["path"]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    other = Kernel(kernel.folder)
+    assert [kernel.table["a"]["path"]] == other.begin(kernel.table)["missing"]
+    assert not {"a", "b"} & set(other.names)
+
+
+def test_a_value_that_does_not_come_back_is_a_problem_and_the_others_come(kernel):
+    kernel.run("class Odd:\n    def __setstate__(self, state): raise KeyError('x')\no = Odd(); o.a = 1\nb = 2")
+    kernel.save("o", "b", "Odd")
+    other = Kernel(kernel.folder)
+    found = other.begin(kernel.table)
+    assert {"o": "cannot be given back (KeyError: 'x')"} == found["problems"]
+    assert 2 == other["b"]
+    assert "o" not in other.names
+
+
+PROCESS = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("carried", {module!r})
+carried = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(carried)
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+del importlib, spec
+def ask(do, **arguments):
+    text = json.dumps({{"do": do, "folder": {folder!r}, "cloudpickle": {cloudpickle!r}, **arguments}})
+    (found,) = carried.answer(text)._repr_mimebundle_().values()
+    return json.loads(found)
+ask("open")
+assert "cloudpickle" not in sys.modules and "numpy" not in sys.modules
+table = json.loads({table!r})
+settings = table.pop("$settings", None)
+random = table.pop("$random", None)
+found = ask("restore", names=table, settings=settings, random=random)
+assert not found["problems"] and not found["missing"], found
+outcome = shell.run_cell({source!r})
+outcome.raise_error()
+found = ask("save", names={names!r}, most=1e9, seconds=60)
+assert not found["unsaved"], found
+table.update(found["names"])
+table.update({{"$settings": found["settings"], "$random": found["random"]}})
+print("table", json.dumps(table))
+"""
+
+
+def in_a_process(folder, source, *names, table=None):
+    """Run a cell in a process of its own, as a kernel has it; gives the table of references."""
+    parts = {"module": snapshot.__file__, "folder": str(folder), "cloudpickle": CLOUDPICKLE}
+    script = PROCESS.format(**parts, source=source, names=list(names), table=json.dumps(table or {}))
+    environ = {**os.environ, "IPYTHONDIR": str(folder / "ipython")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environ)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return json.loads(done.stdout.rpartition("table ")[2])
+
+
+def test_a_notebook_goes_on_in_another_process(tmp_path):
+    """Functions, classes, shared cells, arrays and views, frames, and two names for one thing."""
+    first = """
+import collections, dataclasses, enum, functools
+import numpy as np
+import pandas as pd
+
+Point = collections.namedtuple("Point", "x y")
+
+class Color(enum.Enum):
+    RED = 1
+
+@dataclasses.dataclass
+class Model:
+    rate: float
+    weights: np.ndarray = None
+    color: Color = Color.RED
+
+    def fit(self, data):
+        self.weights = scaled(data)
+        return self
+
+@functools.lru_cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def scaled(data):
+    return data * K
+
+def counter():
+    n = 0
+    def up():
+        nonlocal n
+        n += 1
+        return n
+    def get():
+        return n
+    return up, get
+
+K = 3
+up, get = counter()
+up()
+data = np.arange(20_000.0).reshape(100, 200)
+row = data[7]
+model = Model(0.5).fit(data)
+models = {"first": model, "points": [Point(1, [2])]}
+frame = pd.DataFrame({"a": pd.Categorical(["x", "y"]), "t": pd.date_range("2020", periods=2, tz="UTC")})
+alias = models["points"]
+"""
+    second = """
+assert fib(20) == 6765
+assert (up(), get()) == (2, 2)
+data[7, 0] = -1
+assert row[0] == -1 and row.base is data.base
+assert models["first"] is model and type(model) is Model and model.color is Color.RED
+assert model.fit(data).weights[0, 1] == 3
+assert alias is models["points"] and type(alias[0]) is Point
+assert frame.dtypes["t"] == "datetime64[us, UTC]" and frame["a"].dtype == "category"
+import __main__
+assert scaled.__globals__ is __main__.__dict__ or scaled.__globals__ is get_ipython().user_ns
+assert Model(1) == Model(1)
+K = 4
+assert scaled(1) == 4
+"""
+    names = [
+        "Point",
+        "Color",
+        "Model",
+        "fib",
+        "scaled",
+        "up",
+        "get",
+        "data",
+        "row",
+        "model",
+        "models",
+        "frame",
+        "alias",
+    ]
+    table = in_a_process(tmp_path, first, *names)
+    table = in_a_process(tmp_path, second, *names, table=table)
+    in_a_process(tmp_path, "assert (get(), scaled(1), row[0], data[7, 0]) == (2, 4, -1, -1)", table=table)
+
+
+def test_settings_and_random_states_go_on_in_another_process(tmp_path):
+    """What is no name: directory, environment, path, options, filters, and what is drawn next."""
+    first = """
+import os, random, sys, warnings, decimal
+import numpy as np, pandas as pd, matplotlib
+random.seed(1); np.random.seed(1); random.random(); np.random.random()
+os.makedirs("inner"); os.chdir("inner")
+os.environ["NBFLOW_TEST"] = "1"
+sys.path.insert(0, "/nowhere")
+np.set_printoptions(precision=3)
+np.seterr(divide="raise")
+pd.set_option("display.max_rows", 7)
+pd.set_option("display.float_format", lambda x: f"{x:.3f}")
+matplotlib.rcParams["lines.linewidth"] = 9
+warnings.filterwarnings("ignore", message="of a kind")
+decimal.getcontext().prec = 5
+"""
+    second = """
+import os, random, sys, warnings, decimal
+import numpy as np, pandas as pd, matplotlib
+state = (
+    os.path.basename(os.getcwd()), os.environ["NBFLOW_TEST"], sys.path[0], np.get_printoptions()["precision"],
+    np.geterr()["divide"], pd.get_option("display.max_rows"), pd.get_option("display.float_format")(1),
+    matplotlib.rcParams["lines.linewidth"], decimal.getcontext().prec,
+)
+assert state == ("inner", "1", "/nowhere", 3, "raise", 7, "1.000", 9, 5), state
+assert any(one[0] == "ignore" and one[1] and one[1].match("of a kind") for one in warnings.filters)
+drawn = [random.random(), np.random.random()]
+"""
+    table = in_a_process(tmp_path, first)
+    assert {"$settings", "$random"} == set(table)
+    table = in_a_process(tmp_path, second, "drawn", table=table)
+    random.seed(1)
+    random.random()
+    generator = np.random.RandomState(1)
+    generator.random_sample()
+    assert [random.random(), generator.random_sample()] == json.loads(table["drawn"]["text"])
+
+
+def test_names_of_ipython_do_not_come_along(tmp_path):
+    """Functions use them, and each kernel has its own."""
+    source = "def f():\n    return open, display, get_ipython(), __name__, In\nf()"
+    table = in_a_process(tmp_path, source, "f")
+    assert {"f", "$settings", "$random"} == set(table)
+    in_a_process(tmp_path, "assert f()[2] is get_ipython()", table=table)
+
+
+def test_a_frame_over_the_limit_leaves_no_file(kernel):
+    """How large its Parquet file is, is only known once it is written."""
+    kernel.run(
+        "import numpy as np, pandas as pd\nframe = pd.DataFrame({'a': np.random.default_rng(0).random(100_000)})"
+    )
+    assert {"frame"} == set(kernel.save("frame", most=1000)["unsaved"])
+    assert [] == [one for one in kernel.folder.glob("names/*") if one.suffix != ".state"]
+
+
+def test_a_module_of_a_path_that_a_step_added_is_found(tmp_path):
+    """The path is as it was before anything is imported for a name."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "tools_of_a_test.py").write_text("def double(x):\n    return 2 * x\n")
+    source = (
+        "import sys\nsys.path.insert(0, 'lib')\nfrom tools_of_a_test import double\nimport tools_of_a_test as tools"
+    )
+    table = in_a_process(tmp_path, source, "double", "tools")
+    in_a_process(tmp_path, "assert (double(2), tools.double(3)) == (4, 6)", table=table)
+
+
+def test_where_nothing_is_set_and_nothing_drawn_nothing_is_written(tmp_path):
+    table = in_a_process(tmp_path, "x = 1", "x")
+    assert (None, None) == (table["$settings"], table["$random"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    )
+)
+def test_plain_values_come_back_exactly(value):
+    """Types, values, signs of zeros, and what is not a number."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = started(Path(folder))
+        kernel.names["value"] = value
+        kernel.save("value")
+        assert repr(value) == repr(kernel.next("value")["value"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_saving_again_gives_the_same_digest(data):
+    """In one process, whatever is in it: nothing is found changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = started(Path(folder), SETUP)
+        for _ in range(data.draw(st.integers(1, 8))):
+            kernel.run(data.draw(statements(own(kernel)))[0])
+        names = list(own(kernel))
+        kernel.save(*names)
+        found = kernel.save(*names)
+        assert ({}, []) == (found["names"], found["changed"])
