@@ -262,7 +262,7 @@ class Retry(Part):
 class Input(Part):
     """An input of a workflow; one without a default must be given."""
 
-    type: Literal["string", "number", "integer", "boolean", "array", "object", "path", "date"] = "string"
+    type: Literal["string", "number", "integer", "boolean", "array", "object", "path", "date", "any"] = "string"
     default: Value = None
     enum: list[Any] | None = None
     """The only values there are."""
@@ -366,8 +366,11 @@ class Cells(Task):
     cells: Text
     """The notebook's file."""
     tags: Texts = Field(min_length=1)
-    """Cells with one of these tags run; so do those tagged ``setup`` and ``parameters``."""
+    """Cells with one of these tags run, and those that go with a tag ``step:NAME``; before them those that prepare each
+    kernel: tagged ``setup`` or ``parameters``, or above the first step."""
     parameters: dict[str, Value] = {}
+    names: dict[Name, Value] = {}
+    """Values of names, assigned right before these cells: behind the setup, and behind what other steps left."""
     outputs: Texts = []
     kernel: Text | None = None
     kernel_start: Start | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -78,6 +79,8 @@ def _said(step: Any) -> str:
     plain = str(text).strip()
     if plain.startswith("{{") and plain.endswith("}}") and plain.count("{{") == 1:
         plain = plain[2:-2].strip()
+    if key == "items" and (drawn := re.fullmatch(r"steps\.(\w+)\.output\.(\w+)", plain)):
+        plain = f"{drawn[2]} of {drawn[1]}"
     if key == "wait_for":
         plain = f"gathers {', '.join(said) if isinstance(said, list) else said}"
     shown = f"{words.get(key, '')}{plain}"

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, Protocol, TypeAlias
 
 from .errors import DefinitionError, did_you_mean
+from .outcome import Outcome
 from .types import OnFailure
 from .values import Value, digest
 
 NodeId: TypeAlias = tuple[str, ...]
 """Who a node is, for people: the step ids on the way down; an item's part is ``parent:template:index``."""
+
+Ended: TypeAlias = "Callable[[str], Outcome | None]"
+"""Gives how a step of a list ended, by its id; ``None`` if there is none, or it has not ended."""
 
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -193,6 +197,10 @@ class Step:
         """The lists of steps in it, in the order of the text."""
         return ()
 
+    def follows(self, ended: Ended) -> frozenset[str] | None:  # noqa: ARG002 - those that look at outcomes say so
+        """Give the ids of the steps whose work counts for its own; ``None``: of all that it waits for."""
+        return None
+
     @cached_property
     def code_digest(self) -> str:
         """Digest of kind and content: the first part of the fingerprint of its nodes, what an edit changes."""
@@ -216,6 +224,8 @@ class TaskStep(Step):
     """Resolves to a mapping of names to values."""
     environment: Binding = NOTHING
     """Resolves to a mapping of names to values: variables for its process; null takes one away."""
+    given: Binding = NOTHING
+    """Resolves to what earlier steps left for it; no part of its fingerprint, which has those of these steps."""
     written: Value = None
     """Parameters and environment as they stand in a workflow, which an edit changes like code; null: in none."""
     retry: Retry = START_PROBLEMS

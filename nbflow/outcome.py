@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .types import Status
@@ -55,6 +56,8 @@ class Outcome:
     """The executed notebook, relative to the run folder."""
     log: str | None = None
     """What it printed, relative to the run folder."""
+    names: Mapping[str, Value] = field(default_factory=dict)
+    """Names of its notebook that it left for later steps: where each is saved, or why it is not."""
     wrote: tuple[str, ...] = ()
     """Files beside the notebook that it opened for writing, relative to its directory; not kept in the journal."""
     warnings: tuple[str, ...] = ()

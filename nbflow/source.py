@@ -22,6 +22,9 @@ from .values import NotAValueError, Value, argument
 
 __all__ = [
     "ANY",
+    "PREFIXES",
+    "SETUP",
+    "WORDS",
     "Cell",
     "Notebook",
     "Parameter",
@@ -29,9 +32,13 @@ __all__ = [
     "assigned",
     "cell_tree",
     "changed_cells",
+    "marks",
+    "owners",
+    "parsed",
     "read_cells",
     "read_notebook",
     "selected",
+    "split",
     "syntax_tree",
 ]
 
@@ -148,6 +155,8 @@ class Notebook:
     """Numbers of the cells tagged ``results``."""
     result_names: tuple[str, ...]
     """Names that those cells assign or show, in order."""
+    preparing: frozenset[int] = frozenset()
+    """Numbers of the cells that prepare a kernel for the others, where only some of its cells were selected."""
 
     @property
     def name(self) -> str:
@@ -196,7 +205,11 @@ def read_notebook(path: Path) -> Notebook:
     DefinitionError
         If it is no notebook of format 4, has no code cell, or its parameters are not clear.
     """
-    raw = _raw(path)
+    return parsed(path, _raw(path))
+
+
+def parsed(path: Path, raw: bytes) -> Notebook:
+    """Give the notebook of a file's content, as :func:`read_notebook` does."""
     data, cells = _parsed(path, raw)
     if not cells:
         raise DefinitionError(
@@ -206,19 +219,64 @@ def read_notebook(path: Path) -> Notebook:
     return _read(path, raw, data, cells)
 
 
-def selected(notebook: Notebook, tags: Iterable[str]) -> Notebook:
-    """Give a notebook with only the cells that have one of the tags, or ``setup`` or ``parameters``.
+SETUP = "setup"
+"""Where cells go that run in every kernel; also the step that is the first to run them."""
 
-    Its cells keep their numbers, so that messages name them as the file counts them.
+
+def owners(cells: Sequence[Cell]) -> list[str]:
+    """Give for each code cell where it goes: ``step:clean``, ``setup``, or nowhere, which is an empty text.
+
+    A tag ``step:clean`` begins a step, and cells below go with it. Those above the first step are setup.
     """
-    wanted = {*tags, "setup", "parameters"}
+    begun = [next((tag for tag in sorted(cell.tags) if tag.startswith("step:")), "") for cell in cells]
+    here = SETUP if any(begun) else ""
+    found = []
+    for cell, step in zip(cells, begun, strict=True):
+        here = step or here
+        found.append(SETUP if not step and cell.tags & {SETUP, "parameters"} else here)
+    return found
+
+
+def selected(notebook: Notebook, tags: Iterable[str]) -> Notebook:
+    """Give a notebook with only the cells that have one of the tags or go with it, behind those of the setup.
+
+    Its cells keep their numbers, so that messages name them as the file counts them. Text goes with the code below it.
+    """
+    wanted = {*tags}
     all_cells = notebook.data["cells"]
     assert isinstance(all_cells, list), "it was read"
-    left_out = {cell.position for cell in notebook.cells if not wanted & cell.tags}
-    data = {**notebook.data, "cells": [cell for at, cell in enumerate(all_cells) if at not in left_out]}
-    numbers = [cell.number for cell in notebook.cells if cell.position not in left_out]
-    cells = [replace(cell, number=n) for cell, n in zip(_code_cells(notebook.path, data), numbers, strict=True)]
-    return _read(notebook.path, notebook.raw, data, tuple(cells))
+    owner = dict(zip(notebook.cells, owners(notebook.cells), strict=True))
+    own = {cell.position for cell in notebook.cells if wanted & cell.tags or owner[cell] in wanted}
+    preparing = {cell.position for cell in notebook.cells if owner[cell] == SETUP} - own
+    order = [*sorted(preparing), *sorted(own)]
+    code = {cell.position: cell for cell in notebook.cells}
+    data = {**notebook.data, "cells": [all_cells[at] for at in _with_text(order, code, len(all_cells))]}
+    new = _code_cells(notebook.path, data)
+    cells = [
+        replace(cell, number=code[at].number, heading=code[at].heading) for cell, at in zip(new, order, strict=True)
+    ]
+    numbers = frozenset(code[at].number for at in preparing)
+    return replace(_read(notebook.path, notebook.raw, data, tuple(cells)), preparing=numbers)
+
+
+def split(notebook: Notebook) -> tuple[list[Value], list[Value]]:
+    """Give the cells of a selection as they stand in the file: those that prepare a kernel, and the others."""
+    cells = notebook.data["cells"]
+    assert isinstance(cells, list), "it was read"
+    ready = 1 + max((cell.position for cell in notebook.cells if cell.number in notebook.preparing), default=-1)
+    return cells[:ready], cells[ready:]
+
+
+def _with_text(order: Iterable[int], code: Mapping[int, Cell], count: int) -> Iterator[int]:
+    """Give the positions of code cells with those of the text right above each, and below the last of the file."""
+    last = max(code, default=-1)
+    for at in order:
+        first = at
+        while first and first - 1 not in code:
+            first -= 1
+        yield from range(first, at + 1)
+        if at == last:
+            yield from range(at + 1, count)
 
 
 def _read(path: Path, raw: bytes, data: Mapping[str, Value], cells: tuple[Cell, ...]) -> Notebook:
@@ -359,9 +417,9 @@ def _code_cells(path: Path, data: Mapping[str, Value]) -> Iterator[Cell]:
             heading = _last_heading(source) or heading
         elif cell["cell_type"] == "code":
             number += 1
-            marks = frozenset(tags) | frozenset(_marks(path, number, source))
-            timeout = _timeout(path, number, marks)
-            yield Cell(number, position, source, marks, heading or _first_comment(source), timeout)
+            said = frozenset(tags) | frozenset(marks(path, number, source))
+            timeout = _timeout(path, number, said)
+            yield Cell(number, position, source, said, heading or _first_comment(source), timeout)
 
 
 def _parts(path: Path, cell: Value, position: int) -> tuple[str, list[str]]:
@@ -403,23 +461,23 @@ def _kernel(data: Mapping[str, Value]) -> tuple[str, str]:
 # Tags, and comments that stand for them
 
 _MARK = re.compile(r"#\s*nbflow:\s*(.+)")
-_WORDS = ("parameters", "results", "raises-exception", "skip-execution", "setup")
-_PREFIXES = ("step", "needs", "each", "as", "max", "timeout", "retry")
+WORDS = ("parameters", "results", "raises-exception", "skip-execution", "setup")
+PREFIXES = ("step", "needs", "each", "as", "max", "timeout", "retry")
 
 
-def _marks(path: Path, number: int, source: str) -> Iterator[str]:
+def marks(path: Path, number: int, source: str) -> Iterator[str]:
     """Give the tags that a first line ``# nbflow: ...`` stands for."""
     first = next(iter(source.lstrip().splitlines()), "")
     match = _MARK.fullmatch(first.strip())
     for word in re.split(r"[,\s]+", match[1].strip()) if match else ():
         name, sign, value = word.replace("=", ":", 1).partition(":")
-        if word in _WORDS or (sign and name in _PREFIXES):
+        if word in WORDS or (sign and name in PREFIXES):
             yield f"{name}{sign}{value}"
-        elif get_close_matches(word, _WORDS, n=1, cutoff=0.75):
-            near = did_you_mean(word, list(_WORDS))
+        elif get_close_matches(name, PREFIXES if sign else WORDS, n=1, cutoff=0.75):
+            near = did_you_mean(name, list(PREFIXES if sign else WORDS))
             raise DefinitionError(
                 f"{path.name}: cell {number} begins with {first.strip()!r}, and {word!r} is no mark.{near}",
-                f"The marks are: {', '.join(_WORDS)}, and with a value: timeout:30s.",
+                f"The marks are: {', '.join(WORDS)}, and with a value: timeout:30s.",
             )
 
 
@@ -444,7 +502,7 @@ def _parameters_cell(path: Path, cells: Sequence[Cell]) -> Cell | None:
         numbers = " and ".join(str(cell.number) for cell in found)
         last = found[-1]
         remedy = f"Keep one of them:\nnbflow tag {shlex.quote(str(path))} {last.number} --remove parameters"
-        if "parameters" in set(_marks(path, last.number, last.source)):
+        if "parameters" in set(marks(path, last.number, last.source)):
             remedy = f"Keep one of them: delete the first line of cell {last.number}."
         raise DefinitionError(f"{path.name}: cells {numbers} are both tagged parameters.", remedy)
     return found[0] if found else None

@@ -7,8 +7,9 @@ from keyword import iskeyword
 from typing import ClassVar, Literal
 
 from .errors import DefinitionError, ParameterError
-from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Step, TaskStep
+from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Ended, Step, TaskStep
 from .model import Literal as Constant
+from .namespace import Past, Piece
 from .types import OnError, OnExhausted, OnReject, Order, Verdict
 from .values import Value
 
@@ -89,6 +90,10 @@ class NotebookStep(TaskStep):
     """Digest of the notebook's code cells with the tags that decide what runs."""
     outputs: tuple[str, ...] = ()
     """Names whose values are its output; none: those of the cell tagged ``results``."""
+    also: tuple[str, ...] = ()
+    """Names whose values later steps ask for besides."""
+    lists: tuple[str, ...] = ()
+    """Those of them over which fan-outs run."""
     kernel: str = ""
     """Name of the kernel."""
     cwd: str = "notebook"
@@ -121,9 +126,62 @@ class NotebookStep(TaskStep):
 
 @dataclass(frozen=True, kw_only=True)
 class CellsStep(NotebookStep):
-    """Some cells of a notebook, in a fresh kernel."""
+    """Some cells of a notebook: in the kernel of the step above it, or in a fresh one with the names that they read."""
 
     kind: ClassVar[str] = "cells"
+
+    piece: Piece | None = None
+    """What it is to other steps of its notebook; ``None``: its names do not go from step to step."""
+    earlier: tuple[Piece, ...] = ()
+    """The steps of its notebook that it waits for, in order."""
+    named: frozenset[str] = frozenset()
+    """Ids of the steps that it says it needs."""
+    leaves: frozenset[str] | None = frozenset()
+    """Names that later steps may read; ``None``: all."""
+    assigned: tuple[str, ...] = ()
+    """Those of its parameters that are assigned right before its own cells."""
+    prepared: frozenset[str] = frozenset()
+    """Names that the cells assign which prepare its kernel."""
+    prepares: bool = False
+    """Whether it only runs the cells that prepare each kernel, for the first time."""
+    goes_on: str = ""
+    """Id of the step in whose kernel it goes on, if that is still there."""
+    goes_on_in: bool = False
+    """Whether the next step goes on in its kernel."""
+    gathers: bool = False
+    """Whether it is an item's step, so that what it leaves is given to later steps in a list."""
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether nothing of it is left for later steps: setup runs in each kernel, and items give only results."""
+        return self.prepares or (self.gathers and not self.leaves)
+
+    def work(self) -> Value:
+        """Give what notebooks do, and what it gives besides."""
+        work = super().work()
+        assert isinstance(work, dict), "it is a mapping"
+        return {**work, "also": list(self.also)} if self.also else work
+
+    def follows(self, ended: Ended) -> frozenset[str] | None:
+        """Give the steps that it names, and those whose names it reads."""
+        if self.piece is None:
+            return None
+        return self.named | _sources(self.earlier, self.piece, ended)
+
+
+def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozenset[str]:
+    """Give the ids of the pieces that left what one reads, and of those that will run and may leave it."""
+    outcomes = {piece.id: outcome for piece in pieces if (outcome := ended(piece.id)) is not None}
+    past = Past(pieces, {step_id: outcome.names for step_id, outcome in outcomes.items()})
+    names = past.known() if reader.reads is None else reader.reads
+    givers = {giver.id for name in names for giver in past.givers(name)}
+    coming = (piece for piece in pieces if piece.id in outcomes and outcomes[piece.id].status == "pending")
+    return frozenset(givers | {piece.id for piece in coming if _meet(piece, reader)})
+
+
+def _meet(piece: Piece, reader: Piece) -> bool:
+    """Whether one may change what another reads."""
+    return reader.reads is None or any(map(piece.touches, reader.reads))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +259,10 @@ class FanOut(Step):
     """Whether people call an item by its step too: ``fit city=Cairo``. That of a map goes without saying."""
     tells_outcomes: bool = False
     """Whether a later step reads its ``outcomes``, a full record of each item."""
+    leaves: tuple[str, ...] = ()
+    """Names of a notebook that later steps find as lists, with a value for each item."""
+    drawn_from: frozenset[str] = frozenset()
+    """Ids of the steps that its items come from."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -218,6 +280,11 @@ class FanOut(Step):
     def blocks(self) -> tuple[Block, ...]:
         """The lists of steps in it, in the order of the text."""
         return (self.body,)
+
+    def follows(self, ended: Ended) -> frozenset[str] | None:
+        """Give what its step follows, where that is told, with the steps that it names and that its items come from."""
+        followed = self.body.steps[0].follows(ended) if self.single else None
+        return None if followed is None else followed | self.drawn_from | frozenset(self.needs or ())
 
 
 def _is_window(value: Value) -> bool:

@@ -34,6 +34,8 @@ class Task:
     """What it does, with what: ``code.parameters.waits``, three digests."""
     environment: dict[str, Value] = field(default_factory=dict)
     """Variables for its process; null takes one away."""
+    given: dict[str, Value] = field(default_factory=dict)
+    """What earlier steps left for it that its fingerprint knows by theirs; files are relative to the run folder."""
 
     def at(self, folder: Path) -> Task:
         """Give the task as its runner gets it: files of the run have whole paths, which no fingerprint knows.

@@ -1690,3 +1690,17 @@ def test_a_table_that_needs_a_missing_library_is_refused(folder, cli):
     refused = cli("results", "w.yml", "-o", "r.parquet", code=2)
     assert "error: -o r.parquet: needs pandas and pyarrow\n  pip install 'nbflow[frames]'" in refused.stderr
     assert re.search(r"^ +run +file +status ", cli("status").stdout)
+
+
+def test_what_completed_beside_a_failed_step_is_shown_so_afterwards_too(folder):
+    """A resume keeps it, so nobody may say that it has not run."""
+    (folder / "flow.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "- {id: worse, run: 'until test -f side; do sleep 0.02; done; exit 1', needs: []}\n"
+        "- {id: side, run: 'touch side', needs: []}\n"
+    )
+    live = nbflow.run("flow.yml", max_workers=2, quiet=True)
+    while live["side"].status != "completed":  # it may have ended behind the failure
+        live = nbflow.resume("flow.yml", quiet=True)
+    later = nbflow.status("flow.yml")
+    assert ("failed", "completed") == (later["worse"].status, later["side"].status)

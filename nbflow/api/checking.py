@@ -11,9 +11,9 @@ from typing import Any
 from .. import definition as d
 from ..errors import NbflowError
 from ..loading.building import OnDisk, build
-from ..loading.workflow_file import read_workflow
+from ..loading.notebook_file import read_file
 from ..mermaid import mermaid
-from ..source import read_notebook
+from ..source import owners, read_notebook
 from .kinds import all_kinds, kinds, makers
 from .requests import check_kernel
 from .requirements import check_requirements, doubts
@@ -54,14 +54,13 @@ def checked(file: str) -> Checked:
     """Check a workflow file, or a notebook, with all that it refers to; no code of the user's is run or imported."""
     path = Path(file)
     try:
-        if path.suffix == ".ipynb":
-            read_notebook(path)
+        if path.suffix == ".ipynb" and not any(owners(read_notebook(path).cells)):
             return Checked(file, steps=1)
-        definition, source = read_workflow(path, file, kinds())
+        definition, source = read_file(path, file, kinds())
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - symlinks stay as they are named
         built = build(definition, source, OnDisk(folder, check_kernel), makers=makers())
         check_requirements(built, source)
-        built.warnings += doubts(built.block, folder, os.environ)
+        built.warnings += [*source.warnings, *doubts(built.block, folder, os.environ)]
     except NbflowError as problem:
         several: Sequence[NbflowError] = getattr(problem, "problems", (problem,))
         return Checked(file, tuple(several))
@@ -79,7 +78,7 @@ def graph_lines(file: str) -> list[str]:
     DefinitionError
         If the file is wrong in its shape.
     """
-    definition, _ = read_workflow(Path(file), file, kinds())
+    definition, _ = read_file(Path(file), file, kinds())
     return mermaid(definition.steps)
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..engine.kinds import KINDS, Kind
 from ..errors import ParameterError, StoreError, TargetError, did_you_mean
@@ -38,6 +38,9 @@ from ..store.journal import Records
 from ..task import Runner
 from ..types import Changed
 from ..values import Value, dumps, tagged, untagged
+
+if TYPE_CHECKING:
+    from ..notebooks.whole import Whole
 
 FORMAT = 1
 """Version of what is written; a newer one is refused."""
@@ -111,6 +114,10 @@ class Definition(ABC):
 
     start: Value
     """How kernels start, where somebody said it for all steps."""
+
+    def whole(self, folder: Path) -> Whole | None:  # noqa: ARG002 - only the steps of one notebook make it whole again
+        """Give what makes one notebook of those of its steps."""
+        return None
 
     def copies(self, folder: Path) -> dict[int, Path]:  # noqa: ARG002 - maps alone have them
         """Give where copies of finished notebooks go, by index."""

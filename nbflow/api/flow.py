@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import definition as d
 from ..engine.kinds import Kind
@@ -17,7 +17,7 @@ from ..loading.building import Built, Files, Kept, build
 from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Block, NodeId, Step, TaskStep, Workflow
-from ..source import Notebook, changed_cells, read_notebook
+from ..source import Notebook, changed_cells, parsed, read_notebook
 from ..task import Runner
 from ..types import Changed
 from ..values import Value, tagged, untagged
@@ -25,6 +25,9 @@ from .definition import FORMAT, Definition, copy_of
 from .kinds import flows, kinds, makers, runners
 from .order import tokens
 from .requirements import doubts
+
+if TYPE_CHECKING:
+    from ..notebooks.whole import Whole
 
 _BROKEN = "Restore the file from a copy."
 
@@ -135,11 +138,28 @@ class FlowDefinition(Definition):
             assert isinstance(step, TaskStep)
             old, now = before.code.get(step.origin), self.code.get(step.origin)
             if old is not None and now is not None and old != now:
-                places = _places(old, now) if step.origin in self.notebooks else "code"
-                words[f"{places} of {step.origin}"] = None
+                places = self._places(step.origin, old, now)
+                words[f"{places} of {step.origin.partition('#')[0]}"] = None
             if step.fixed != then.get(path):
                 words[f"step {'/'.join(path)}"] = None
         return ", ".join(words)
+
+    def whole(self, folder: Path) -> Whole | None:
+        """Give what makes one notebook of those of its steps, where it is the steps of one."""
+        if not (self.in_file and self.file.endswith(".ipynb")):
+            return None
+        from ..notebooks.whole import Whole
+
+        raw = next(iter(self.notebooks.values())).raw
+        return Whole(parsed(Path(self.file), raw), folder)
+
+    def _places(self, origin: str, before: Sequence[str], now: Sequence[str]) -> str:
+        """Give which code cells differ, for people and as the file counts them: ``cell 5``, ``cells 2, 5``."""
+        if origin not in self.notebooks:
+            return "code"
+        there = self.notebooks[origin].cells
+        cells = [there[place - 1].number for place in changed_cells(before, now)]
+        return f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}" if cells else "code"
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
         """Give what JSON can hold of it."""
@@ -227,7 +247,7 @@ def flow_definition(
         If it cannot run.
     """
     built = build(definition, source, files, makers=makers())
-    built.warnings += doubts(built.block, files.folder, os.environ)
+    built.warnings += [*source.warnings, *doubts(built.block, files.folder, os.environ)]
     code = {path: notebook.cell_digests for path, notebook in built.notebooks.items()}
     code.update((function, (source,)) for function, source in built.functions.items())
     return FlowDefinition(
@@ -267,12 +287,6 @@ def _copied(sources: Path, code: Mapping[str, tuple[str, ...]], path: str) -> No
         if found.cell_digests in wanted or any(set(digests) <= set(found.cell_digests) for digests in wanted):
             return found
     return None
-
-
-def _places(before: Sequence[str], now: Sequence[str]) -> str:
-    """Give which code cells differ, for people: ``cell 5``, ``cells 2, 5``."""
-    cells = changed_cells(before, now)
-    return f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}" if cells else "code"
 
 
 # -- where a node stands ------------------------------------------------------------------------------------------

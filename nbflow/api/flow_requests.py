@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ from ..errors import DefinitionError, ParameterError, TargetError, did_you_mean
 from ..events import NodeFinished, RunFinished, RunStarted
 from ..loading.building import OnDisk
 from ..loading.inputs import fit
-from ..loading.workflow_file import Source, read_workflow
-from ..model import Block, NodeId, node_text
-from ..steps import FanOut, KernelStart, Loop
+from ..loading.notebook_file import read_file
+from ..loading.workflow_file import Source
+from ..model import Block, NodeId, Step, node_text
+from ..namespace import Past, files_of
+from ..notebooks.names import trusted
+from ..signing import Signer
+from ..steps import CellsStep, FanOut, KernelStart, Loop
 from ..store.home import Home
+from ..task import Task
 from ..types import Changed
-from ..values import File, Value
+from ..values import Value
 from .flow import FlowDefinition, flow_definition, of_run, path_of, steps_below
 from .kinds import flows, kinds, planned
 from .order import Token, tokens
@@ -43,7 +48,9 @@ UNNAMED = "workflow"
 """What a workflow is called that has neither a file nor a name."""
 
 
-def loaded(workflow: str | os.PathLike[str] | d.Workflow) -> tuple[d.Workflow, Source, Path, bool]:
+def loaded(
+    workflow: str | os.PathLike[str] | d.Workflow, given: Collection[str] = ()
+) -> tuple[d.Workflow, Source, Path, bool]:
     """Give a definition, where it stands, the file of its runs, and whether that is there."""
     if isinstance(workflow, d.Workflow):
         name = workflow.name or UNNAMED
@@ -52,7 +59,7 @@ def loaded(workflow: str | os.PathLike[str] | d.Workflow) -> tuple[d.Workflow, S
             raise DefinitionError(told, "Give it a name without / \\ and :, such as monthly.")
         return workflow, Source(name), Path(name), False
     path = Path(workflow)
-    definition, source = read_workflow(path, known=kinds())
+    definition, source = read_file(path, "", kinds(), given)
     return definition, source, path, True
 
 
@@ -73,7 +80,7 @@ def flow_request(
     RefusedError
         If it cannot begin.
     """
-    definition, source, path, in_file = loaded(workflow)
+    definition, source, path, in_file = loaded(workflow, given)
     home = Home.of(path, state_dir)
     workers = concurrency(max_workers) if max_workers is not None else definition.max_workers or default_concurrency()
     flow = flow_definition(
@@ -245,7 +252,7 @@ def _now(
     """Give the definition as it is now: its file, where there is one, and its notebooks."""
     source, definition = Source(before.file), before.definition
     if before.in_file:
-        definition, source = read_workflow(stored.home.file, known=kinds())
+        definition, source = read_file(stored.home.file, "", kinds(), [*before.chosen, *given])
     declared = definition.inputs
     settled = before.chosen | {name for name, one in declared.items() if "default" not in one.model_fields_set}
     kept = {name: value for name, value in before.given.items() if name in declared and name in settled}
@@ -300,20 +307,22 @@ def _forgets(
 
 def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> frozenset[str]:
     """Give the keys of finished tasks of which files are gone that a task needs which will run."""
-    gone = {
-        key
+    gone = {key for key, record in recorded.answers.items() if _is_gone(record.outcome.output, folder)}
+    names = {
+        key: {name for name, entry in record.outcome.names.items() if _is_gone(entry, folder)}
         for key, record in recorded.answers.items()
-        if any(not (folder / file.path).exists() for file in _files(record.outcome.output))
     }
+    steps = steps_below(flow.built.block)
     lost: set[str] = set()
-    while gone - lost:
+    while (gone | {key for key, those in names.items() if those}) - lost:
         left = {key: record for key, record in recorded.answers.items() if key not in lost}
         found = planned(flow.workflow(), replace(recorded, answers=left))
         runs = [*(one.task.node for one in found.tasks), *(event.node for event in found.waiting)]
         more = {
             event.key
             for event in found.kept
-            if event.key in gone and any(_behind(node, event.node, flow.built.block) for node in runs)
+            if (event.key in gone and any(_behind(node, event.node, flow.built.block) for node in runs))
+            or any(_takes(steps[path_of(node)], event.node, names.get(event.key, set())) for node in runs)
         }
         if not more:
             break
@@ -321,19 +330,21 @@ def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> frozenset[s
     return frozenset(lost)
 
 
-def _files(value: Value) -> Iterator[File]:
-    """Give the references to files in a value, at any depth."""
-    match value:
-        case File():
-            yield value
-        case list():
-            for part in value:
-                yield from _files(part)
-        case dict():
-            for part in value.values():
-                yield from _files(part)
-        case _:
-            pass
+def _is_gone(value: Value, folder: Path) -> bool:
+    """Whether a file is not there that a value is saved in."""
+    return any(not (folder / file.path).exists() for file in files_of(value))
+
+
+def _takes(step: Step, giver: NodeId, names: Collection[str]) -> bool:
+    """Whether a step that will run may read one of some names that a node has left, or a function that uses one."""
+    if isinstance(step, FanOut) and step.single:
+        step = step.body.steps[0]
+    if not names or not isinstance(step, CellsStep) or step.piece is None:
+        return False
+    last = path_of(giver)[-1]
+    if last not in {piece.id for piece in step.earlier}:
+        return False
+    return step.piece.reads is None or not step.piece.reads.isdisjoint(names)
 
 
 def _behind(node: NodeId, other: NodeId, block: Block) -> bool:
@@ -370,6 +381,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         gone = "a file of its results is gone" if one.task.key in request.lost else ""
         reason = "asked for" if asked else gone or _reason(request, flow, one)
+        reason += _with_repeats(one.task)
         code = one.task.key in questions
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
@@ -377,6 +389,17 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     places = [*steps_below(flow.built.block)]
     at = {path: place for place, path in enumerate(places)}
     return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
+
+
+def _with_repeats(task: Task) -> str:
+    """Give which steps a step of a notebook repeats in its kernel, for names that could not be saved."""
+    step = task.step
+    if not isinstance(step, CellsStep) or step.piece is None:
+        return ""
+    past = Past(step.earlier, task.given)  # type: ignore[arg-type]  # what steps left are mappings
+    lost = past.lost(step.piece, lambda entry: trusted(entry, Signer()))
+    again = [piece.id for piece in past.repeated(lost)]
+    return f", repeats {', '.join(again)} ({', '.join(lost)} cannot be restored)" if again else ""
 
 
 def _questions(request: Request) -> Mapping[str, NodeId]:

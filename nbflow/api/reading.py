@@ -278,6 +278,10 @@ def _state(stored: Stored) -> RunState:
                 named = replace(event, label=start.label, index=start.index) if start else event
                 _take_back(state, named.node)
                 state.apply(named)
+            case NodeFinished(leaf=True) if event.node not in state.nodes:
+                # It stands behind what failed, and had begun before that: a plan does not come to it.
+                start = labels.get(event.key)
+                state.apply(replace(event, label=start.label, index=start.index) if start else event)
             case NodeFinished(leaf=True):
                 _mark_done(state, event)
             case NodeFinished():

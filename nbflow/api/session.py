@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import early, lean
 from ..driver import Asker, Driver, standing
@@ -29,6 +30,7 @@ from ..model import NodeId, Step
 from ..outcome import Record
 from ..overlaps import Overlaps
 from ..reporters.audience import Audience, Reporter, begun
+from ..signing import Signer
 from ..source import Notebook
 from ..state import Progress, RunState
 from ..steps import CellsStep, KernelStart, NotebookStep
@@ -45,10 +47,15 @@ from .copies import Copying, copy
 from .definition import Definition, code_of, copy_of
 from .interrupts import Interrupts
 from .ledger import RunLedger
+from .order import tokens
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Seen, Stored
 from .runs import Run, Source, run_of
 from .warming import apart, not_there, shared, warmth
+
+if TYPE_CHECKING:
+    from ..notebooks.held import Held
+    from ..notebooks.whole import Whole
 
 OnEvent = Callable[[Event], None]
 
@@ -122,6 +129,12 @@ class Request:
             return None
         if not all(copy.exists() for copy in self.definition.copies(self.home.folder).values()):
             return None  # it is made when the run is taken up
+        whole = self.definition.whole(self.folder)
+        if whole is not None:
+            for event in self.plan().kept:
+                _take(whole, event)
+            if not whole.is_written():
+                return None
         run = self.stored.run()
         return run if run.status == "completed" else None
 
@@ -223,6 +236,7 @@ class Session:
         self._reporter = reporter
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
+        self._held: Held | None = None
         self._uncopied: list[str] = []
         self._packages: threading.Thread | None = None
         self.driver = self._open()
@@ -345,11 +359,12 @@ class Session:
         if not request.notebooks:
             early.end()
             return others
-        notebook = self._notebook_runner(folder)
-        return {**others, NotebookStep: notebook, CellsStep: notebook}
+        return {**others, **self._notebook_runners(folder)}
 
-    def _notebook_runner(self, folder: Path) -> Runner:
+    def _notebook_runners(self, folder: Path) -> Mapping[type[Step], Runner]:
         from ..kernels import LocalKernels
+        from ..notebooks.cells import CellRunner
+        from ..notebooks.held import Held
         from ..notebooks.runner import NotebookRunner, load
 
         request = self.request
@@ -359,19 +374,25 @@ class Session:
         notebooks = request.definition.as_run(request.notebooks)
         start = KernelStart.of(request.definition.start)
         warm = warmth(workflow, ready=early.is_there())
-        runner: Runner = NotebookRunner(
-            notebooks, request.home.folder, kernels, request.run_id, warmth=warm, start=start, keep=request.keep_kernels
-        )
+        given = (notebooks, request.home.folder, kernels, request.run_id)
+        named: dict[str, Any] = {"warmth": warm, "start": start, "keep": request.keep_kernels}
+        runner: Runner = NotebookRunner(*given, **named)
+        self._held = Held()
+        cells = CellRunner(*given, **named, held=self._held, signer=Signer())
         targets = request.definition.copies(request.home.folder)
         if not targets:
-            return runner
+            return {NotebookStep: runner, CellsStep: cells}
         for event in request.plan().kept if request.stored is not None else ():
             if event.index is not None and event.outcome.notebook:
                 self._uncopied += copy(folder / event.outcome.notebook, targets[event.index])
-        return Copying(runner, targets)
+        return {NotebookStep: Copying(runner, targets)}
 
     def _make_audiences(self, on_event: Sequence[OnEvent]) -> list[Audience]:
         audiences = [Audience(on_event, name="on_event callbacks")] if on_event else []
+        whole = self.request.definition.whole(self.request.folder)
+        if whole is not None:
+            take = partial(_take, whole)
+            audiences.append(Audience([take], name="the executed notebook", tick=whole.catch_up, interval=1.0))
         if self._reporter is not None:
             audiences.append(Audience.drawing(self._reporter, context=contextvars.copy_context()))
         return audiences
@@ -452,6 +473,8 @@ class Session:
         try:
             for audience in self._audiences:
                 audience.close(0 if audience.name == "on_event callbacks" else 5.0)
+            if self._held is not None:
+                self._held.close()
             close = getattr(self._kernels, "close", None)
             if close is not None:
                 close()
@@ -618,3 +641,10 @@ def _cut_short(stored: Stored) -> list[str]:
     words = f"{count} ended item{' it lost stands' if count == 1 else 's it lost stand'} in the checkpoint"
     unknown = f", of {more:,} more some may run again" if more else ""
     return [f"the journal was cut short: {words}{unknown}"] if count or more else []
+
+
+def _take(whole: Whole, event: Event) -> None:
+    """Let the whole notebook learn how a step of it ended."""
+    if isinstance(event, NodeFinished) and event.leaf and event.outcome.status != "pending":
+        step_id = tuple(step_id for step_id, _ in tokens(event.node))[-1]
+        whole.put(step_id, event.node, event.label, event.index, event.outcome)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from ..errors import LibraryError, NbflowError, ParameterError, StoreError
 from ..events import GateOpened
 from ..model import node_text
+from ..notebooks.whole import executed_name
 from ..reporters.audience import Reporter
 from ..reporters.ending import Ending, Failed, ending, open_gates
 from ..reporters.escape import for_file
@@ -133,7 +134,14 @@ def _ending(run: Run, target: str, state_dir: str | None) -> Ending:
         seconds=max(0.0, (progress.finished or time.time()) - progress.started),
         limit=limit,
         options=f"--state-dir {state_dir}" if state_dir else "",
+        notebook=_whole(run),
     )
+
+
+def _whole(run: Run) -> str:
+    """Give the executed notebook of a run of its steps; empty where there is none."""
+    found = run.folder / executed_name(run.checkpoint.name.removesuffix(".nbflow.json"))
+    return (_near(found) or "") if found.exists() else ""
 
 
 def _waiting(run: WorkflowRun, gate: GateOpened) -> Waiting:

@@ -29,7 +29,7 @@ def warmth(workflow: Workflow, *, ready: bool = False) -> dict[str, Warmth]:
         Whether a template is there already.
     """
     steps = list(_notebooks(workflow.block, many=False))
-    counts = {path: [many for other, many in steps if other == path] for path, _ in steps}
+    counts = {path: [many for other, many in steps if _file(other) == _file(path)] for path, _ in steps}
     repeated = {path for path, many in counts.items() if any(many) or len(many) > 1}
     alone: Warmth = "kernel" if ready or shared(workflow) else "none"
     return {path: "modules" if path in repeated else alone for path in counts}
@@ -76,6 +76,11 @@ def _notebooks(block: Block, *, many: bool) -> Iterator[tuple[str, bool]]:
             yield step.path, many
         for inner in step.blocks:
             yield from _notebooks(inner, many=many or _repeats(step))
+
+
+def _file(path: str) -> str:
+    """Give the notebook of a path that names some cells of it."""
+    return path.partition("#")[0]
 
 
 def _repeats(step: Step) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from ..model import Block, Names, Step, TaskStep
+from ..namespace import gathered
 from ..outcome import Failure, Outcome, completed, failed
 from ..steps import (
     CallStep,
@@ -37,9 +39,11 @@ def task(step: TaskStep, names: Names) -> Flow:
     if not isinstance(parameters, dict):
         return failed("expression", f"the parameters of {step.id} are {_named(parameters)}, not a mapping")
     environment = step.environment.resolve(names)
+    given = step.given.resolve(names)
     assert isinstance(environment, dict), "the loader takes mappings only"
+    assert isinstance(given, dict), "and gives one"
     while True:
-        tried = yield from attempt(parameters, environment)
+        tried = yield from attempt(parameters, environment, given)
         error = tried.outcome.error
         if error is None or not tried.left or not step.retry.again(error.kind, error.exception):
             return tried.outcome
@@ -57,16 +61,23 @@ def fan_out(step: FanOut, names: Names) -> Flow:
     output: dict[str, Value] = {"results": results}
     if step.tells_outcomes:
         output["outcomes"] = [_told(place, items[place], one) for place, one in enumerate(ended.outcomes)]
+    outcome = _of_items(len(items), ended, output)
+    return (
+        replace(outcome, names=gathered(step.leaves, (one.names for one in ended.outcomes))) if step.leaves else outcome
+    )
+
+
+def _of_items(count: int, ended: Ended, output: dict[str, Value]) -> Outcome:
     if ended.status == "completed":
         return completed(output)
     lost = sum(outcome.status == "failed" for outcome in ended.outcomes)
-    output.update(failed=lost, missing=len(items) - len(results))
+    output.update(failed=lost, missing=count - len(ended.outcomes))
     if ended.decided is not None:
         return Outcome(ended.status, output, ended.outcomes[ended.decided].error)
     if not lost:
         return Outcome(ended.status, output)
     first = next(outcome.error for outcome in ended.outcomes if outcome.status == "failed") or Failure("error", "")
-    return Outcome(ended.status, output, Failure(first.kind, f"{lost} of {len(items)} failed", node=first.node))
+    return Outcome(ended.status, output, Failure(first.kind, f"{lost} of {count} failed", node=first.node))
 
 
 def _told(index: int, item: Value, outcome: Outcome) -> dict[str, Value]:

@@ -362,7 +362,7 @@ class Machine:
     def _want(self, node: Node, wanted: Attempt) -> None:
         """Answer a task from the record, or let it wait for a worker."""
         if not node.fingerprint:
-            node.parameters, node.environment = wanted.parameters, wanted.environment
+            node.parameters, node.environment, node.given = wanted.parameters, wanted.environment, wanted.given
             answer = self._answer(node, node.parameters, node.environment)
             if answer is not None:
                 self._ended(node, answer, kept=True)
@@ -386,7 +386,7 @@ class Machine:
         self._running[node.id] = node
         called = (node.label, node.index, node.items)
         self._out.append(NodeStarted(self._now, node.id, node.key, node.attempt, *called))
-        what = (node.parameters, node.attempt, node.label, node.index, node.fingerprint, node.environment)
+        what = (node.parameters, node.attempt, node.label, node.index, node.fingerprint, node.environment, node.given)
         self._out.append(Start(Task(node.id, node.key, step, *what)))
         if step.timeout is not None:
             self._out.append(SetTimer(node.id, "timeout", node.attempt, step.timeout))

@@ -40,6 +40,7 @@ class Node:
         "expired",
         "fingerprint",
         "flow",
+        "given",
         "group",
         "id",
         "index",
@@ -76,6 +77,7 @@ class Node:
         self.fingerprint = ""
         self.parameters: dict[str, Value] = {}
         self.environment: dict[str, Value] = {}
+        self.given: dict[str, Value] = {}
         self.attempt = 0  # the number of the last attempt, over all epochs
         self.tries = 0  # attempts since the last recorded end: what the retry policy counts
         self.alone = False  # its next attempt, or the one at work, is to have the run for itself
@@ -242,17 +244,24 @@ class StepGroup(Group):
         if self._turn is not None:
             node.where = _joined(node.where, f"turn {self._turn}")
         node.label = _joined(step.name or step.id, node.where)
-        waits = self.block.waits[place]
-        if lost := [other for other in waits if self._lost >> other & 1]:
+        if lost := [other for other in self.block.waits[place] if self._lost >> other & 1]:
             node.spared = _left(f"waits for {self.block.steps[lost[0]].id}, which did not complete", "skipped")
-        elif unknown := [other for other in waits if self._unknown >> other & 1]:
+        elif unknown := [other for other in self._follows(place) if self._unknown >> other & 1]:
             node.spared = _left(f"waits for {self.block.steps[unknown[0]].id}", "pending")
         return node
 
     def entry(self, place: int) -> str:
         """Chain the steps it waits for, since notebooks talk through files."""
-        waits = self.block.waits[place]
+        waits = self._follows(place)
         return _hash(self._entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self._entry
+
+    def _follows(self, place: int) -> Sequence[int]:
+        """Give the places whose work counts for a step: where they are not told, those that it waits for."""
+        at = self.block.at
+        followed = self.block.steps[place].follows(
+            lambda step_id: self.outcomes[at[step_id]] if step_id in at else None
+        )
+        return self.block.waits[place] if followed is None else sorted(at[one] for one in followed if one in at)
 
     def _ended(self, place: int, outcome: Outcome, step: Step) -> None:
         """A step halts its list unless its failure is tolerated."""

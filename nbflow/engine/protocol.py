@@ -127,6 +127,7 @@ class Attempt:
 
     parameters: dict[str, Value]
     environment: dict[str, Value] = field(default_factory=dict)
+    given: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +214,11 @@ Flow: TypeAlias = Generator[Effect, Answer, Outcome]
 """A step kind at work: yields what it wants done, is sent what came of it, returns its outcome."""
 
 
-def attempt(parameters: dict[str, Value], environment: dict[str, Value]) -> Generator[Effect, Answer, Tried]:
+def attempt(
+    parameters: dict[str, Value], environment: dict[str, Value], given: dict[str, Value]
+) -> Generator[Effect, Answer, Tried]:
     """Run the task once."""
-    answer = yield Attempt(parameters, environment)
+    answer = yield Attempt(parameters, environment, given)
     assert isinstance(answer, Tried)
     return answer
 

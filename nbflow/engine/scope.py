@@ -126,4 +126,6 @@ def record(outcome: Outcome) -> dict[str, Value]:
         seen["output"] = outcome.output
     if outcome.error is not None:
         seen["error"] = outcome.error.message
+    if outcome.names:
+        seen["names"] = dict(outcome.names)  # for other steps of its notebook; no expression may say it
     return seen

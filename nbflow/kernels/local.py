@@ -349,6 +349,8 @@ class Kernel:
         NbflowError
             If it died, or lives and says nothing.
         """
+        if self.language_info:
+            return  # it has answered before
         assert self._end is not None
         greeting = asyncio.create_task(self._greet())
         try:
@@ -432,6 +434,29 @@ class Kernel:
 
         threading.Thread(target=bury, name="nbflow-kept", daemon=True).start()
         return endpoint.connection_file
+
+    async def suspend(self) -> None:
+        """Leave it alone for a while: nothing in this event loop waits for it any more."""
+        if self._end is not None:
+            self._end.cancel()
+            await asyncio.wait({self._end})
+        if self._pipe is not None:
+            self._listen()
+            asyncio.get_running_loop().remove_reader(self._pipe)
+
+    async def resume(self, heard: Heard) -> None:
+        """Go on with it, perhaps in another event loop.
+
+        Parameters
+        ----------
+        heard : callable
+            Gets what the process itself writes to stdout and stderr from now on.
+        """
+        self._heard = heard
+        self._end = asyncio.create_task(self._watch())
+        if self._pipe is not None:
+            asyncio.get_running_loop().add_reader(self._pipe, self._listen)
+        await asyncio.sleep(0)  # one that died meanwhile is known to have
 
     async def close(self) -> None:
         """Ask the kernel to go, end it if it does not, and remove what it left; of one that is kept only let go."""

@@ -6,7 +6,7 @@ import itertools
 import os.path
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,10 +18,11 @@ from ..durations import seconds
 from ..errors import DefinitionError, NbflowError, ParameterError, did_you_mean
 from ..expressions import Condition, ExpressionError, Reference, bind, condition, template
 from ..mistakes import path_text
-from ..model import NOTHING, NULL, Binding, Block, Literal, Names, Retry, has_expression
+from ..model import NOTHING, NULL, Binding, Block, Literal, Merged, Names, Retry, has_expression
 from ..sizes import size
-from ..source import Notebook, Parameter, assigned, read_notebook, selected
+from ..source import SETUP, Notebook, Parameter, assigned, read_notebook, selected
 from ..values import DEEPEST, NotAValueError, Value, argument, passed
+from .cell_steps import Links, links, path_of
 from .documents import Path as Place
 from .functions import Arguments, Module, function_arguments, function_module
 from .inputs import Given
@@ -202,6 +203,8 @@ class Building:
     problems: list[DefinitionError] = field(default_factory=list)
     named: dict[str, Notebook] = field(default_factory=dict)
     """The notebooks by the text that names them."""
+    linked: dict[str, Links | None] = field(default_factory=dict)
+    """What the steps of notebooks are to each other, by the same text."""
     read_whole: bool = False
     """Whether something around this file may read the full records of a fan-out's items."""
 
@@ -239,6 +242,19 @@ class Building:
     def problem(self, place: Place, message: str, remedy: str = "") -> None:
         """Note what is wrong."""
         self.problems.append(self.source.problem(place, message, remedy))
+
+    def links(self, text: str, path: str, notebook: Notebook) -> Links | None:
+        """Give what the steps of a notebook are to each other; nothing where its names cannot be told."""
+        if text not in self.linked:
+            given = [one for one in _all_steps(self.definition.steps) if isinstance(one, d.Cells) and one.cells == text]
+            self.linked[text] = links(notebook, path, text, given) if notebook.language == "python" else None
+        return self.linked[text]
+
+    def asked(self, one: d.Cells, *, lists: bool = False) -> tuple[str, ...]:
+        """Give the names that expressions ask of some cells; or those over which alone a fan-out runs."""
+        texts = [text for place, text in _texts(self.definition.data()) if not lists or place[-1] == "items"]
+        found = {(a or b, name) for text in texts for a, b, name in _ASKED.findall(text)}
+        return tuple(sorted(name for step_id, name in found if step_id == one.id))
 
     def path(self, text: str) -> str:
         """Give a path of this file as the outermost workflow says it."""
@@ -440,15 +456,24 @@ def _notebook(one: d.Notebook, here: Here) -> model.Step:
 def _cells(one: d.Cells, here: Here) -> model.Step:
     path = here.building.path(here.literal(one.cells, "cells"))
     found = _read(here, path, one.cells, "cells")
+    more: dict[str, Any] = {}
     if found is not None:
-        tags = sorted({tag for cell in found.cells for tag in cell.tags})
+        tags = sorted({tag for cell in found.cells for tag in cell.tags} | {SETUP})
         for i, tag in enumerate(one.tags):
             if tag not in tags:
                 hint = did_you_mean(tag, tags)
                 here.problem(f"no cell of {found.name} is tagged {tag!r}.{hint}", _tags(tags), "tags", i)
+        linked = here.building.links(one.cells, path, found)
+        more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
-        path = f"{path}#{'+'.join(one.tags)}"
-    return _notebook_step(one, here, path, found, steps.CellsStep)
+        shown = one.outputs or found.result_names
+        asked = here.building.asked(one)
+        more |= {
+            "also": tuple(name for name in asked if name not in shown),
+            "lists": here.building.asked(one, lists=True),
+        }
+        path = path_of(path, one)
+    return _notebook_step(one, here, path, found, partial(steps.CellsStep, **more))
 
 
 def _tags(tags: Sequence[str]) -> str:
@@ -464,7 +489,7 @@ def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
 
 
 def _notebook_step(
-    one: d.Notebook | d.Cells, here: Here, path: str, found: Notebook | None, kind: type[steps.NotebookStep]
+    one: d.Notebook | d.Cells, here: Here, path: str, found: Notebook | None, kind: Callable[..., steps.NotebookStep]
 ) -> model.Step:
     defaults, built = here.building.definition.defaults, here.building.built
     kernel = one.kernel or defaults.kernel or (found.kernel if found is not None else "") or "python3"
@@ -494,10 +519,20 @@ def _notebook_step(
         cwd=cwd,
         secrets=tuple(one.secrets),
         start=_start(one, defaults),
-        parameters=_typed(here.binding(one.parameters, "parameters"), found),
+        parameters=_with_names(one, here, _typed(here.binding(one.parameters, "parameters"), found)),
         environment=here.binding(env, "env"),
-        written=here.written(one.parameters, env),
+        written=here.written({**one.parameters, **_names(one)}, env),
     )
+
+
+def _names(one: d.Notebook | d.Cells) -> Mapping[str, Value]:
+    return one.names if isinstance(one, d.Cells) else {}
+
+
+def _with_names(one: d.Notebook | d.Cells, here: Here, given: Binding) -> Binding:
+    """Give parameters with the names that are assigned behind them."""
+    names = _names(one)
+    return Merged((given, here.binding(names, "names"))) if names else given
 
 
 def _start(one: d.Notebook | d.Cells, defaults: d.Defaults) -> steps.KernelStart:
@@ -532,6 +567,7 @@ _FOR_EXAMPLE: Mapping[str, Value] = {
     "boolean": True,
     "array": [],
     "object": {},
+    "any": None,
 }
 """A value of each type of input; one that fits whatever some other value of the type would."""
 
@@ -540,7 +576,7 @@ def _check_input(here: Here, found: Notebook, parameter: Parameter, value: Any) 
     """Check a parameter that is given an input as it is: its type is known."""
     name = re.fullmatch(r"\{\{\s*inputs\.(\w+)\s*\}\}", value.strip()) if isinstance(value, str) else None
     declared = here.sight.inputs.get(name[1]) if name is not None else None
-    if name is None or declared is None or parameter.type.choices:
+    if name is None or declared is None or declared.type == "any" or parameter.type.choices:
         return
     try:
         shared_values(found, {parameter.name: _FOR_EXAMPLE[declared.type]}, text=False)
@@ -774,10 +810,14 @@ def _fan_out(one: d.FanOut, here: Here) -> model.Step:
     if not body.steps:
         body = Block([steps.StepList(id="item", block=Block([]))])  # what is wrong with it has been noted
     runs_on = one.on_error or ("continue" if one.max_failures is not None else "halt")
+    body, leaves = _gathering(body, here) if one.step is not None else (body, ())
+    items = _items(one, here)
     return steps.FanOut(
         **here.common,
-        items=_items(one, here),
+        items=items,
         body=body,
+        leaves=leaves,
+        drawn_from=frozenset(_steps_in(items)),
         single=one.step is not None,
         item_name=one.as_,
         max_concurrency=here.binding(one.max_concurrency, "max_concurrency"),
@@ -786,6 +826,23 @@ def _fan_out(one: d.FanOut, here: Here) -> model.Step:
         order=one.order,
         tells_outcomes=here.building.tells,
     )
+
+
+def _gathering(body: Block, here: Here) -> tuple[Block, tuple[str, ...]]:
+    """Give the step of each item, and the names that it leaves: those of its results that are read."""
+    step = body.steps[0]
+    if not isinstance(step, steps.CellsStep) or step.piece is None or step.path not in here.building.built.notebooks:
+        return body, ()
+    shown = step.outputs or here.building.built.notebooks[step.path].result_names
+    read = tuple(name for name in shown if step.leaves is None or name in step.leaves)
+    return Block([replace(step, leaves=frozenset(read), gathers=True)]), read
+
+
+def _steps_in(items: Binding) -> Iterator[str]:
+    """Give the ids of the steps that a binding reads."""
+    for reference in getattr(items, "references", ()):
+        if reference.root == "steps" and reference.path:
+            yield str(reference.path[0])
 
 
 def _items(one: d.FanOut, here: Here) -> Binding:
@@ -940,6 +997,10 @@ _WHOLE = re.compile(r"\boutcomes\b|\bsteps\b[^{}]*\boutput\b(?!\s*[.\[])")
 def _reads_outcomes(definition: d.Workflow) -> bool:
     """Whether something may read the full records of a fan-out's items: then they are kept."""
     return any(_WHOLE.search(text) for _, text in _texts(definition.data()))
+
+
+_ASKED = re.compile(r"""steps(?:\.(\w+)|\[['"]([\w-]+)['"]\])\.output\.(\w+)""")
+"""A result of a step, in an expression."""
 
 
 def _texts(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

@@ -26,6 +26,7 @@ _KINDS = {
     "boolean": ("bool",),
     "array": ("list",),
     "object": ("dict",),
+    "any": (),
 }
 
 
@@ -38,6 +39,7 @@ _WORDS = {
     "boolean": "a boolean (true or false)",
     "array": "an array",
     "object": "an object",
+    "any": "a value",
 }
 
 

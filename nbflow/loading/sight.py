@@ -52,6 +52,16 @@ class ListSight:
             left += fresh
         return self.me in seen
 
+    def behind(self, step_id: str) -> frozenset[str]:
+        """Give the steps that a step waits for, however far."""
+        found: set[str] = set()
+        left = [step_id]
+        while left:
+            fresh = set(self.waits.get(left.pop(), ())) - found
+            found |= fresh
+            left += fresh
+        return frozenset(found)
+
     def with_need(self, step_id: str) -> str:
         """Give the needs of the one in which the expression stands, with one more."""
         return f"needs: [{', '.join([*self.waits.get(self.me, ()), step_id])}]"

@@ -36,6 +36,8 @@ class Source:
     def __init__(self, name: str, lines: Mapping[Place, int] | None = None) -> None:
         self.name = name
         self._lines = lines or {}
+        self.warnings: list[str] = []
+        """What is doubtful where it stands."""
 
     def problem(self, place: Place, message: str, remedy: str = "") -> DefinitionError:
         """Give the error of one part."""

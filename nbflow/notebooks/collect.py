@@ -44,11 +44,11 @@ class Answer:
 
 def answer(values: Any, arguments: str) -> Answer:
     """Give the results, the reasons for those that are none, and the files that were written."""
-    names, artifacts, folder, directory = json.loads(arguments)
+    names, artifacts, folder, directory, lists = json.loads(arguments)
     watch = sys.modules.get("_nbflow_watch")
     wrote = watch.written(watch.wrote, directory) if watch and directory else []
     namespace = sys.modules["IPython"].get_ipython().user_ns
-    output, problems = collect(values, namespace, names, artifacts, folder)
+    output, problems = collect(values, namespace, names, artifacts, folder, lists)
     return Answer(json.dumps([values.dumps(output), problems, wrote]))
 
 
@@ -91,7 +91,7 @@ class Place:
 
 
 def collect(
-    values: Any, namespace: dict[str, Any], names: list[str], artifacts: str, folder: str
+    values: Any, namespace: dict[str, Any], names: list[str], artifacts: str, folder: str, lists: Any = ()
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Give the values of the names, and the reasons for those that have none; raises where the machine is the reason.
 
@@ -105,6 +105,8 @@ def collect(
         Which of them.
     artifacts, folder : str
         Of the :class:`Place`.
+    lists : list of str
+        Names of whose values the elements are wanted: they are what a fan-out runs over.
     """
     place = Place(values, Path(artifacts), Path(folder))
     output, problems = {}, {}
@@ -113,7 +115,7 @@ def collect(
             problems[name] = "there is no such name in the notebook"
             continue
         try:
-            output[name] = save(place, name, namespace[name])
+            output[name] = elements(place, namespace[name]) if name in lists else save(place, name, namespace[name])
         except (Refused, values.NotAValueError) as problem:
             problems[name] = f"it is {problem}"
         except Exception as problem:
@@ -122,6 +124,17 @@ def collect(
                 raise
             problems[name] = f"it cannot be saved ({type(problem).__name__}: {_line(problem)})"
     return output, problems
+
+
+def elements(place: Place, value: Any) -> Any:
+    """Give the elements of a list, an array, a range, a column: a fan-out runs over them, so they are plain values."""
+    if isinstance(value, (str, bytes, dict)):
+        raise Refused(f"a {_called(value)}, and not a list")
+    try:
+        found = list(value)
+    except TypeError:
+        raise Refused(f"a {_called(value)}, and not a list") from None
+    return place.values.result([one.item() if type(one).__module__ == "numpy" else one for one in found])
 
 
 def save(place: Place, name: str, value: Any) -> Any:

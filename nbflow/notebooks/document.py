@@ -16,6 +16,7 @@ from nbformat.v4.rwbase import split_lines, strip_transient
 from papermill.engines import NotebookExecutionManager
 from papermill.execute import ERROR_ANCHOR_MSG, ERROR_MARKER_TAG, ERROR_MESSAGE_TEMPLATE, remove_error_markers
 from papermill.parameterize import parameterize_notebook
+from papermill.translators import translate_parameters
 
 from ..files import write_atomically
 from ..masking import Masker
@@ -77,6 +78,26 @@ class Document:
     def source_of(self, cell: Any) -> Cell | None:
         """Give the source's code cell; ``None`` for the one that papermill put in."""
         return self._known.get(cell["id"])
+
+    def code_ids(self) -> list[str]:
+        """Give the ids of the source's code cells, in order."""
+        return [cell["id"] for cell in self.nb.cells if cell["id"] in self._known]
+
+    def belongs(self, ids: Sequence[str], step_id: str, *, repeated: bool) -> None:
+        """Note to which step cells belong: so one notebook can be made of those of all steps."""
+        for cell in self.nb.cells:
+            if cell["id"] in ids:
+                known = self._known[cell["id"]]
+                cell.metadata["nbflow"] = {"step": step_id, "cell": known.number, "repeated": repeated}
+
+    def assign_before(self, cell_id: str, values: Mapping[str, Any], kernel: str, language: str) -> str:
+        """Put a cell in front of another that assigns names, as papermill does for parameters; gives its id."""
+        cell = nbformat.v4.new_code_cell(translate_parameters(kernel, language, dict(values), "Parameters"))
+        cell.metadata.update(tags=["injected-parameters"], papermill={})
+        at = next(at for at, other in enumerate(self.nb.cells) if other["id"] == cell_id)
+        cell.metadata["nbflow"] = {**self.nb.cells[at].metadata["nbflow"]}
+        self.nb.cells.insert(at, cell)
+        return str(cell["id"])
 
     def number_of(self, cell: Any) -> int | None:
         """Give the number that people know; the injected cell has that of the parameters it overrides."""

@@ -33,7 +33,7 @@ GRACE: Mapping[StopReason | None, float] = {"cancel": 3.0, "timeout": 10.0, None
 
 CRASH = "Fatal Python error"
 
-How: TypeAlias = Literal["completed", "error", "dead-kernel", "memory", "timeout", "start", "cancelled"]
+How: TypeAlias = Literal["completed", "error", "dead-kernel", "memory", "timeout", "start", "input", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,16 @@ class Hooks:
     """Takes secrets out of the words beside them."""
     before_first: Callable[[Kernel, CellClient], None] = lambda _kernel, _client: None
     """The kernel is ready."""
+    before_cell: Callable[[Execution, Any], Awaitable[str]] | None = None
+    """A cell is about to run; gives why it cannot, or nothing."""
     after_last: Callable[[Execution], Awaitable[bool]] | None = None
     """All cells ran, and the kernel still lives: read the results, and tell whether all of them could be read."""
     after_failure: Callable[[Execution], Awaitable[None]] | None = None
     """A cell failed, and the kernel lives."""
     began: Callable[[int], None] = lambda _pid: None
     """The kernel's process is there."""
+    leave: Callable[[Kernel, Ending], Awaitable[None]] | None = None
+    """All is done with the kernel: close it, or have somebody else go on in it. By default it is closed."""
 
 
 class Execution:
@@ -162,7 +166,11 @@ class Execution:
         unlisten = self._stop.listen(notice)
         try:
             launch = self._kernels.launch(name, cwd=cwd, env=env, heard=heard, preload=preload, private=private)
-            return await self._run(launch, prepare)
+            ending = await self._run(launch, prepare)
+            if self._hooks.leave is not None and self._kernel is not None:
+                kernel, self._kernel = self._kernel, None
+                await self._hooks.leave(kernel, ending)
+            return ending
         finally:
             unlisten()
             for timer in self._timers:
@@ -216,7 +224,7 @@ class Execution:
             if self._stop.reason is not None or self._stop.kill:
                 return self._asked(None, None)
             manager.cell_start(cell, index)
-            ending = await self._cell(cell, index) if _runs(cell) else None
+            ending = await self._before(cell) or (await self._cell(cell, index) if _runs(cell) else None)
             if ending is not None and ending is not COMPLETED:
                 manager.cell_exception(cell, cell_index=index)
             manager.cell_complete(cell, cell_index=index)
@@ -225,6 +233,17 @@ class Execution:
             if ending is not None:
                 return ending
         return await self._conclude()
+
+    async def _before(self, cell: Any) -> Ending | None:
+        """Have done what a cell wants before it."""
+        if self._hooks.before_cell is None:
+            return None
+        why = await self._hooks.before_cell(self, cell)
+        if self.kernel.exit_code is not None:
+            return self._asked(None, None) if self._wanted else self._died(None, None)
+        if self._wanted:
+            return self._asked(None, None)
+        return Ending("input", why) if why else None
 
     async def _conclude(self) -> Ending:
         """Have the results read; without them nothing is completed, for a completed item never runs again."""

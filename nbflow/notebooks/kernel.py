@@ -58,6 +58,14 @@ class Kernel(Protocol):
         """Let it live on when it is closed; gives the file by which others connect to it."""
         ...
 
+    async def suspend(self) -> None:
+        """Leave it alone until another event loop goes on with it."""
+        ...
+
+    async def resume(self, heard: Callable[[str], None]) -> None:
+        """Go on with it in this event loop."""
+        ...
+
     async def close(self) -> None:
         """End it, and remove what it left."""
         ...

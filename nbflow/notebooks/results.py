@@ -16,11 +16,12 @@ from ..errors import StoreError
 from ..files import write_atomically
 from ..masking import Masker, masked
 from ..values import File, Value
-from . import collect, ending, watch
+from . import collect, ending, snapshot, watch
 
 __all__ = [
     "CARRIED",
     "Collected",
+    "asked_of",
     "ending_code",
     "load",
     "mask_saved",
@@ -31,7 +32,7 @@ __all__ = [
     "written_request",
 ]
 
-CARRIED = (str(values.__file__), str(collect.__file__), str(watch.__file__))
+CARRIED = tuple(str(module.__file__) for module in (values, collect, watch, snapshot))
 """Files that kernels need for their results, and may have read before they begin."""
 
 MIME = collect.MIME
@@ -79,7 +80,13 @@ def ending_code() -> str:
 
 
 def request(
-    names: Sequence[str], artifacts: Path, folder: Path, directory: Path | None, *, carried: bool = False
+    names: Sequence[str],
+    artifacts: Path,
+    folder: Path,
+    directory: Path | None,
+    *,
+    carried: bool = False,
+    lists: Sequence[str] = (),
 ) -> str:
     """Give the expression that a kernel evaluates to the results.
 
@@ -93,13 +100,35 @@ def request(
         Where files that were written count.
     carried : bool
         Whether the kernel has our modules: it was forked from one that has.
+    lists : sequence of str
+        Those of them of whose values the elements are wanted, whatever they are in.
     """
-    arguments = json.dumps([list(names), str(artifacts), str(folder), str(directory) if directory else None])
+    below = str(directory) if directory else None
+    arguments = json.dumps([list(names), str(artifacts), str(folder), below, list(lists)])
     if carried:
         found = "__import__('sys').modules['_nbflow_{}']"
         return f"{found.format('collect')}.answer({found.format('values')}, {arguments!r})"
     sources = {name: (module.__file__, _source(module)) for name, module in (("values", values), ("collect", collect))}
     return f"__import__('builtins').eval({_EXPRESSION!r}, {{'_sources': {sources!r}, '_arguments': {arguments!r}}})"
+
+
+def asked_of(module: Any, arguments: str, *, carried: bool) -> str:
+    """Give the expression for what the function ``answer`` of one of our modules says; the kernel keeps the module.
+
+    Parameters
+    ----------
+    module : module
+        Standard library only.
+    arguments : str
+        What it is called with.
+    carried : bool
+        Whether the kernel has it.
+    """
+    name = "_nbflow_" + str(module.__name__).rpartition(".")[2]
+    if carried:
+        return f"__import__('sys').modules[{name!r}].answer({arguments!r})"
+    given = {"_name": name, "_path": module.__file__, "_source": _source(module), "_arguments": arguments}
+    return f"__import__('builtins').eval({_ONCE!r}, {given!r})"
 
 
 # Defined by exec in a namespace of its own: the notebook's names are read and never touched.
@@ -120,6 +149,22 @@ def answer(sources, arguments):
     values, collect = module("values", *sources["values"]), module("collect", *sources["collect"])
     return collect.answer(values, arguments)
 """
+_KEEP = """
+import sys, types
+
+def answer(name, path, source, arguments):
+    if name not in sys.modules:
+        import importlib.machinery
+        made = types.ModuleType(name)
+        try:
+            code = importlib.machinery.SourceFileLoader(name, path).get_code(name)
+        except (OSError, ImportError):
+            code = compile(source, "<nbflow>", "exec")
+        exec(code, made.__dict__)
+        sys.modules[name] = made
+    return sys.modules[name].answer(arguments)
+"""
+_ONCE = f"(lambda space: (exec({_KEEP!r}, space), space['answer'](_name, _path, _source, _arguments))[1])({{}})"
 _EXPRESSION = f"(lambda space: (exec({_EVALUATE!r}, space), space['answer'](_sources, _arguments))[1])({{}})"
 
 

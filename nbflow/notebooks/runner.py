@@ -17,7 +17,7 @@ from ..files import own_writes
 from ..masking import Masker, masked
 from ..outcome import Failure, Outcome
 from ..printing import TaskLog, both_ends, short
-from ..source import Notebook
+from ..source import Cell, Notebook
 from ..steps import KernelStart, NotebookStep
 from ..task import Context, Places, Task
 from ..types import Status, Warmth
@@ -95,53 +95,38 @@ class NotebookRunner:
         *,
         keep: bool = False,
     ) -> None:
-        self._keep = keep
-        self._notebooks = notebooks
-        self._folder = folder.absolute()
-        self._kernels = kernels
-        self._run_id = run_id
-        self._kept = kept
-        self._warmth = warmth or {}
-        self._start = start
+        self.keep = keep
+        self.notebooks = notebooks
+        self.folder = folder.absolute()
+        self.kernels = kernels
+        self.run_id = run_id
+        self.kept = kept
+        self.warmth = warmth or {}
+        self.start = start
 
     def __call__(self, task: Task, context: Context) -> Outcome:
         """Run one attempt; gives its outcome, whatever the notebook did."""
         step = task.step
         assert isinstance(step, NotebookStep), "the driver sends each kind of task to its own runner"
         began = time.monotonic()
-        attempt = _Attempt(
-            task,
-            step,
-            self._notebooks[step.path],
-            context,
-            self._folder,
-            self._kernels,
-            self._run_id,
-            self._kept,
-            self._warmth.get(step.path, "none"),
-            self._start,
-            self._keep,
-        )
+        attempt = self._attempt(task, step, context)
         with own_writes():
             outcome = attempt.run()
         return replace(outcome, seconds=time.monotonic() - began)
 
+    def _attempt(self, task: Task, step: NotebookStep, context: Context) -> Attempt:
+        return Attempt(self, task, step, self.notebooks[step.path], context)
+
 
 @dataclass(slots=True)
-class _Attempt:
+class Attempt:
     """One attempt at one task."""
 
+    runner: NotebookRunner
     task: Task
     step: NotebookStep
     notebook: Notebook
     context: Context
-    folder: Path
-    kernels: Kernels
-    run_id: str
-    kept: int
-    warmth: Warmth
-    start: KernelStart | None
-    keep: bool
     collected: Collected | None = None
     problem: str | None = None
     """Why the results could not be read."""
@@ -171,18 +156,28 @@ class _Attempt:
     def directory(self) -> Path:
         """Where the kernel runs."""
         if self.step.cwd == "notebook":
-            return (self.folder / self.step.path).parent
-        return self.places.item if self.step.cwd == "item" else self.folder / self.step.cwd
+            return (self.runner.folder / self.step.path).parent
+        return self.places.item if self.step.cwd == "item" else self.runner.folder / self.step.cwd
 
     @property
     def preload(self) -> Sequence[str] | None:
         """What the template of the kernel has imported; ``None``: the kernel has a process of its own."""
-        start = self.start or self.step.start
-        if self.warmth == "none" or start.cold:
+        start, warmth = self.runner.start or self.step.start, self.runner.warmth.get(self.step.path, "none")
+        if warmth == "none" or start.cold:
             return None
         if start.preload is not None:
             return (*CARRIED, *start.preload)
-        return (*CARRIED, *(automatic(self.notebook.cells) if self.warmth == "modules" else ()))
+        return (*CARRIED, *(automatic(self._preparing) if warmth == "modules" else ()))
+
+    @property
+    def _preparing(self) -> Sequence[Cell]:
+        """The cells that say what is imported."""
+        return self.notebook.cells
+
+    @property
+    def kernels(self) -> Kernels:
+        """What gives it its kernel."""
+        return self.runner.kernels
 
     def run(self) -> Outcome:
         """Run it, with its log open."""
@@ -199,8 +194,8 @@ class _Attempt:
                 with suppress(OSError):  # the notebook put something there
                     self.places.item.rmdir()
 
-    async def _run(self) -> Ending:
-        hooks = Hooks(
+    def _hooks(self) -> Hooks:
+        return Hooks(
             cell_started=self._cell_started,
             cell_finished=self._cell_finished,
             printed=self.log.printed,
@@ -211,9 +206,10 @@ class _Attempt:
             after_failure=self._after_failure,
             began=self.context.began,
         )
-        execution = Execution(
-            self.kernels, self.context.stop, hooks, self.step.cell_timeout, self.step.timeout, self.kept
-        )
+
+    async def _run(self) -> Ending:
+        limits = (self.step.cell_timeout, self.step.timeout, self.runner.kept)
+        execution = Execution(self.kernels, self.context.stop, self._hooks(), *limits)
         name = self.step.kernel or self.notebook.kernel or "python3"
         ending = await execution.run(
             name,
@@ -232,7 +228,7 @@ class _Attempt:
         environment = {
             **self.context.variables,
             **os.environ,
-            "NBFLOW_RUN_ID": self.run_id,
+            "NBFLOW_RUN_ID": self.runner.run_id,
             "NBFLOW_ITEM_DIR": str(self.places.item),
         }
         for name, value in self.task.environment.items():
@@ -244,24 +240,31 @@ class _Attempt:
             environment["NBFLOW_INDEX"] = str(self.task.index)
         if self.step.cwd == "item":
             # Modules beside the notebook are found as they are in Jupyter.
-            beside = [str((self.folder / self.step.path).parent), environment.get("PYTHONPATH", "")]
+            beside = [str((self.runner.folder / self.step.path).parent), environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, beside))
         return environment
 
     def _prepare(self, kernel: str, language: str) -> tuple[Any, Any]:
         """Make the notebook while the kernel starts: the libraries for it take their time to load."""
         with lean.imports():
-            from .document import Document, SaveManager
+            from .document import Document
 
         parameters = {name: argument(value) for name, value in self.task.parameters.items()}
-        self.document = Document.with_parameters(
-            self.notebook.data, self.notebook.cells, parameters, kernel, self.notebook.language or language
+        language = self.notebook.language or language
+        return self._managed(
+            Document.with_parameters(self.notebook.data, self.notebook.cells, parameters, kernel, language)
         )
-        metadata = self.document.nb.metadata.papermill
+
+    def _managed(self, document: Any) -> tuple[Any, Any]:
+        """Give the notebook that is executed, with its bookkeeping."""
+        from .document import SaveManager
+
+        self.document = document
+        metadata = document.nb.metadata.papermill
         metadata["input_path"] = self.step.path
         metadata["output_path"] = self._relative(self.places.notebook)
-        self.manager = SaveManager(self.document.nb, self.places.failed, self.masker)
-        return self.document, self.manager
+        self.manager = SaveManager(document.nb, self.places.failed, self.masker)
+        return document, self.manager
 
     # What happens while cells run
 
@@ -308,7 +311,7 @@ class _Attempt:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return self.step.outputs or self.notebook.result_names
+        return tuple(dict.fromkeys((*(self.step.outputs or self.notebook.result_names), *self.step.also)))
 
     async def _collect(self, execution: Execution) -> bool:
         """Read the results from the kernel; tells whether all of them could be read."""
@@ -318,7 +321,12 @@ class _Attempt:
             return True
         watched = None if self.step.cwd == "item" else self.directory
         expression = request(
-            self._names, self.places.artifacts, self.places.folder, watched, carried=execution.kernel.warm
+            self._names,
+            self.places.artifacts,
+            self.places.folder,
+            watched,
+            carried=execution.kernel.warm,
+            lists=self.step.lists,
         )
         try:
             self.collected = read_reply(await execution.ask(expression, None), "answer")
@@ -330,7 +338,7 @@ class _Attempt:
 
     async def _after_failure(self, execution: Execution) -> None:
         await self._ask_written(execution)
-        if self.keep:
+        if self.runner.keep:
             file = execution.kernel.keep()
             self.warnings.append(f"its kernel lives on: jupyter console --existing {file}")
 
@@ -380,11 +388,11 @@ class _Attempt:
         glued, unread = scraps(self.document.nb.cells, self.places.artifacts, self.places.folder)
         self.warnings += unread
         asked = self.step.outputs
-        output = {name: value for name, value in glued.items() if not asked or name in asked} | found.output
+        output = {name: value for name, value in glued.items() if not asked or name in self._names} | found.output
         for name, reason in found.problems.items():
             if name in output:
                 continue
-            if asked:
+            if asked or name in self.step.also:
                 problems.append(f"{name!r} was asked for, and {reason}")
             else:
                 self.warnings.append(f"{name!r} is left out of the results: {reason}.")

@@ -98,6 +98,8 @@ class Ending:
     seconds: float = 0.0
     limit: str = ""
     """The option by which failures left the rest out: ``--fail-fast``."""
+    notebook: str = ""
+    """The executed notebook of a run of its steps, as a path from the working directory."""
     options: str = ""
     """What every command needs behind the target, such as ``--state-dir D``."""
 
@@ -243,6 +245,8 @@ def _commands(end: Ending, columns: int) -> list[str]:
             todo.append(("go on" if end.reason != "disk full" else "make space, go on", again))
         case _:
             pass
+    if end.notebook:
+        todo.append(("the notebook", end.notebook))
     if end.done or end.failed:
         todo.append(("the whole table", f"nbflow results {target} -o results.csv"))
     which = next((failed.index for failed in end.failures if failed.index is not None), None)

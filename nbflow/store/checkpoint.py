@@ -133,6 +133,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "attempts": outcome.attempts,
         "notebook": outcome.notebook,
         "log": outcome.log,
+        **({"names": tagged(dict(outcome.names))} if outcome.names else {}),
     }
 
 

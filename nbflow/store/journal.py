@@ -169,6 +169,8 @@ def _outcome(outcome: Outcome, leaf: bool) -> dict[str, Any]:  # noqa: FBT001 - 
         data["notebook"] = outcome.notebook
     if outcome.log is not None:
         data["log"] = outcome.log
+    if leaf and outcome.names:
+        data["names"] = tagged(dict(outcome.names))
     return data
 
 
@@ -220,6 +222,7 @@ def read_outcome(data: Mapping[str, Any]) -> Outcome:
         int(data.get("attempts", 1)),
         data.get("notebook"),
         data.get("log"),
+        untagged(data.get("names", {})),
     )
 
 

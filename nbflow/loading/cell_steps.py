@@ -1,0 +1,162 @@
+"""Cells as steps: what the steps of one notebook are to each other, by the names that they read and assign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import definition as d
+from ..model import NOTHING, Names
+from ..namespace import Piece
+from ..source import SETUP, Notebook, selected
+from ..values import Value
+from .names import Use, uses
+from .sight import ListSight, Sight
+
+__all__ = ["Left", "Links", "cells_of", "links", "path_of"]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What the steps have left that a step of their notebook waits for, by id."""
+
+    ids: tuple[str, ...]
+
+    def resolve(self, names: Names) -> Value:
+        """Give what each left; of one that was skipped there is nothing."""
+        seen = names["steps"]
+        assert isinstance(seen, Mapping), "every scope has its steps"
+        return {step_id: seen[step_id]["names"] for step_id in self.ids if step_id in seen and "names" in seen[step_id]}
+
+
+@dataclass(frozen=True)
+class Links:
+    """The steps of one notebook, with the names that they read and assign."""
+
+    path: str
+    """Of the notebook, as the outermost workflow says it."""
+    text: str
+    """What names it in the definitions."""
+    setup: Use
+    """Of the cells that prepare each kernel."""
+    steps: Mapping[tuple[str, ...], Use]
+    """Of each selection of cells, by its tags."""
+    readers: tuple[d.Cells, ...]
+    """The steps."""
+
+    def of(self, one: d.Cells, sight: Sight) -> dict[str, Any]:
+        """Give what a step is told of the others, for the constructor of its class."""
+        earlier = tuple(self._earlier(sight))
+        return {
+            "piece": self.piece(one, one.id),
+            "earlier": earlier,
+            "given": Left(tuple(piece.id for piece in earlier)) if earlier else NOTHING,
+            "named": frozenset(one.needs or ()),
+            "leaves": frozenset() if list(one.tags) == [SETUP] else self.leaves(one, earlier),
+            "prepares": list(one.tags) == [SETUP],
+            "assigned": tuple(one.names),
+            "prepared": frozenset(self.setup.assigns),
+            "goes_on": _above(one, sight.lists[0]),
+            "goes_on_in": _goes_on(_below(one, sight.lists[0]), one),
+        }
+
+    def piece(self, one: d.Cells, step_id: str, behind: frozenset[str] = frozenset()) -> Piece:
+        """Give what a step is to others; values that it is given itself it does not read."""
+        use = self.steps[tuple(one.tags)]
+        own = frozenset(one.names) | {name for name in one.parameters if self._differ(name)}
+        reads = None if any(unknown.reads for unknown in use.unknown) else frozenset(use.reads) - own
+        assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
+        return Piece(step_id, path_of(self.path, one), reads, assigns, behind)
+
+    def _differ(self, name: str) -> bool:
+        """Whether steps are given different values of a parameter: each has its own then, whatever others left."""
+        given = [one.parameters.get(name, ...) for one in self.readers]
+        return any(value != given[0] for value in given)
+
+    def leaves(self, me: d.Cells, earlier: Sequence[Piece]) -> frozenset[str] | None:
+        """Give the names that steps may read which do not stand before one; ``None``: any."""
+        before = {piece.path for piece in earlier}
+        found: set[str] = set()
+        for other in self.readers:
+            piece = self.piece(other, other.id)
+            if other is me or piece.path in before:
+                continue
+            if piece.reads is None:
+                return None
+            found |= piece.reads
+        return frozenset(found)
+
+    def has(self, step: d.Step) -> bool:
+        """Whether a step is one of them."""
+        return any(step is one for one in self.readers)
+
+    def _earlier(self, sight: Sight) -> Iterator[Piece]:
+        """Give those that have ended when a step starts, in the order of one worker, those of outer lists first."""
+        outer: frozenset[str] = frozenset()
+        for each in reversed(sight.lists):
+            place = list(each.steps).index
+            pieces = []
+            for step_id in sorted(each.seen, key=lambda one: (len(each.behind(one)), place(one))):
+                step = each.steps[step_id]
+                inner = step.step if isinstance(step, d.FanOut) else step
+                if isinstance(inner, d.Cells) and self.has(inner):
+                    pieces.append(self.piece(inner, step_id, outer | each.behind(step_id)))
+            yield from pieces
+            outer |= {piece.id for piece in pieces}
+
+
+def links(notebook: Notebook, path: str, text: str, steps: Sequence[d.Cells]) -> Links:
+    """Look at the steps of a notebook.
+
+    Raises
+    ------
+    DefinitionError
+        If Python cannot read one of their cells.
+    """
+    chosen = {tuple(one.tags): selected(notebook, one.tags) for one in steps}
+    prepare = selected(notebook, ()).cells
+    own = [[cell for cell in part.cells if cell.number not in part.preparing] for part in chosen.values()]
+    setup, found = uses(prepare, own)
+    return Links(path, text, setup, dict(zip(chosen, found, strict=True)), tuple(steps))
+
+
+def cells_of(step: d.Step) -> d.Cells:
+    """Give the cells of a step of a notebook, which a fan-out has inside."""
+    inner = step.step if isinstance(step, d.FanOut) else step
+    assert isinstance(inner, d.Cells), "the steps of a notebook are cells, or fan-outs of cells"
+    return inner
+
+
+def path_of(path: str, one: d.Cells) -> str:
+    """Give what a selection of cells is called among notebooks."""
+    return f"{path}#{'+'.join(one.tags)}"
+
+
+# -- whose kernel it is -------------------------------------------------------------------------------------------
+
+
+def _above(one: d.Cells, here: ListSight) -> str:
+    """Give the id of the step in whose kernel one goes on; empty: it has one of its own."""
+    given = list(here.steps.values())
+    place = given.index(one)
+    above = given[place - 1] if place else None
+    return above.id if isinstance(above, d.Cells) and _goes_on(one, above) else ""
+
+
+def _below(one: d.Cells, here: ListSight) -> d.Step | None:
+    given = list(here.steps.values())
+    place = given.index(one)
+    return given[place + 1] if place + 1 < len(given) else None
+
+
+def _goes_on(one: d.Step | None, above: d.Cells) -> bool:
+    """Whether a step goes on in the kernel of the one above it: nothing but that is what it waits for."""
+    if not isinstance(one, d.Cells) or one.needs is not None:
+        return False
+    return _kernel(one) == _kernel(above)
+
+
+def _kernel(one: d.Cells) -> tuple[object, ...]:
+    """Give what must be equal for two steps to share a kernel."""
+    return one.cells, one.kernel, one.cwd, one.env, tuple(one.secrets), one.parameters

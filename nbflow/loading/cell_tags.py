@@ -1,0 +1,186 @@
+"""Tags of cells: which cells are a step, and what is said of it; or what is wrong, cell by cell."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from .. import definition as d
+from ..errors import DefinitionError
+from ..source import PREFIXES, SETUP, WORDS, Cell, Notebook, marks, owners
+
+__all__ = ["Part", "Parts", "read_parts"]
+
+OF_STEPS = ("needs", "each", "as", "max", "retry")
+"""Tags that only the cell has which begins a step."""
+ONE = ("step", "each", "as", "max", "timeout", "retry")
+"""Tags of which a cell has one at most."""
+
+
+@dataclass
+class Part:
+    """The cells of one step, with what their tags say."""
+
+    id: str
+    first: Cell
+    """The cell that begins it."""
+    needs: tuple[str, ...] | None = None
+    each: str = ""
+    """The list that it runs over; empty: it runs once."""
+    item: str = "item"
+    """The name that has the element."""
+    most: int = 1
+    """Items at a time."""
+    timeout: str | None = None
+    retry: int | None = None
+
+    @property
+    def called(self) -> str:
+        """What people call it in messages."""
+        return f"cell {self.first.number} (step {self.id})"
+
+
+@dataclass
+class Parts:
+    """The parts of a notebook, and what is wrong with their tags."""
+
+    notebook: Notebook
+    name: str
+    """How messages call the notebook."""
+    setup: list[Cell] = field(default_factory=list)
+    steps: list[Part] = field(default_factory=list)
+    problems: list[DefinitionError] = field(default_factory=list)
+
+    def problem(self, cell: Cell, message: str, remedy: str = "") -> None:
+        """Note what is wrong with a cell."""
+        place = f"{self.name}: cell {cell.number}"
+        self.problems.append(DefinitionError(f"{place}: {message}", remedy, place))
+
+    def command(self, cell: Cell, tag: str) -> str:
+        """Give what gives a cell a tag."""
+        return f"nbflow tag {shlex.quote(str(self.notebook.path))} {cell.number} {tag}"
+
+
+def read_parts(notebook: Notebook, name: str) -> Parts:
+    """Find the parts of a notebook.
+
+    Parameters
+    ----------
+    notebook : Notebook
+    name : str
+        How messages call it.
+    """
+    parts = Parts(notebook, name)
+    for cell, owner in zip(notebook.cells, owners(notebook.cells), strict=True):
+        _check(parts, cell)
+        said = _by_prefix(cell.tags)
+        if "step" in said:
+            _begin(parts, cell, said)
+            continue
+        if owner == SETUP and cell.source.strip():
+            parts.setup.append(cell)
+        if lost := [f"{prefix}:{value}" for prefix in OF_STEPS for value in said.get(prefix, ())]:
+            told = f"has {lost[0]}, and no step begins here"
+            above = (
+                f"Put it on cell {parts.steps[-1].first.number}, or begin a step here" if parts.steps else "Begin one"
+            )
+            parts.problem(cell, told, f"{above}: {parts.command(cell, 'step:NAME')}")
+    return parts
+
+
+def _begin(parts: Parts, cell: Cell, said: Mapping[str, list[str]]) -> None:
+    """Take in a step."""
+    step_id = said["step"][0]
+    earlier = next((part for part in parts.steps if part.id == step_id), None)
+    if not d.ID.fullmatch(step_id):
+        like = re.sub(r"[^A-Za-z0-9_-]+", "-", step_id).strip("-") or "clean"
+        rule = "A letter or _, then letters, digits, _ and -"
+        parts.problem(cell, f"step:{step_id} is no step id", f"{rule}: step:{like}")
+    elif step_id == SETUP:
+        parts.problem(cell, "step:setup is what runs first in every kernel", "Tag it setup, or choose another name.")
+    elif earlier is not None:
+        told = f"begins step {step_id}, and so does cell {earlier.first.number}"
+        parts.problem(cell, told, f"Give one of them a name of its own: {parts.command(cell, 'step:NAME')}")
+    parts.steps.append(
+        Part(
+            step_id,
+            cell,
+            tuple(filter(None, re.split(r"[,+]", ",".join(said["needs"])))) if "needs" in said else None,
+            _variable(parts, cell, "each", said, ""),
+            _variable(parts, cell, "as", said, "item"),
+            _count(parts, cell, "max", said) or 1,
+            next(iter(said.get("timeout", ())), None),
+            _count(parts, cell, "retry", said),
+        )
+    )
+    if "each" not in said and (alone := sorted({"as", "max"} & said.keys())):
+        parts.problem(cell, f"has {alone[0]}:{said[alone[0]][0]}, and no items", "Name a list to run over: each:cities")
+
+
+def _variable(parts: Parts, cell: Cell, prefix: str, said: Mapping[str, list[str]], default: str) -> str:
+    name = said.get(prefix, [default])[0]
+    if prefix in said and not d.NAME.fullmatch(name):
+        remedy = "each: names a list of the notebook, as: what its element is called."
+        parts.problem(cell, f"{prefix}:{name} names no variable", remedy)
+    return name
+
+
+def _count(parts: Parts, cell: Cell, prefix: str, said: Mapping[str, list[str]]) -> int | None:
+    if prefix not in said:
+        return None
+    text = said[prefix][0]
+    if text.isascii() and text.isdecimal() and int(text) > 0:
+        return int(text)
+    parts.problem(cell, f"{prefix}:{text} is no whole number from 1", f"Write it like this: {prefix}:4")
+    return None
+
+
+# -- tags that are nearly right -----------------------------------------------------------------------------------
+
+
+def _check(parts: Parts, cell: Cell) -> None:
+    """Note tags that are nearly right, two where there can be one, and where tags and first line differ."""
+    raw: Any = parts.notebook.data["cells"]
+    tags: list[str] = raw[cell.position].get("metadata", {}).get("tags", [])
+    for tag in tags:
+        if right := _meant(tag):
+            remedy = f"{parts.command(cell, f'--remove {tag}')}\n{parts.command(cell, right)}"
+            parts.problem(cell, f"the tag {tag!r} means nothing. Did you mean {right!r}?", remedy)
+    tagged, said = _by_prefix(tags), _by_prefix(marks(parts.notebook.path, cell.number, cell.source))
+    for prefix in ONE:
+        if len(values := tagged.get(prefix, [])) > 1:
+            parts.problem(cell, f"has {prefix}: {len(values)} times: {', '.join(values)}", "Keep one of them.")
+    for prefix in tagged.keys() & said.keys():
+        if sorted(tagged[prefix]) != sorted(said[prefix]):
+            one, other = (f"{prefix}:{','.join(values)}" for values in (tagged[prefix], said[prefix]))
+            parts.problem(cell, f"its tags say {one}, and its first line says {other}", "Keep one of them.")
+
+
+def _meant(tag: str) -> str:
+    """Give what a tag that means nothing was perhaps meant to be.
+
+    Examples
+    --------
+    >>> _meant("stp:load"), _meant("needs=load"), _meant("result"), _meant("remove-input")
+    ('step:load', 'needs:load', 'results', '')
+    """
+    name, sign, value = tag.replace("=", ":", 1).partition(":")
+    if not sign:
+        return "" if name in WORDS else next(iter(get_close_matches(name, WORDS, n=1, cutoff=0.75)), "")
+    near = get_close_matches(name, PREFIXES, n=1, cutoff=0.75)
+    right = f"{near[0]}:{value}" if near else tag
+    return "" if right == tag else right
+
+
+def _by_prefix(tags: Iterable[str]) -> dict[str, list[str]]:
+    """Give the values of tags that have one."""
+    found: dict[str, list[str]] = {}
+    for tag in sorted(tags):
+        prefix, sign, value = tag.partition(":")
+        if sign and prefix in PREFIXES:
+            found.setdefault(prefix, []).append(value)
+    return found

@@ -1,0 +1,193 @@
+"""Lint of a notebook of steps: names that a step will not find, or of which nobody can say whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .. import definition as d
+from ..errors import DefinitionError, did_you_mean
+from ..source import SETUP, Notebook, owners, selected
+from .cell_steps import Links, cells_of
+from .names import Place, Unknown, Use
+from .order import Order
+
+__all__ = ["Found", "look"]
+
+
+@dataclass
+class Found:
+    """What there is to say of the steps of a notebook."""
+
+    problems: list[DefinitionError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    order: dict[str, list[str]] = field(default_factory=dict)
+    """For each step those that it waits for, in the order of one worker."""
+
+
+def look(notebook: Notebook, name: str, told: Links, steps: Sequence[d.Step], each: Mapping[str, str]) -> Found:
+    """Look for what will go wrong.
+
+    Parameters
+    ----------
+    notebook : Notebook
+        The whole of it.
+    name : str
+        How messages call it.
+    told : Links
+        What its steps read and assign.
+    steps : sequence of Step
+        Its steps, as they stand in it.
+    each : mapping of str to str
+        The list that a step runs over, by its id.
+    """
+    looking = _Looking(notebook, name, told, steps, each)
+    looking.look()
+    return looking.found
+
+
+class _Looking:
+    def __init__(
+        self, notebook: Notebook, name: str, told: Links, steps: Sequence[d.Step], each: Mapping[str, str]
+    ) -> None:
+        self.notebook = notebook
+        self.name = name
+        self.setup = told.setup
+        self.steps = steps
+        self.each = each
+        self.found = Found()
+        self.uses = {step.id: told.steps[tuple(cells_of(step).tags)] for step in steps}
+        self.given = {step.id: frozenset(cells_of(step).names) for step in steps}
+        self.shown = {
+            step.id: frozenset(selected(notebook, cells_of(step).tags).result_names)
+            for step in steps
+            if isinstance(step, d.FanOut)
+        }
+
+    def look(self) -> None:
+        """Look at all of it."""
+        order = Order.of(self.steps)
+        for at, _, message, remedy in order.problems():
+            self._problem(self._first(self.steps[at].id), message, _as_tags(remedy))
+        if self.found.problems:
+            return
+        ids = [step.id for step in self.steps]
+        behind = {one: order.ended(one) for one in ids}
+        for one in ids:
+            self.found.order[one] = sorted(behind[one], key=lambda other: (len(behind[other]), ids.index(other)))
+        for step in self.steps:
+            self._reads(step.id, behind)
+            self._side_by_side(step.id, behind)
+        for use, where in [(self.setup, "setup"), *((self.uses[one], f"step {one}") for one in ids)]:
+            self.found.warnings += [self._unknown(unknown, where) for unknown in use.unknown]
+        self.found.warnings += self._out_of_order()
+
+    # -- names that will not be there -------------------------------------------------------------------
+
+    def _reads(self, me: str, behind: Mapping[str, frozenset[str]]) -> None:
+        given = [self._assigns(one) for one in behind[me]]
+        known = {*self.setup.assigns, *self.given[me], *(name for names in given for name in names)}
+        if any(unknown.assigns for use in self._before(me, behind) for unknown in use.unknown):
+            return  # anything may be there: that is said as a warning
+        if me in self.each and self.each[me] not in known:
+            told = f"runs over {self.each[me]!r} (each:)"
+            self._missing(me, self.each[me], self._first(me), told, behind)
+        if me == SETUP:
+            known |= {*self.setup.assigns}
+        for name, place in sorted(self.uses[me].reads.items(), key=lambda one: (one[1].cell, one[1].line)):
+            if name not in known and name not in self.uses[me].assigns:  # else it may be assigned before it is read
+                self._missing(me, name, place, f"reads {name!r}", behind)
+
+    def _before(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[Use]:
+        yield self.setup
+        yield from (self.uses[one] for one in behind[me])
+
+    def _assigns(self, step_id: str) -> frozenset[str]:
+        """Give the names that a step gives to later ones: of items, only their results."""
+        names = frozenset(self.uses[step_id].assigns)
+        return names & self.shown[step_id] if step_id in self.shown else names
+
+    def _missing(self, me: str, name: str, place: Place, told: str, behind: Mapping[str, frozenset[str]]) -> None:
+        others = [one for one in self.uses if one != me and name in self.uses[one].assigns]
+        if place.through and others:
+            return  # a function may be called that needs it, or may not
+        told = f"{told} (in {place.through})" if place.through else told
+        hidden = next((one for one in others if one in behind[me]), None)
+        later = next((one for one in others if me in behind[one]), None)
+        beside = next((one for one in others if one not in behind[me] and me not in behind[one]), None)
+        if hidden is not None:
+            message = f"{told}, which each item of step {hidden} has for itself"
+            remedy = f"Show it in a cell of {hidden} tagged results: later steps find a list, one value per item."
+        elif beside is not None:
+            message = f"{told}, which step {beside} assigns, and does not wait for that step"
+            remedy = f"Tag {self._called(me)} needs:{beside}"
+        elif later is not None:
+            at = self.uses[later].assigns[name]
+            message = f"{told}, which only cell {at.cell} assigns (step {later}), further below"
+            remedy = "It worked because that cell had been run before: move the assignment up."
+        else:
+            known = sorted({*self.setup.assigns, *(n for use in self.uses.values() for n in use.assigns)})
+            message = f"{told}, which no cell assigns.{did_you_mean(name, known)}"
+            remedy = "Assign it in a setup cell, or in a step before this one."
+        self._problem(place, message, remedy, me)
+
+    # -- names of which nobody can say whose they are ---------------------------------------------------
+
+    def _side_by_side(self, me: str, behind: Mapping[str, frozenset[str]]) -> None:
+        """Note names that are read and that two steps assign of which none waits for the other."""
+        before = self.found.order[me]
+        for name, place in self.uses[me].reads.items():
+            if place.through:
+                continue
+            mine = [one for one in before if name in self._assigns(one)]
+            last = [one for one in mine if not any(one in behind[other] for other in mine)]
+            if len(last) > 1:
+                told = f"reads {name!r}, which steps {last[0]} and {last[1]} both assign, and none waits for the other"
+                self._problem(
+                    place, told, f"Let one wait for the other (needs:{last[0]}), or give each its own name.", me
+                )
+
+    # -- what cannot be told ----------------------------------------------------------------------------
+
+    def _unknown(self, unknown: Unknown, where: str) -> str:
+        what = {
+            (True, True): "may read and assign any name: all names are restored for it, and all are saved after it",
+            (True, False): "may read any name: all of them are restored for it",
+            (False, True): "may assign any name: which step makes a name cannot be told",
+            (False, False): "holds only in this kernel",
+        }[unknown.reads, unknown.assigns]
+        return f"cell {unknown.place.cell}, line {unknown.place.line} ({where}): {unknown.what} {what}"
+
+    def _out_of_order(self) -> Iterator[str]:
+        """Tell of cells that were run in another order the last time: what they show may be another program's."""
+        raw = self.notebook.data["cells"]
+        assert isinstance(raw, list)
+        last, above = 0, 0
+        for cell, owner in zip(self.notebook.cells, owners(self.notebook.cells), strict=True):
+            entry = raw[cell.position]
+            count = entry.get("execution_count") if isinstance(entry, dict) else None
+            if isinstance(count, int) and owner:
+                if count < last:
+                    yield f"cell {cell.number} was run before cell {above} the last time (In [{count}], In [{last}])"
+                last, above = count, cell.number
+
+    # -- words ------------------------------------------------------------------------------------------
+
+    def _first(self, step_id: str) -> Place:
+        step = next(step for step in self.steps if step.id == step_id)
+        part = selected(self.notebook, cells_of(step).tags)
+        number = next(cell.number for cell in part.cells if cell.number not in part.preparing)
+        return Place(number, 1)
+
+    def _called(self, step_id: str) -> str:
+        return f"cell {self._first(step_id).cell}"
+
+    def _problem(self, place: Place, message: str, remedy: str, step_id: str = "") -> None:
+        where = f"{self.name}: cell {place.cell}, line {place.line}"
+        step = f" (step {step_id})" if step_id else ""
+        self.found.problems.append(DefinitionError(f"{where}{step}: {message}", remedy, where))
+
+
+def _as_tags(remedy: str) -> str:
+    """Give a remedy for lists of steps as one for tags."""
+    return remedy.replace("(needs: [] for nothing)", "(needs:NAME)")

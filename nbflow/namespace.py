@@ -1,0 +1,206 @@
+"""Names of a notebook on their way from step to step: who left what, and whose it is that a later step finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+from .values import File, Value
+
+__all__ = ["ASKED", "RANDOM", "SETTINGS", "Entry", "Past", "Piece", "files_of", "gathered"]
+
+Entry: TypeAlias = dict[str, Value]
+"""Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
+
+With ``needs`` its functions use other names, with ``holds`` it has values of others inside, with ``shares`` objects
+that others have inside too. With ``changed`` the step gave it this value; else it only was the first to save it.
+"""
+
+ALONG = ("needs", "holds", "shares")
+"""What names comes along with one: used by its functions, held by it under a name, or sharing objects with it."""
+ASKED = "$asked"
+"""Under which a step tells for what names it was asked; null: for all."""
+SETTINGS, RANDOM = "$settings", "$random"
+"""Kept like names, and none: settings of the interpreter, and its generators of random numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A step of a notebook, as those behind it know it."""
+
+    id: str
+    path: str
+    """Of its cells."""
+    reads: frozenset[str] | None
+    """Names that it may read; ``None``: any."""
+    assigns: frozenset[str] | None
+    """Names that it may assign; ``None``: any."""
+    behind: frozenset[str] = frozenset()
+    """Ids of the pieces that have ended when it starts."""
+
+    def touches(self, name: str) -> bool:
+        """Whether it may read or assign a name: what is read may be changed."""
+        return self.reads is None or self.assigns is None or name in self.reads or name in self.assigns
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the steps before one have left.
+
+    Parameters
+    ----------
+    pieces : tuple of Piece
+        Those that it waits for, in order.
+    left : mapping
+        What each of them left, by id; of one that did not complete there is nothing.
+    """
+
+    pieces: tuple[Piece, ...]
+    left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+
+    def known(self) -> list[str]:
+        """Give all names that were left."""
+        seen = dict.fromkeys(name for piece in self.pieces for name in self.left.get(piece.id, ()))
+        return [name for name in seen if not name.startswith("$")]
+
+    def givers(self, name: str) -> tuple[Piece, ...]:
+        """Give the steps whose value of a name counts: more than one where steps changed it side by side."""
+        have = [piece for piece in self.pieces if name in self.left.get(piece.id, ())]
+        changed = [piece for piece in have if self._entry(piece, name).get("changed")]
+        hidden = {other for piece in changed for other in piece.behind}
+        return tuple(piece for piece in changed if piece.id not in hidden) or tuple(have[-1:])
+
+    def find(self, name: str) -> tuple[Piece, Entry] | None:
+        """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
+        givers = self.givers(name)
+        if not givers or self.differ(name):
+            return None
+        giver = givers[-1]
+        again = [piece for piece in self.pieces if giver.id in piece.behind and name in self.left.get(piece.id, ())]
+        return giver, self._entry((again or [giver])[-1], name)  # the same value, saved again beside other names
+
+    def differ(self, name: str) -> bool:
+        """Whether steps that do not wait for each other have left different values of a name."""
+        found = [self._entry(piece, name) for piece in self.givers(name)]
+        return any(one.get("stem", one) != found[0].get("stem", found[0]) for one in found[1:])
+
+    def unclear(self, reads: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
+        """Give the names of which nobody can say whose value is meant, with the steps that left one."""
+        names = self.known() if reads is None else reads
+        return {name: tuple(piece.id for piece in self.givers(name)) for name in names if self.differ(name)}
+
+    def until(self, piece: Piece) -> Past:
+        """Give what one of the pieces found itself."""
+        return Past(tuple(one for one in self.pieces if one.id in piece.behind), self.left)
+
+    def wanted(
+        self, reads: Iterable[str] | None, assigns: Container[str] | None = frozenset()
+    ) -> dict[str, tuple[Piece, Entry]]:
+        """Give where the names stand that somebody reads, with those that come along.
+
+        Functions use others; with ``d = {"l": l}`` who reads ``d`` finds ``l`` as it is now; and names that share an
+        object without a name, or memory, are what they were only together. Who reads ``l`` and binds that name to
+        something else finds ``d`` too: what becomes of the old list before, only ``d`` has then.
+
+        Parameters
+        ----------
+        reads : iterable of str, optional
+            The names; ``None``: any.
+        assigns : container of str, optional
+            Names that are assigned; ``None``: any.
+        """
+        found: dict[str, tuple[Piece, Entry]] = {}
+        left = sorted(self.known() if reads is None else reads, reverse=True)
+        while left:
+            name = left.pop()
+            if name not in found and (one := self.find(name)) is not None:
+                found[name] = one
+                left += [other for key in ALONG for other in cast("list[str]", one[1].get(key, []))]
+                if assigns is None or name in assigns:
+                    left += self._holders(name)
+        return found
+
+    def _holders(self, name: str) -> list[str]:
+        found = ((other, self.find(other)) for other in self.known())
+        return [other for other, one in found if one is not None and name in cast("list[str]", one[1].get("holds", []))]
+
+    def lost(self, piece: Piece, trusted: Callable[[Entry], bool] = lambda _entry: True) -> list[str]:
+        """Give the names that a step reads and that can be restored from nowhere.
+
+        They could not be saved, were saved by somebody else, or nobody read them when their step ran.
+
+        Parameters
+        ----------
+        piece : Piece
+            The step.
+        trusted : callable, optional
+            Tells whether a value may be loaded.
+        """
+        left = [
+            n for n, (_, one) in self.wanted(piece.reads, piece.assigns).items() if "unsaved" in one or not trusted(one)
+        ]
+        unasked = [name for name in sorted(piece.reads or ()) if not self.givers(name) and self._unasked(name)]
+        return [*left, *unasked]
+
+    def _unasked(self, name: str) -> list[Piece]:
+        """Give the steps that may have made a name of which nobody asked them."""
+        found = []
+        for piece in self.pieces:
+            asked = self.left.get(piece.id, {}).get(ASKED)
+            names = cast("list[str] | None", asked["names"]) if isinstance(asked, dict) else None
+            if piece.assigns is not None and name in piece.assigns and names is not None and name not in names:
+                found.append(piece)
+        return found
+
+    def repeated(self, names: Iterable[str]) -> tuple[Piece, ...]:
+        """Give the steps to repeat for names that are not saved: who gave them, and who gave what those need."""
+        again: set[str] = set()
+        left = [(self, giver) for name in names for giver in self.makers(name)]
+        while left:
+            past, piece = left.pop()
+            if piece.id not in again:
+                again.add(piece.id)
+                inner = past.until(piece)
+                unsaved = inner.lost(piece)
+                left += [(inner, giver) for other in unsaved for giver in inner.makers(other)]
+        return tuple(piece for piece in self.pieces if piece.id in again)
+
+    def makers(self, name: str) -> list[Piece]:
+        """Give who gave a name that is not saved, and who has changed since what shares objects with it."""
+        givers = self.givers(name) or tuple(self._unasked(name))
+        ids = {giver.id for giver in givers}
+        entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
+        beside = (other for entry in entries for other in cast("list[str]", entry.get("shares", [])))
+        later = (piece for other in beside for piece in self.givers(other) if ids & piece.behind)
+        return [*givers, *later]
+
+    def _entry(self, piece: Piece, name: str) -> Entry:
+        return cast("Entry", self.left[piece.id][name])
+
+
+def gathered(names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+    """Give what the items of a fan-out left: under each name a list with one place for each item, in order.
+
+    Examples
+    --------
+    >>> gathered(["score"], [{"score": {"form": "json", "text": "1"}}, {}])
+    {'score': {'form': 'list', 'changed': True, 'items': [{'form': 'json', 'text': '1'}, None]}}
+    """
+    each = list(left)
+    return {name: {"form": "list", "changed": True, "items": [one.get(name) for one in each]} for name in names}
+
+
+def files_of(value: Value) -> Iterator[File]:
+    """Give the references to files in a value, at any depth."""
+    match value:
+        case File():
+            yield value
+        case list():
+            for part in value:
+                yield from files_of(part)
+        case dict():
+            for part in value.values():
+                yield from files_of(part)
+        case _:
+            pass

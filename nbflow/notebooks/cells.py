@@ -1,0 +1,332 @@
+"""The runner of cells: goes on in the kernel of the step above, or in a fresh one with the names that they read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .. import lean
+from ..model import NodeId
+from ..namespace import ASKED, RANDOM, SETTINGS, Entry, Past, Piece, files_of
+from ..outcome import Failure, Outcome
+from ..printing import short
+from ..signing import Signer
+from ..sizes import about
+from ..source import Cell, split
+from ..steps import CellsStep, NotebookStep
+from ..task import Context, Task
+from ..values import Value, argument
+from .execution import Ending, Execution, Hooks
+from .held import Held, Kept, Lent, end
+from .kernel import Kernel, Kernels
+from .names import MOST, SECONDS, Saved, read_restored, read_saved, restore_request, save_request, trusted
+from .runner import Attempt, NotebookRunner
+
+__all__ = ["CellRunner"]
+
+
+class CellRunner(NotebookRunner):
+    """Runs the steps of notebooks. Shared by all threads; what a step leaves to the next one, :class:`Held` keeps.
+
+    Parameters
+    ----------
+    *given, **named
+        Of :class:`NotebookRunner`.
+    held : Held
+        Keeps kernels in which steps go on.
+    signer : Signer
+        Signs what is saved as objects of Python, and knows it again.
+    """
+
+    def __init__(self, *given: Any, held: Held, signer: Signer, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.held = held
+        self.signer = signer
+
+    def _attempt(self, task: Task, step: NotebookStep, context: Context) -> Attempt:
+        assert isinstance(step, CellsStep), "the driver sends each kind of task to its own runner"
+        if step.piece is None:
+            return super()._attempt(task, step, context)
+        past = Past(step.earlier, task.given)  # type: ignore[arg-type]  # what steps left are mappings
+        cells = _Cells(self, step, step.piece, past)
+        return CellsAttempt(self, task, step, self.notebooks[step.path], context, cells=cells)
+
+
+@dataclass
+class _Cells:
+    """What an attempt at a step of a notebook knows besides."""
+
+    runner: CellRunner
+    step: CellsStep
+    piece: Piece
+    past: Past
+    kept: Kept | None = None
+    """The kernel in which it goes on."""
+    has: dict[str, Entry] = field(default_factory=dict)
+    """Names that were restored in its kernel."""
+    again: frozenset[str] = frozenset()
+    """Ids of the steps that are repeated in it."""
+    finds: dict[str, tuple[Past, Piece]] = field(default_factory=dict)
+    """Before which cells, by their ids, names are restored, and for which step."""
+    saved: Saved | None = None
+    problem: str | None = None
+    """Why nothing could be saved."""
+
+    def lost(self, past: Past, piece: Piece) -> list[str]:
+        """Give the names that a step reads and that can be restored from nowhere."""
+        return past.lost(piece, lambda entry: trusted(entry, self.runner.signer))
+
+    def is_there(self, name: str, giver: Piece, entry: Entry) -> bool:
+        """Whether the kernel has a name already, with the value that is meant.
+
+        What steps make that are repeated here belongs together: a generator and the list that it fills.
+        """
+        ran = self.kept.ran if self.kept is not None else self.again
+        return giver.id in ran or self.has.get(name) == entry
+
+    def stale(self) -> frozenset[str]:
+        """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
+        assigned = self.piece.assigns or frozenset()
+        wanted = self.past.wanted(self.step.prepared - assigned)
+        there = {name for name, (giver, entry) in wanted.items() if self.is_there(name, giver, entry)}
+        return frozenset(wanted) & self.step.prepared - there
+
+    def take(self, node: NodeId, made: object) -> None:
+        """Go on in the kernel of the step above, if that is there, and has what cannot be restored."""
+        if not self.step.goes_on:
+            return
+        self.kept = self.runner.held.take(beside(node, self.step.goes_on), made)
+        if self.kept is None:
+            return
+        self.has = dict(self.kept.has)
+        wanted = self.past.wanted(self.piece.reads, self.piece.assigns)
+        lost = self.lost(self.past, self.piece)
+        if not all(name in wanted and self.is_there(name, *wanted[name]) for name in lost):
+            asyncio.run(end([self.kept.kernel]))
+            self.kept, self.has = None, {}
+
+
+@dataclass
+class CellsAttempt(Attempt):
+    """One attempt at a step of a notebook."""
+
+    cells: _Cells = field(kw_only=True)
+
+    @property
+    def made(self) -> object:
+        """What its kernel is made with."""
+        own = self.cells.step.assigned
+        parameters = {name: value for name, value in self.task.parameters.items() if name not in own}
+        return parameters, self.task.environment
+
+    @property
+    def kernels(self) -> Kernels:
+        """What gives it its kernel."""
+        kept = self.cells.kept
+        return self.runner.kernels if kept is None else Lent(kept.kernel)
+
+    @property
+    def _preparing(self) -> Sequence[Cell]:
+        """The cells that all its kernels run: so they are forked from one template."""
+        return [cell for cell in self.notebook.cells if cell.number in self.notebook.preparing]
+
+    def run(self) -> Outcome:
+        """Run it, in the kernel of the step above where that is there."""
+        self.cells.take(self.task.node, self.made)
+        return super().run()
+
+    def _hooks(self) -> Hooks:
+        return replace(super()._hooks(), before_cell=self._before_cell, leave=self._leave)
+
+    def _watch(self, kernel: Kernel, client: Any) -> None:
+        if self.cells.kept is None:
+            super()._watch(kernel, client)
+
+    # -- the notebook that is executed ------------------------------------------------------------------
+
+    def _prepare(self, kernel: str, language: str) -> tuple[Any, Any]:
+        """Make the notebook: setup, steps that are repeated, and its own cells."""
+        with lean.imports():
+            from .document import Document
+
+        cells, fresh = self.cells, self.cells.kept is None
+        own = cells.step.assigned
+        parameters = {name: argument(value) for name, value in self.task.parameters.items() if name not in own}
+        again = cells.past.repeated(cells.lost(cells.past, cells.piece)) if fresh else ()
+        cells.again = frozenset(piece.id for piece in again)
+        pieces = [*((cells.past.until(piece), piece) for piece in again), (cells.past, cells.piece)]
+        raw, known, begins = self._composed(pieces, with_setup=fresh)
+        language = self.notebook.language or language
+        document = Document.with_parameters(
+            {**self.notebook.data, "cells": raw}, known, parameters if fresh else {}, kernel, language
+        )
+        ids = document.code_ids()
+        cells.finds = {ids[at]: piece for at, piece in zip(begins, pieces, strict=True)}
+        for step_id, first, last in zip(
+            ["setup", *(piece.id for _, piece in pieces)], [0, *begins], [*begins, len(ids)], strict=True
+        ):
+            document.belongs(ids[first:last], step_id, repeated=step_id not in ("setup", cells.piece.id))
+        if own:
+            given = {name: argument(self.task.parameters[name]) for name in own}
+            before = document.assign_before(ids[begins[-1]], given, kernel, language)
+            cells.finds[before] = cells.finds.pop(ids[begins[-1]])
+        for piece in again:
+            lost = ", ".join(cells.lost(cells.past, cells.piece)[:3])
+            self.log.printed("nbflow", f"repeats step {piece.id}: {lost} is saved nowhere\n")
+        return self._managed(document)
+
+    def _composed(
+        self, pieces: list[tuple[Past, Piece]], *, with_setup: bool
+    ) -> tuple[list[Value], list[Any], list[int]]:
+        """Give the cells as the file has them, the code cells among them, and where each step begins in these."""
+        setup, _ = split(self.notebook)
+        raw = list(setup) if with_setup else []
+        ready = [cell for cell in self.notebook.cells if cell.number in self.notebook.preparing]
+        known, begins = list(ready) if with_setup else [], []
+        for _, piece in pieces:
+            part = self.notebook if piece is self.cells.piece else self.runner.notebooks[piece.path]
+            begins.append(len(known))
+            raw += split(part)[1]
+            known += [cell for cell in part.cells if cell.number not in part.preparing]
+        return raw, known, begins
+
+    # -- names ------------------------------------------------------------------------------------------
+
+    async def _before_cell(self, execution: Execution, cell: Any) -> str:
+        """Restore the names that a step finds, where its first cell comes; gives why that cannot be."""
+        found = self.cells.finds.get(cell["id"])
+        if found is None:
+            return ""
+        past, piece = found
+        wanted = past.wanted(piece.reads, piece.assigns)
+        lost = set(self.cells.lost(past, piece))
+        entries = {
+            name: entry
+            for name, (giver, entry) in wanted.items()
+            if name not in lost and not self.cells.is_there(name, giver, entry)
+        }
+        touches = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
+        request = restore_request(
+            self.places.folder,
+            entries,
+            prepared=self.cells.step.prepared,
+            touches=touches,
+            settings=self._last(past, SETTINGS) if self.cells.kept is None else None,
+            random=self._last(past, RANDOM) if self.cells.kept is None else None,
+            carried=execution.kernel.warm,
+        )
+        try:
+            restored = read_restored(await execution.ask(request, None))
+        except (ValueError, TimeoutError) as problem:
+            return f"the names that step {piece.id} reads could not be restored: {self._shown(problem)}"
+        self.cells.has.update(entries)
+        problems = dict(restored.problems)
+        for path in restored.missing:
+            of = [name for name, entry in entries.items() if any(file.path == path for file in files_of(entry))]
+            problems.update((name, f"is not as it was saved: {path} is gone or was changed") for name in of)
+        if problems:
+            name, why = next(iter(problems.items()))
+            return f"{name} cannot be restored: it {why}. --from {wanted[name][0].id} makes it again"
+        for name, ids in past.unclear(piece.reads).items():
+            told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
+            self.log.printed("nbflow", f"{told}\n")
+        if entries:
+            self.log.printed("nbflow", f"restored {', '.join(entries)} ({about(restored.read)})\n")
+        return ""
+
+    def _last(self, past: Past, name: str) -> Entry | None:
+        givers = past.givers(name)
+        if not givers:
+            return None
+        entry: Any = past.left[givers[-1].id][name]
+        return entry if trusted(entry, self.cells.runner.signer) else None
+
+    async def _collect(self, execution: Execution) -> bool:
+        """Read the results, and have the names saved that later steps read."""
+        whole = await super()._collect(execution)
+        step, piece = self.cells.step, self.cells.piece
+        if step.tells_nothing:
+            return whole
+        touched = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
+        request = save_request(
+            self.places.folder,
+            step.leaves,
+            touched=touched,
+            carried=execution.kernel.warm,
+            most=MOST,
+            seconds=SECONDS,
+        )
+        try:
+            self.cells.saved = read_saved(await execution.ask(request, None), self.cells.runner.signer)
+        except (ValueError, TimeoutError) as problem:
+            self.cells.problem = f"its names could not be saved: {self._shown(problem)}"
+            return False
+        return whole
+
+    def _shown(self, problem: Exception) -> str:
+        return short(self.masker.text(str(problem)))
+
+    def _output(self) -> tuple[Value, Failure | None]:
+        """Give the output, or why there is none: also where later steps would not find what they read."""
+        output, failure = super()._output()
+        problem = self.cells.problem
+        if self.cells.step.gathers and self.cells.saved is not None and self.cells.saved.unsaved:
+            name, why = next(iter(self.cells.saved.unsaved.items()))
+            problem = f"{name} is for later steps, and cannot be saved: it {why}"
+        return output, failure or (None if problem is None else Failure("output", problem))
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        for name, ids in self.cells.past.unclear(self.cells.piece.reads).items():
+            if ending.exception == "NameError" and f"'{name}'" in ending.message:
+                said = f"{name} was not restored, for {' and '.join(ids)} have changed it and none waits for the other"
+                self.warnings.append(f"{said}: let one need the other (needs:), or give each its own name")
+        outcome = super()._outcome(ending)
+        if self.cells.saved is None or outcome.status != "completed":
+            return outcome
+        stale = self.cells.stale()
+        names: dict[str, Value] = {name: entry for name, entry in self.cells.saved.names.items() if name not in stale}
+        warnings = []
+        for name, why in self.cells.saved.unsaved.items():
+            if name in stale or not self._made_here(name):
+                continue
+            names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
+            warnings.append(
+                f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "
+                f"{self.cells.piece.id} there. In a cell tagged setup it would be made in each kernel"
+            )
+        leaves = self.cells.step.leaves
+        names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
+        return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))
+
+    def _made_here(self, name: str) -> bool:
+        """Whether what a name is may be the work of this step: else others have made it, or setup does."""
+        piece = self.cells.piece
+        if name in self.cells.step.prepared:
+            return piece.assigns is not None and name in piece.assigns
+        return piece.touches(name)
+
+    async def _leave(self, kernel: Kernel, ending: Ending) -> None:
+        """Let the next step go on in the kernel, if this one completed."""
+        cells = self.cells
+        done = ending.how == "completed" and kernel.exit_code is None and self.context.stop.reason is None
+        if not (cells.step.goes_on_in and done):
+            await kernel.close()
+            return
+        ran = {cells.piece.id} | (cells.kept.ran if cells.kept is not None else set())
+        kept = Kept(kernel, self.made, frozenset(ran), cells.has)
+        await cells.runner.held.put(self.task.node, kept)
+
+
+def beside(node: NodeId, step_id: str) -> NodeId:
+    """Give the id of another step of the same list, in the same item or turn.
+
+    Examples
+    --------
+    >>> beside(("load",), "clean"), beside(("each:load:3",), "clean")
+    (('clean',), ('each:clean:3',))
+    """
+    first, sign, index = node[-1].rpartition(":")
+    around, inner, _ = first.rpartition(":")
+    return (*node[:-1], f"{around}{inner}{step_id}{sign}{index}" if sign else step_id)

@@ -1,0 +1,225 @@
+"""Tags of cells: which cells are a step, and what is wrong with them, told by cells before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from nbflow.errors import DefinitionError, NbflowError
+from nbflow.loading.notebook_file import read_steps
+from nbflow.loading.workflow_file import dump
+from nbflow.source import owners, read_notebook, selected
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def steps(folder: Path) -> Make:
+    """Make a notebook of cells, each as tags and code; a cell that is only text is Markdown."""
+
+    def make(*cells: tuple[str, str] | str, counts: tuple[int, ...] = ()) -> Path:
+        made = []
+        for cell in cells:
+            if isinstance(cell, str):
+                made.append(nbformat.v4.new_markdown_cell(cell))
+            else:
+                made.append(nbformat.v4.new_code_cell(cell[1], metadata={"tags": cell[0].split()}))
+        for cell, count in zip(made, counts, strict=False):
+            cell["execution_count"] = count
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), "a.ipynb")
+        return Path("a.ipynb")
+
+    return make
+
+
+def problems(path: Path) -> list[str]:
+    """Give what is told to be wrong, without the name of the file."""
+    try:
+        read_steps(path)
+    except NbflowError as problem:
+        several = getattr(problem, "problems", (problem,))
+        return [one.message.removeprefix("a.ipynb: ") for one in several]
+    return []
+
+
+# -- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_cells_go_with_the_step_above_and_those_above_the_first_with_the_setup(steps):
+    """A cell tagged setup goes there from wherever it stands, and runs before the others."""
+    path = steps(
+        ("", "import math"),
+        "## Load",
+        ("step:load", "x = 1"),
+        ("", "y = x"),
+        ("setup", "k = 2"),
+        ("", "z = y + k"),
+        ("step:fit", "w = z"),
+    )
+    notebook = read_notebook(path)
+    assert ["setup", "step:load", "step:load", "setup", "step:load", "step:fit"] == owners(notebook.cells)
+    part = selected(notebook, ["step:load"])
+    assert [1, 4, 2, 3, 5] == [cell.number for cell in part.cells]
+    assert {1, 4} == part.preparing
+    assert ["", "Load", "Load"] == [part.cells[i].heading for i in (0, 2, 3)]
+
+
+def test_a_notebook_without_steps_has_no_setup_either(steps):
+    assert ["", ""] == owners(read_notebook(steps(("", "x = 1"), ("results", "x"))).cells)
+
+
+def test_tags_become_a_workflow(steps):
+    """It can be written as a file, and says the same there."""
+    path = steps(
+        ("parameters", "n: int = 3\ncities = ['Oslo']\nlabel = None"),
+        ("step:load timeout:30s", "x = n"),
+        ("step:fit needs:load each:cities as:city max:4 retry:2", "y = x, city"),
+        ("results", "y"),
+        ("step:end needs:load needs:fit", "x, y"),
+    )
+    text = dump(read_steps(path)[0])
+    assert "items: '{{ steps.setup.output.cities }}'" in text
+    for said in (
+        "as: city",
+        "max_concurrency: 4",
+        "attempts: 2",
+        "timeout: 30s",
+        "type: integer",
+        "on_error: continue",
+    ):
+        assert said in text, said
+    assert "label" not in text, "an input without a value is none, unless it is given"
+    assert "label" in dump(read_steps(path, given=["label"])[0])
+
+
+def test_a_first_line_says_what_tags_say(steps):
+    tagged = dump(read_steps(steps(("step:a", "x = 1"), ("step:b needs:a", "x")))[0])
+    said = dump(read_steps(steps(("", "# nbflow: step=a\nx = 1"), ("", "# nbflow: step=b needs=a\nx")))[0])
+    assert tagged == said
+
+
+def test_a_step_that_needs_nothing_starts_at_once(steps):
+    path = steps(("", "k = 1"), ("step:a", "x = k"), ("step:b needs:", "y = k"))
+    needs = {step.id: step.needs for step in read_steps(path)[0].steps}
+    assert {"setup": None, "a": None, "b": ["setup"]} == needs
+
+
+# -- what is wrong ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ([("stp:load", "x = 1")], "cell 1: the tag 'stp:load' means nothing. Did you mean 'step:load'?"),
+        ([("step=load", "x = 1")], "cell 1: the tag 'step=load' means nothing. Did you mean 'step:load'?"),
+        ([("step:a", "x = 1"), ("reslts", "x")], "cell 2: the tag 'reslts' means nothing. Did you mean 'results'?"),
+        ([("step:a", "1"), ("step:a", "2")], "cell 2: begins step a, and so does cell 1"),
+        ([("step:a b", "1"), ("step:é", "2")], "cell 2: step:é is no step id"),
+        ([("step:setup", "1")], "cell 1: step:setup is what runs first in every kernel"),
+        ([("step:a", "1"), ("needs:a", "2")], "cell 2: has needs:a, and no step begins here"),
+        ([("step:a max:2", "1")], "cell 1: has max:2, and no items"),
+        ([("step:a each:x max:none", "x = 1")], "cell 1: max:none is no whole number from 1"),
+        ([("step:a each:x.y", "1")], "cell 1: each:x.y names no variable"),
+        ([("step:a step:b", "1")], "cell 1: has step: 2 times: a, b"),
+        ([("step:a timeout:2s", "# nbflow: timeout=3s\n1")], "two time-outs"),
+        ([("step:a needs:b", "1")], "cell 1, line 1: step 'a' needs 'b', which is no step of its list."),
+        ([("step:a needs:b", "1"), ("step:b", "2")], "wait for each other"),
+    ],
+)
+def test_what_is_wrong_with_a_tag_is_told_with_its_cell(steps, cells, told):
+    found = problems(steps(*cells))
+    assert any(told in one for one in found), found
+
+
+def test_tags_and_first_line_must_agree(steps):
+    assert ["cell 1: its tags say step:a, and its first line says step:b"] == problems(
+        steps(("step:a", "# nbflow: step=b\nx = 1"))
+    )
+
+
+def test_a_misspelt_mark_is_told(steps):
+    with pytest.raises(DefinitionError, match=r"'nedes=a' is no mark\. Did you mean 'needs'"):
+        read_steps(steps(("step:a", "1"), ("", "# nbflow: step=b nedes=a\n2")))
+
+
+def test_all_that_is_wrong_is_told_at_once(steps):
+    assert 3 == len(problems(steps(("stp:a", "1"), ("step:b retry:x", "2"), ("step:c each:", "3"))))
+
+
+def test_a_notebook_without_steps_is_told_what_to_do(steps):
+    with pytest.raises(DefinitionError) as problem:
+        read_steps(steps(("", "x = 1")))
+    assert "no cell begins a step" in problem.value.message
+    assert "nbflow tag a.ipynb 1 step:load" in problem.value.remedy
+    assert "nbflow map a.ipynb" in problem.value.remedy
+
+
+# -- names --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (
+            [("step:a", "x = 1"), ("step:b", "y = xx")],
+            "cell 2, line 1 (step b): reads 'xx', which no cell assigns. Did you mean 'x'?",
+        ),
+        (
+            [("step:a", "y = x"), ("step:b", "x = 1")],
+            "cell 1, line 1 (step a): reads 'x', which only cell 2 assigns (step b), further below",
+        ),
+        (
+            [("step:a", "x = 1"), ("step:b needs:", "z = 1"), ("step:c needs:b", "x, z")],
+            "cell 3, line 1 (step c): reads 'x', which step a assigns, and does not wait for that step",
+        ),
+        (
+            [("step:a", "x = [1]"), ("step:b each:x", "y = item"), ("step:c", "y")],
+            "cell 3, line 1 (step c): reads 'y', which each item of step b has for itself",
+        ),
+        (
+            [
+                ("step:a", "x = 1"),
+                ("step:b needs:a", "y = x"),
+                ("step:c needs:a", "y = x"),
+                ("step:d needs:b needs:c", "y"),
+            ],
+            "cell 4, line 1 (step d): reads 'y', which steps b and c both assign, and none waits for the other",
+        ),
+        (
+            [("step:a", "x = 1"), ("step:b each:xs", "y = item")],
+            "cell 2, line 1 (step b): runs over 'xs' (each:), which no cell",
+        ),
+    ],
+)
+def test_a_name_that_will_not_be_there_is_told_with_its_line(steps, cells, told):
+    found = problems(steps(*cells))
+    assert any(one.startswith(told) for one in found), found
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [("", "import math"), ("step:a", "x = math.pi"), ("step:b", "def f():\n    return x\nf()")],
+        [("step:a", "x = [1]"), ("step:b each:x as:y", "z = y"), ("results", "z"), ("step:c", "z")],
+        [("step:a", "for i in []:\n    x = 1\ntry:\n    x\nexcept NameError:\n    x = 2"), ("step:b", "x")],
+        [("step:a", "from math import *"), ("step:b", "pi")],
+        [("step:a", "x = 1"), ("step:b needs:a", "y = x"), ("step:c needs:a", "y = x"), ("step:d needs:c", "y")],
+    ],
+)
+def test_a_notebook_that_will_run_is_not_refused(steps, cells):
+    assert [] == problems(steps(*cells))
+
+
+def test_what_cannot_be_told_is_a_warning(steps):
+    _, source = read_steps(steps(("step:a", "from math import *"), ("step:b", "pi\neval(input())")))
+    assert any("cell 1, line 1 (step a): from math import *" in one for one in source.warnings)
+    assert any("cell 2, line 2 (step b): eval(input())" in one for one in source.warnings)
+
+
+def test_cells_that_were_run_in_another_order_are_a_warning(steps):
+    _, source = read_steps(steps(("step:a", "x = 1"), ("step:b", "y = x"), ("step:c", "y"), counts=(3, 2, 4)))
+    assert ["cell 2 was run before cell 1 the last time (In [2], In [3])"] == source.warnings

@@ -1,0 +1,540 @@
+"""Cells as steps: a plain notebook is run step by step, and resumed at the one that failed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import nbflow
+from nbflow.errors import ChangedError, RunFailedError
+from nbflow.notebooks.whole import executed_name
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def steps(folder: Path) -> Make:
+    """Make a notebook of cells, each as tags and code: ``steps(("step:load", "x = 1"), ("step:fit", "y = x"))``."""
+
+    def make(*cells: tuple[str, str], name: str = "analysis.ipynb") -> Path:
+        new = nbformat.v4.new_code_cell
+        made = [new(source, metadata={"tags": tags.split()}) for tags, source in cells]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), folder / name)
+        return folder / name
+
+    return make
+
+
+def code(*lines: str) -> str:
+    """Give a cell of some lines."""
+    return "\n".join(lines)
+
+
+def ran(step: str) -> str:
+    """Give code that writes down that a step ran, and in which kernel."""
+    return f"import os\nwith open('ran.txt', 'a') as file:\n    print({step!r}, os.getpid(), file=file)\n"
+
+
+def rows(folder: Path) -> list[tuple[str, str]]:
+    """Give which steps ran, each with its kernel."""
+    return [tuple(line.split()) for line in (folder / "ran.txt").read_text().splitlines()]  # type: ignore[misc]
+
+
+def run(path: Path, **more: Any) -> Any:
+    """Run a notebook, whatever comes of it."""
+    return nbflow.run(path, quiet=True, **more)
+
+
+def resume(path: Path, **more: Any) -> Any:
+    """Resume its run."""
+    return nbflow.resume(path, quiet=True, **more)
+
+
+def shown(one: Any, cell: int) -> str:
+    """Give what a code cell, from 1, shows in the executed notebook of a run."""
+    executed = nbformat.read(one.folder / executed_name("analysis.ipynb"), 4)
+    code = [
+        c for c in executed.cells if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])
+    ]
+    texts = [out.get("text") or out["data"]["text/plain"] for out in code[cell - 1].outputs]
+    return "".join(texts).strip()
+
+
+# -- whose kernel -------------------------------------------------------------------------------------------------
+
+
+def test_steps_below_each_other_share_a_kernel(steps, folder):
+    """It is one process, and what cannot be saved goes on there."""
+    path = steps(
+        ("", "import math"),
+        ("step:load", ran("load") + "lines = (n for n in range(5))\nfirst = next(lines)"),
+        ("", "x = 1"),
+        ("step:clean", ran("clean") + "second = next(lines)"),
+        ("step:fit", ran("fit") + "print(first, second, next(lines), x)"),
+    )
+    done = run(path).check()
+    assert ["load", "clean", "fit"] == [step for step, _ in rows(folder)]
+    assert 1 == len({kernel for _, kernel in rows(folder)})
+    assert "0 1 2 1" == shown(done, 5)
+
+
+def test_a_step_that_says_what_it_needs_has_a_kernel_of_its_own(steps, folder):
+    """With setup run, and the names that it reads; others it does not find."""
+    path = steps(
+        ("setup", ran("setup") + "k = 10"),
+        ("step:load", ran("load") + "rows = [1, 2]\nother = 'here'"),
+        ("step:side needs:load", ran("side") + "names_ = dir()\nprint(sum(rows) * k, 'other' in names_)"),
+        ("step:next needs:load", "print(other)"),
+    )
+    done = run(path).check()
+    assert "30 False" == shown(done, 3)
+    kernels = dict(rows(folder))
+    assert kernels["load"] != kernels["side"]
+    assert 3 == sum(step == "setup" for step, _ in rows(folder))
+
+
+def test_items_have_kernels_of_their_own_and_their_results_are_lists(steps, folder):
+    """In item order, and nothing that one item makes is seen by another."""
+    path = steps(
+        ("parameters", "names = ['b', 'a', 'c']"),
+        ("step:load", "table = {'a': 1, 'b': 2, 'c': 3}\nseen = []"),
+        ("step:fit each:names as:name max:3", ran("fit") + "seen.append(name)\nscore = table[name] * 10\nprint(seen)"),
+        ("results", "score"),
+        ("step:report", "print(score, seen)"),
+    )
+    done = run(path).check()
+    assert "[20, 10, 30] []" == shown(done, 5)
+    assert 3 == len({kernel for _, kernel in rows(folder)})
+    assert [{"score": 20}, {"score": 10}, {"score": 30}] == done["fit"].output["results"]
+    whole = json.loads((done.folder / executed_name("analysis.ipynb")).read_text())
+    summary = next(c for c in whole["cells"] if "".join(c["source"]) == "score")["outputs"][0]["data"]
+    assert '<a href="0_fit_b.ipynb">fit name=b</a>' in "".join(summary["text/html"])
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_items_see_the_same_names_however_many_run_at_a_time(steps, most):
+    """What one changes is seen by no other, in whatever order they run; so are globals and random numbers."""
+    path = steps(
+        ("", "import random\nrandom.seed(1)\nseen = {}"),
+        (
+            "step:load",
+            code(
+                "bag = [0]",
+                "last = None",
+                "def put(x):",
+                "    global last",
+                "    last = x",
+                "    bag.append(x)",
+                "    return list(bag)",
+            ),
+        ),
+        (f"step:each needs:load each:names as:name max:{most}", "before = last, dict(seen)\nseen[name] = put(name)"),
+        ("", "drawn = random.random()"),
+        ("results", "before, seen, drawn, last"),
+        ("step:end", "print(before, seen, len(set(drawn)), last, bag)"),
+    )
+    _change(path, "bag = [0]", "bag = [0]\\nnames = ['a', 'b', 'c', 'd']")
+    each = ", ".join(f"{{'{name}': [0, '{name}']}}" for name in "abcd")
+    wanted = f"{[(None, {})] * 4} [{each}] 1 ['a', 'b', 'c', 'd'] [0]"
+    assert wanted == shown(run(path, max_workers=4).check(), 6)
+
+
+def test_a_step_loads_no_more_than_the_names_that_it_reads(steps):
+    """Of large ones that stand beside each other, in a dict or under their own names; a megabyte for all the rest."""
+    path = steps(
+        (
+            "",
+            code(
+                "import numpy as np",
+                "def read():",
+                "    return int(open('/proc/self/io').readline().split()[1])",
+                "first = read()",
+            ),
+        ),
+        (
+            "step:load",
+            code(
+                "one, two = np.arange(1e6), np.ones(3_000_000)",
+                "both = {'one': one, 'two': two}",
+                "texts = ['x' * 50] * 200_000",
+                "table = {n: str(n) for n in range(100_000)}",
+            ),
+        ),
+        ("step:small needs:load", "print(read() - first - one.nbytes, one[-1])"),
+        (
+            "step:large needs:load",
+            "print(read() - first - one.nbytes - two.nbytes, both['one'] is one if 'one' in dir() else '')",
+        ),
+    )
+    done = run(path).check()
+    assert int(shown(done, 3).split()[0]) < 1_000_000
+    assert int(shown(done, 4).split()[0]) < 1_000_000
+
+
+@pytest.mark.long
+def test_a_list_of_items_may_be_made_by_a_step(steps):
+    path = steps(
+        ("step:load", "sizes = [n * 2 for n in range(3)]"),
+        ("step:each each:sizes as:size", "half = size // 2"),
+        ("results", "half"),
+        ("step:end", "print(half)"),
+    )
+    assert "[0, 1, 2]" == shown(run(path).check(), 4)
+
+
+def test_parameters_are_inputs(steps):
+    """Those with a plain default, of their type; the given value stands behind the cell that has it."""
+    path = steps(("parameters", "n = 2\nlabel = None"), ("step:load", "print(n * 3, label)"))
+    assert "6 None" == shown(run(path).check(), 2)
+    assert "15 x" == shown(run(path, inputs={"n": 5, "label": "x"}).check(), 2)
+
+
+# -- resume -------------------------------------------------------------------------------------------------------
+
+FAILS = "import os\nif os.path.exists('FAIL'):\n    raise ValueError('asked for')\n"
+
+
+def test_a_resume_goes_on_at_the_failed_step_with_the_names_it_reads(steps, folder):
+    """Nothing before it runs again; objects, functions and classes are what they were."""
+    (folder / "FAIL").touch()
+    path = steps(
+        ("step:load", ran("load") + "class Model:\n    def fit(self): return helper(self.w)\nm = Model()\nm.w = 3"),
+        ("step:clean", ran("clean") + "def helper(x): return x + k\nk = 5\nboth = [m, m]"),
+        ("step:fit", FAILS + ran("fit") + "print(m.fit(), both[0] is m, type(m) is Model)"),
+    )
+    with pytest.raises(RunFailedError):
+        run(path).check()
+    (folder / "FAIL").unlink()
+    done = resume(path).check()
+    assert ["load", "clean", "fit"] == [step for step, _ in rows(folder)]
+    assert "8 True True" == shown(done, 3)
+
+
+def test_a_kill_loses_nothing_that_finished(steps, folder):
+    """SIGKILL in the middle of a step; the one before it does not run again."""
+    path = steps(
+        ("step:load", ran("load") + "x = list(range(1000))"),
+        ("step:slow", ran("slow") + "import time\nif not os.path.exists('GO'):\n    time.sleep(60)\nprint(sum(x))"),
+    )
+    command = [sys.executable, "-c", f"import nbflow; nbflow.run({str(path)!r}, quiet=True)"]
+    process = subprocess.Popen(command)
+    try:
+        _until(lambda: "slow" in (folder / "ran.txt").read_text() if (folder / "ran.txt").exists() else False)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (folder / "GO").touch()
+    done = resume(path).check()
+    assert ["load", "slow", "slow"] == [step for step, _ in rows(folder)]
+    assert "499500" == shown(done, 2)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    import time
+
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_name_that_cannot_be_saved_is_told_at_once_and_its_step_repeated(steps, folder):
+    """Also the step that changed it since, and in a dry run it is said before."""
+    (folder / "FAIL").touch()
+    path = steps(
+        (
+            "step:load",
+            ran("load") + "import sqlite3\nbase = sqlite3.connect(':memory:')\nbase.execute('create table t (x)')",
+        ),
+        ("step:fill", ran("fill") + "_ = base.execute('insert into t values (7)')\nother = 1"),
+        ("step:idle", ran("idle") + "other += 1"),
+        ("step:ask", FAILS + "print(base.execute('select x from t').fetchall(), other)"),
+    )
+    first = run(path)
+    told = [warning.message for warning in first.warnings]
+    assert any("base is a sqlite3.Connection" in one and "repeats step load" in one for one in told)
+    (folder / "FAIL").unlink()
+    reason = {row.node: row.reason for row in nbflow.resume(path, dry_run=True)}["ask"]
+    assert "failed, repeats load, fill (base cannot be restored)" == reason
+    done = resume(path).check()
+    assert "[(7,)] 2" == shown(done, 4)
+    assert ["load", "fill", "idle", "load", "fill"] == [step for step, _ in rows(folder)]
+
+
+@pytest.mark.long
+def test_what_repeated_steps_make_belongs_together(steps, folder):
+    """A generator that cannot be saved fills a list that can: it is the list that the generator fills."""
+    (folder / "FAIL").touch()
+    path = steps(
+        (
+            "step:open",
+            code(
+                "odd = []",
+                "def read(n):",
+                "    for k in range(n):",
+                "        if k % 2:",
+                "            odd.append(k)",
+                "        else:",
+                "            yield k",
+                "even = read(8)",
+            ),
+        ),
+        ("step:first", "one = next(even), next(even)"),
+        ("step:rest", FAILS + "print(one, list(even), odd)"),
+    )
+    run(path)
+    (folder / "FAIL").unlink()
+    assert "(0, 2) [4, 6] [1, 3, 5, 7]" == shown(resume(path).check(), 3)
+
+
+def _change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_changed_cell_repeats_its_step_and_those_that_read_what_it_assigns(steps, folder):
+    """And no others, though they stand below it; a dry run says why."""
+    path = steps(
+        ("step:load", ran("load") + "x = 1\ny = 1"),
+        ("step:left", ran("left") + "a = x + 1"),
+        ("step:right", ran("right") + "b = y + 1"),
+        ("step:end", ran("end") + "print(a, 'end')"),
+    )
+    run(path).check()
+    _change(path, "a = x + 1", "a = x + 5")
+    with pytest.raises(ChangedError, match="cell 2"):
+        resume(path)
+    reasons = {row.node: (row.runs, row.reason) for row in nbflow.resume(path, dry_run=True)}
+    assert (False, "kept") == reasons["load"] == reasons["right"]
+    assert reasons["left"][0]
+    assert "cell" in reasons["left"][1]
+    assert (True, "waits for left") == reasons["end"]
+    done = resume(path, changed="rerun").check()
+    assert ["load", "left", "right", "end", "left", "end"] == [step for step, _ in rows(folder)]
+    assert "6 end" == shown(done, 4)
+
+
+@pytest.mark.long
+def test_a_step_that_changed_a_name_in_place_counts_for_those_that_read_it(steps, folder):
+    """Although it does not assign it: its value is another one behind it."""
+    path = steps(
+        ("step:load", "x = [1]"),
+        ("step:grow", ran("grow") + "x.append(2)"),
+        ("step:end needs:grow", ran("end") + "print(x)"),
+    )
+    assert "[1, 2]" == shown(run(path).check(), 3)
+    _change(path, "x.append(2)", "x.append(3)")
+    assert "[1, 3]" == shown(resume(path, changed="rerun").check(), 3)
+    assert ["grow", "end", "grow", "end"] == [step for step, _ in rows(folder)]
+
+
+def test_an_edited_step_may_read_what_nobody_read_before(steps, folder):
+    """It was not saved then, so the step that made it is repeated; names that it never made are not looked for."""
+    path = steps(
+        ("step:load", ran("load") + "rows = [1, 2]\ntotal = 3\nif not rows:\n    never = 1"),
+        ("step:fit", ran("fit") + "print(total / 0)"),
+    )
+    run(path)
+    _change(path, "print(total / 0)", "print(total / len(rows))")
+    assert "1.5" == shown(resume(path).check(), 2)
+    assert ["load", "fit", "load", "fit"] == [step for step, _ in rows(folder)]
+
+
+@pytest.mark.long
+def test_settings_go_on_behind_a_step_that_leaves_no_names(steps, folder):
+    """A step that only sets something up is followed by one that needs it."""
+    (folder / "FAIL").touch()
+    path = steps(("step:env", "import os\nos.environ['WHO'] = 'me'"), ("step:ask", FAILS + "print(os.environ['WHO'])"))
+    run(path)
+    (folder / "FAIL").unlink()
+    assert "me" == shown(resume(path).check(), 2)
+
+
+@pytest.mark.parametrize(
+    "made", ["range(3)", "__import__('numpy').arange(3)", "(0, 1, 2)", "{0: 1, 1: 1, 2: 1}.keys()"]
+)
+def test_items_may_be_in_anything_that_has_elements(steps, made):
+    """A range, an array, a tuple, the keys of a mapping."""
+    each = ("step:each each:xs as:x", "y = x * 2")
+    path = steps(("step:load", f"xs = {made}"), each, ("results", "y"), ("step:end", "print(y)"))
+    assert "[0, 2, 4]" == shown(run(path).check(), 4)
+
+
+@pytest.mark.long
+def test_a_changed_setup_cell_repeats_all_steps(steps, folder):
+    path = steps(("setup", "k = 1"), ("step:load", ran("load") + "x = k"), ("step:end", ran("end") + "print(x)"))
+    run(path).check()
+    _change(path, "k = 1", "k = 2")
+    assert "2" == shown(resume(path, changed="rerun").check(), 3)
+    assert ["load", "end"] * 2 == [step for step, _ in rows(folder)]
+
+
+@pytest.mark.long
+def test_a_lost_file_of_a_name_repeats_its_step_where_somebody_reads_it(steps, folder):
+    """A name that nobody reads any more may be lost."""
+    (folder / "FAIL").touch()
+    path = steps(
+        ("step:load", ran("load") + "x = list(range(2000))"),
+        ("step:other", ran("other") + "y = ['y'] * 2000\nassert len(x)"),
+        ("step:ask", FAILS + "print(len(y))"),
+    )
+    first = run(path)
+    for file in (first.folder / "names").iterdir():
+        file.unlink()
+    (folder / "FAIL").unlink()
+    done = resume(path).check()
+    assert "2000" == shown(done, 3)
+    assert ["load", "other", "load", "other"] == [step for step, _ in rows(folder)]
+
+
+def test_pickles_that_somebody_else_signed_are_not_loaded(steps, folder, monkeypatch, tmp_path):
+    """Their step is repeated instead; plain values need no trust."""
+    (folder / "FAIL").touch()
+    path = steps(
+        ("step:load", ran("load") + "class Point:\n    pass\np = Point()\nn = 5"),
+        ("step:ask", FAILS + "print(type(p).__name__, n)"),
+    )
+    run(path)
+    (folder / "FAIL").unlink()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    done = resume(path).check()
+    assert "Point 5" == shown(done, 2)
+    assert ["load", "load"] == [step for step, _ in rows(folder)]
+
+
+def test_a_pickle_that_was_changed_is_never_loaded(steps, folder):
+    """Its content is checked before: the step that reads it says which file it is, and how to make it again."""
+    (folder / "FAIL").touch()
+    path = steps(("step:load", "class Point:\n    pass\np = Point()"), ("step:ask", FAILS + "print(p)"))
+    first = run(path)
+    (file,) = (first.folder / "names").glob("*.pickle")
+    file.write_bytes(b"cos\nsystem\n(S'touch PWNED'\ntR.")
+    (folder / "FAIL").unlink()
+    again = resume(path)
+    assert "failed" == again.status
+    assert "gone or was changed" in again["ask"].error.message
+    assert not (folder / "PWNED").exists()
+    assert "completed" == resume(path, from_="load").status
+
+
+def test_names_that_steps_side_by_side_have_changed_are_not_restored(steps):
+    """Nobody can say which is meant; the step that misses one is told why."""
+    path = steps(
+        ("step:load", "x = [0]"),
+        ("step:a needs:load", "x.append(1)"),
+        ("step:b needs:load", "x.append(2)"),
+        ("step:end needs:a needs:b", "print(x)"),
+    )
+    done = run(path)
+    assert "NameError" in done["end"].error.message
+    assert any("x was not restored, for a and b have changed it" in warning.message for warning in done.warnings)
+
+
+def test_what_setup_made_and_steps_have_changed_is_not_taken_from_setup(steps):
+    """A step in a kernel of its own that does not read it leaves it alone, whatever it saves."""
+    path = steps(
+        ("setup", "history = []"),
+        ("step:a", "history.append(1)"),
+        ("step:b needs:a", "lines = (n for n in range(3))"),
+        ("step:c", "next(lines)"),
+        ("step:d needs:c", "print(history)"),
+    )
+    assert "[1]" == shown(run(path).check(), 5)
+
+
+@pytest.mark.long
+def test_the_state_of_random_numbers_goes_on_behind_a_resume(steps, folder):
+    """As if it had been one kernel; so do the directory and the environment."""
+    path = steps(
+        ("setup", "import random, os"),
+        (
+            "step:seed",
+            "random.seed(3)\nos.makedirs('below', exist_ok=True)\nos.chdir('below')\nos.environ['WHO'] = 'me'",
+        ),
+        (
+            "step:draw",
+            FAILS.replace("'FAIL'", "'../FAIL'")
+            + "print(random.random(), os.path.basename(os.getcwd()), os.environ['WHO'])",
+        ),
+    )
+    whole = shown(run(path).check(), 3)
+    (folder / "FAIL").touch()
+    assert "failed" == run(path).status
+    (folder / "FAIL").unlink()
+    assert whole == shown(resume(path).check(), 3)
+
+
+@pytest.mark.long
+def test_a_timeout_and_retries_are_those_of_the_step(steps, folder):
+    """Each try has a kernel of its own, for the one that failed is half changed."""
+    path = steps(
+        ("step:load", "x = []"),
+        (
+            "step:try retry:3",
+            ran("try") + "x.append(1)\nif len(open('ran.txt').readlines()) < 3:\n    raise OSError('again')\nprint(x)",
+        ),
+        ("step:slow timeout:1s", "import time\ntime.sleep(30)"),
+    )
+    done = run(path)
+    assert "[1]" == shown(done, 2)
+    assert 3 == len({kernel for _, kernel in rows(folder)})
+    assert "timeout" == done["slow"].error.kind
+
+
+def test_cells_steps_of_a_workflow_hand_names_on(steps, folder):
+    """By their tags; ``names`` are assigned right before them."""
+    steps(
+        ("setup", "k = 2"),
+        ("step:load", ran("load") + "x = 5"),
+        ("", "y = 6"),
+        ("step:use", "print(x * k, y, z)"),
+    )
+    (folder / "flow.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "- {id: load, cells: analysis.ipynb, tags: ['step:load']}\n"
+        "- {id: between, run: 'true'}\n"
+        "- {id: use, cells: analysis.ipynb, tags: ['step:use'], names: {z: '{{ steps.load.output.y }}'}}\n"
+    )
+    done = nbflow.run("flow.yml", quiet=True).check()
+    executed = nbformat.read(done.folder / "use.ipynb", 4)
+    assert "10 6 6\n" == "".join(out["text"] for cell in executed.cells for out in cell.get("outputs", []))
+
+
+@pytest.mark.long
+def test_a_run_is_begun_in_the_background_as_others_are(steps):
+    """``start`` of a notebook whose cells are steps runs the steps."""
+    done = nbflow.start(steps(("step:a", "x = 1"), ("step:b", "print(x)")), quiet=True).wait().check()
+    assert ("completed", "completed") == (done["a"].status, done["b"].status)
+
+
+@pytest.mark.long
+def test_a_step_with_parameters_of_its_own_has_those(steps, folder):
+    """In a workflow file, where others have none, or others; a name that they left does not come over it."""
+    steps(("parameters", "n = 3"), ("step:load", "m = n"), ("step:use", "print(m, n)"))
+    (folder / "flow.yml").write_text(
+        "nbflow: 1\nsteps:\n"
+        "- {id: load, cells: analysis.ipynb, tags: ['step:load']}\n"
+        "- {id: use, cells: analysis.ipynb, tags: ['step:use'], parameters: {n: 5}}\n"
+    )
+    done = nbflow.run("flow.yml", quiet=True).check()
+    executed = nbformat.read(done.folder / "use.ipynb", 4)
+    assert "3 5\n" == "".join(out["text"] for cell in executed.cells for out in cell.get("outputs", []))
+
+
+def test_no_kernel_is_left_behind(steps, folder):
+    """Also of a step behind which the next one never came."""
+    import psutil
+
+    path = steps(("step:load", ran("load") + "x = 1"), ("step:a", "raise ValueError(x)"), ("step:b", "x"))
+    run(path)
+    assert not [kernel for _, kernel in rows(folder) if psutil.pid_exists(int(kernel))]

@@ -1,0 +1,71 @@
+"""Names on their way from step to step: whose value a later step finds, and what is repeated for one that is lost."""
+
+from __future__ import annotations
+
+from nbflow.namespace import Entry, Past, Piece
+
+
+def piece(name: str, *behind: str, reads: str = "", assigns: str = "") -> Piece:
+    """Give a step that waits for others."""
+    return Piece(name, f"a.ipynb#step:{name}", frozenset(reads.split()), frozenset(assigns.split()), frozenset(behind))
+
+
+def saved(stem: str, *, changed: bool = True, **more: object) -> Entry:
+    """Give where a value is saved."""
+    entry: Entry = {"form": "json", "stem": stem, **more}  # type: ignore[dict-item]
+    return {**entry, "changed": True} if changed else entry
+
+
+LOST: Entry = {"unsaved": "is a generator", "changed": True}
+
+
+def test_the_last_step_that_changed_a_name_gives_it():
+    """A step that only saved it first, because somebody else could not have, gives nothing new."""
+    pieces = (piece("a"), piece("b", "a"), piece("c", "a", "b"))
+    past = Past(pieces, {"a": {"x": saved("1")}, "b": {"x": saved("2")}, "c": {"x": saved("2", changed=False)}})
+    found = past.find("x")
+    assert found is not None
+    assert ("b", "2") == (found[0].id, found[1]["stem"])
+    assert past.find("y") is None
+
+
+def test_what_steps_side_by_side_have_changed_is_nobodys():
+    """Unless it is the same, or a later one has settled it."""
+    pieces = (piece("a"), piece("b", "a"), piece("c", "a"))
+    past = Past(pieces, {"a": {"x": saved("1")}, "b": {"x": saved("2")}, "c": {"x": saved("3")}})
+    assert past.find("x") is None
+    assert {"x": ("b", "c")} == past.unclear(["x"])
+    same = Past(pieces, {"a": {"x": saved("1")}, "b": {"x": saved("2")}, "c": {"x": saved("2")}})
+    assert same.find("x") is not None
+    settled = Past((*pieces, piece("d", "a", "b", "c")), {**past.left, "d": {"x": saved("4")}})
+    assert {} == settled.unclear(["x"])
+
+
+def test_names_come_with_those_that_their_functions_use_and_that_share_objects():
+    past = Past(
+        (piece("a"),),
+        {
+            "a": {
+                "f": saved("1", needs=["g"]),
+                "g": saved("2", needs=["k"]),
+                "k": saved("3", shares=["l"]),
+                "l": saved("4"),
+                "z": saved("5"),
+            }
+        },
+    )
+    assert {"f", "g", "k", "l"} == past.wanted(["f"]).keys()
+    assert {"f", "g", "k", "l", "z"} == past.wanted(None).keys()
+
+
+def test_a_lost_name_is_repeated_from_where_it_was_made():
+    """With all that changed it since, and with what those need that is lost, too; others are left alone."""
+    pieces = (
+        piece("open", assigns="file"),
+        piece("idle", "open", assigns="other"),
+        piece("read", "open", "idle", reads="file", assigns="lines"),
+        piece("skip", "open", "idle", "read", reads="other"),
+    )
+    past = Past(pieces, {"open": {"file": LOST}, "idle": {"other": saved("1")}, "read": {"lines": LOST, "file": LOST}})
+    assert ["open", "read"] == [one.id for one in past.repeated(["lines"])]
+    assert [] == [one.id for one in past.repeated(["other"])][1:]
