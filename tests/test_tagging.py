@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import stat
 from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nbflow.errors import DefinitionError, RefusedError, StoreError, TargetError
 from nbflow.loading import tagging
-from nbflow.loading.tagging import add_tag, remove_tag
+from nbflow.loading.tagging import add_tag, read_tags, remove_tag
 from nbflow.source import read_notebook
 
 
@@ -192,3 +195,206 @@ def test_what_may_not_be_written_is_refused(nobodys_folder):
                 add_tag(path, 1, "parameters")
         finally:
             place.chmod(old)
+
+
+# -- tags with a value, and several at once -----------------------------------------------------------------------
+
+
+def steps(path: Path, *cells: tuple[str, ...]) -> Path:
+    """Write a notebook of code cells, each its source and its tags."""
+    made = []
+    for source, *own in cells:
+        cell = nbformat.v4.new_code_cell(source)
+        cell.metadata = {"tags": own} if own else {}
+        made.append(cell)
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+@pytest.fixture
+def analysis(tmp_path: Path) -> Path:
+    """A notebook whose second cell begins a step, and whose third goes with it; the fourth begins one by a comment."""
+    return steps(
+        tmp_path / "analysis.ipynb",
+        ("cities = ['Oslo']",),
+        ("a = 1", "step:load", "mine"),
+        ("b = 2",),
+        ("# nbflow: step=clean needs=load\nc = 3",),
+    )
+
+
+def stored(path: Path, cell: int) -> list[str]:
+    """Give the tags in the metadata of a code cell, in their order."""
+    return list(read_tags(path).cells[cell - 1].tags)
+
+
+def test_several_tags_are_written_at_once(analysis):
+    """In the order in which they were given, behind those that are there."""
+    given = ("needs:first", "needs:other", "each:cities", "as:city", "max:4", "timeout:30s", "retry:2", "results")
+    assert f"analysis.ipynb: cell 2 is tagged {', '.join(given)} now." == add_tag(analysis, 2, *given)
+    assert ["step:load", "mine", *given] == stored(analysis, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("step:load", "step:read"),
+        ("each:cities", "each:towns"),
+        ("as:city", "as:town"),
+        ("max:4", "max:8"),
+        ("timeout:30s", "timeout:1h30m"),
+        ("retry:2", "retry:3"),
+    ],
+)
+def test_a_tag_with_a_value_takes_the_place_of_the_one_that_begins_alike(analysis, old, new):
+    """Of all but one there is one at most."""
+    add_tag(analysis, 2, "each:cities", "as:city", "max:4", "timeout:30s", "retry:2")
+    add_tag(analysis, 2, new)
+    assert old not in stored(analysis, 2)
+    assert new in stored(analysis, 2)
+    assert 7 == len(stored(analysis, 2))
+
+
+def test_a_step_can_need_several(analysis):
+    """A second needs: takes nobody's place."""
+    add_tag(analysis, 2, "needs:one")
+    add_tag(analysis, 2, "needs:two")
+    assert ["step:load", "mine", "needs:one", "needs:two"] == stored(analysis, 2)
+
+
+def test_what_stands_there_already_is_not_written_again(analysis):
+    """As a tag or in the first line; what is new among it is written."""
+    before = analysis.stat()
+    assert add_tag(analysis, 4, "step:clean", "needs:load").endswith("tagged step:clean, needs:load already.")
+    assert before.st_mtime_ns == analysis.stat().st_mtime_ns
+    add_tag(analysis, 4, "step:clean", "retry:2", "retry:2")
+    assert ["retry:2"] == stored(analysis, 4)
+
+
+def test_several_tags_are_removed_at_once(analysis):
+    """Those that are not there are not named; one of a comment keeps all of them."""
+    add_tag(analysis, 4, "retry:2", "timeout:30s")
+    assert remove_tag(analysis, 2, "mine", "results", "step:load").endswith("not tagged mine, step:load any more.")
+    assert stored(analysis, 2) == []
+    assert remove_tag(analysis, 2, "mine", "results").endswith("cell 2 is not tagged mine, results.")
+    with pytest.raises(DefinitionError, match="marked step:clean by its first line"):
+        remove_tag(analysis, 4, "retry:2", "step:clean")
+    assert ["retry:2", "timeout:30s"] == stored(analysis, 4)
+
+
+@pytest.mark.parametrize(
+    ("cell", "given", "says", "remedy"),
+    [
+        (3, "step:9lives", "'9lives' is no step id", "step:clean"),
+        (3, "step:", "'' is no step id", "step:clean"),
+        (3, "step:a/b", "'a/b' is no step id", "step:clean"),
+        (3, "step:setup", "setup is what runs first", "another name"),
+        (3, "step:x needs:a,9", "'9' is no step id", "needs:load"),
+        (3, "step:x each:my-list", "'my-list' names no variable", "each:cities"),
+        (3, "step:x each:cities as:1", "'1' names no variable", "as:city"),
+        (3, "step:x each:cities max:0", "'0' is no whole number from 1", "max:4"),
+        (3, "step:x each:cities max:many", "'many' is no whole number from 1", "max:4"),
+        (3, "step:x retry:1.5", "'1.5' is no whole number from 1", "retry:2"),
+        (3, f"step:x retry:{'9' * 5000}", "is no whole number from 1", "retry:2"),
+        (3, "step:x timeout:0s", "is no time above zero", "30s"),
+        (3, "step=x", "Did you mean 'step:x'?", "step:clean"),
+        (3, "stp:x", "Did you mean 'step:x'?", "step:clean"),
+        (3, "step", "Did you mean 'step:'?", "step:clean"),
+        (3, "results:x", "is no tag that nbflow knows. Did you mean 'results'?", "results"),
+        (3, "step:x step:y", "a cell has one step", "one of them"),
+        (3, "step:x needs:x", "begins step x, which cannot need itself", "other steps"),
+        (3, "step:x max:2", "has no each:", "analysis.ipynb 3 each:LIST step:x max:2"),
+        (3, "step:load", "cell 2 is tagged step:load already", "analysis.ipynb 2 --remove step:load"),
+        (3, "step:clean", "cell 4 is tagged step:clean already", "first line of cell 4"),
+        (4, "step:other", "first line of cell 4 says step:clean, and step:other contradicts it", "Change that line"),
+        (4, "needs:other", "says needs:load, and needs:other contradicts it", "Change that line"),
+        (3, "needs:clean", "cell 3 begins no step", "analysis.ipynb 2 needs:clean\nOr begin a step here:\n"),
+        (3, "needs:load", "cell 3 begins no step", "analysis.ipynb 3 step:NAME needs:load"),
+        (1, "retry:2", "cell 1 begins no step", "Begin a step here:\nnbflow tag"),
+        (3, "each:cities results", "cell 3 begins no step", "analysis.ipynb 2 each:cities\n"),
+        (3, "max:2", "cell 3 begins no step", "analysis.ipynb 2 each:LIST max:2\n"),
+        (3, "as:city", "cell 3 begins no step", "analysis.ipynb 3 step:NAME each:LIST as:city"),
+        (5, "step:x", "has no cell 5", "counted from 1"),
+    ],
+)
+def test_one_wrong_tag_keeps_all_of_the_call_from_being_written(analysis, cell, given, says, remedy):
+    """In one line, with a remedy."""
+    before = analysis.read_bytes()
+    with pytest.raises(RefusedError) as caught:
+        add_tag(analysis, cell, "raises-exception", *given.split())
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+    assert remedy in caught.value.remedy.replace(" raises-exception", "")
+    assert 2 == caught.value.exit_code
+    assert before == analysis.read_bytes()
+
+
+@pytest.mark.parametrize("given", ["needs:clean", "max:2", "each:cities as:city", "step:load", "step:x max:2"])
+def test_each_command_of_a_remedy_works(analysis, given):
+    """As it is told, one instead of the other."""
+    with pytest.raises(DefinitionError) as caught:
+        add_tag(analysis, 3, *given.split())
+    before = analysis.read_bytes()
+    commands = [line for line in caught.value.remedy.splitlines() if line.startswith("nbflow tag ")]
+    assert commands
+    for command in commands:
+        analysis.write_bytes(before)
+        _, _, path, cell, *words = shlex.split(command)
+        change = remove_tag if "--remove" in words else add_tag
+        assert change(Path(path), int(cell), *(word for word in words if word != "--remove")).endswith(
+            (" now.", "more.")
+        )
+
+
+def test_a_wrong_time_out_of_another_cell_or_two_of_this_one_are_mended_by_tagging(tmp_path):
+    """A notebook that cannot be run because of its tags can be tagged."""
+    path = steps(tmp_path / "n.ipynb", ("a = 1", "timeout:1s", "timeout:2s"), ("b = 2", "timeout:soon"))
+    with pytest.raises(DefinitionError, match="two time-outs") as caught:
+        read_notebook(path)
+    _, _, name, cell, _, tag = shlex.split(caught.value.remedy.removeprefix("Keep one: "))
+    remove_tag(Path(name), int(cell), tag)
+    add_tag(path, 2, "timeout:5s")
+    assert [2.0, 5.0] == [cell.timeout for cell in read_notebook(path).cells]
+
+
+def test_a_misspelt_comment_is_told_before_the_cell_is_tagged(tmp_path):
+    """It would be wrong all the same; tags can be removed, and other cells be tagged."""
+    path = steps(tmp_path / "n.ipynb", ("# nbflow: setp=x\na = 1", "mine"), ("b = 2",))
+    with pytest.raises(DefinitionError, match="Did you mean 'step'"):
+        add_tag(path, 1, "step:x")
+    remove_tag(path, 1, "mine")
+    add_tag(path, 2, "step:x")
+    assert ([], ["step:x"]) == (stored(path, 1), stored(path, 2))
+
+
+ANY_TAG = st.one_of(
+    st.sampled_from(["setup", "results", "skip-execution", "timeout:1s", "timeout:2m", "needs:b,load"]),
+    st.builds("step:{}".format, st.sampled_from(["a", "b", "c", "load"])),
+    st.builds("needs:{}".format, st.sampled_from(["a", "b", "load"])),
+    st.builds("{}:{}".format, st.sampled_from(["each", "as"]), st.sampled_from(["city", "town"])),
+    st.builds("{}:{}".format, st.sampled_from(["max", "retry"]), st.integers(0, 3)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(st.tuples(st.integers(1, 4), st.lists(ANY_TAG, min_size=1, max_size=4)), max_size=5))
+def test_whatever_is_accepted_stands_there_and_whatever_is_refused_changes_nothing(tmp_path, calls):
+    """No cell has two of a kind, no two cells one step, and nbflow reads it without a word."""
+    path = steps(tmp_path / "n.ipynb", ("a = 1",), ("b = 2", "step:load"), ("# nbflow: step=c\nc = 3",), ("d = 4",))
+    for cell, given_tags in calls:
+        before = path.read_bytes()
+        try:
+            add_tag(path, cell, *given_tags)
+        except DefinitionError:
+            assert before == path.read_bytes()
+        else:
+            assert {*given_tags} <= {*read_tags(path).cells[cell - 1].tags, *read_tags(path).cells[cell - 1].said}
+    found = read_tags(path)
+    assert found.mistake is None
+    begun = [tag for cell in found.cells for tag in (*cell.tags, *cell.said) if tag.startswith("step:")]
+    assert sorted(set(begun)) == sorted(begun)
+    for cell in found.cells:
+        prefixes = [tag.partition(":")[0] for tag in (*cell.tags, *cell.said)]
+        assert all(prefixes.count(one) < 2 for one in ("step", "each", "as", "max", "timeout", "retry"))
+        assert cell.begins or not {"needs", "each", "as", "max", "retry"} & {*prefixes}
+        assert "each" in prefixes or not {"as", "max"} & {*prefixes}

@@ -7,7 +7,7 @@ import json
 import click
 
 from . import options
-from .screen import say
+from .screen import columns, echo, say
 
 
 @click.command()
@@ -44,17 +44,31 @@ def clean(target: str, keep: int, state_dir: str | None) -> int:
 
 @click.command()
 @click.argument("notebook")
-@click.argument("cell", type=int)
-@click.argument("tag")
-@click.option("--remove", is_flag=True, help="Take the tag away.")
-def tag(notebook: str, cell: int, tag: str, remove: bool) -> int:
-    """Give a cell of NOTEBOOK a tag, such as parameters or results.
+@click.argument("cell", type=int, required=False)
+@click.argument("tags", nargs=-1, metavar="[TAG...]")
+@click.option("--remove", is_flag=True, help="Take the tags away.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def tag(notebook: str, cell: int | None, tags: tuple[str, ...], remove: bool, as_json: bool) -> int:
+    """Give a cell of NOTEBOOK tags, or show them.
 
-    CELL counts the code cells from 1.
+    CELL counts the code cells from 1. Without TAG that cell is shown, without CELL all code cells are listed.
+
+    \b
+      parameters results setup skip-execution raises-exception timeout:30s     any cell
+      step:clean                                                               begins a step
+      needs:load each:cities as:city max:4 retry:2                             where a step begins
+
+    All tags of one call are written, or none.
     """
-    from ..api.words import tag_words
+    from ..api.words import tag_data, tag_lines, tag_words
 
-    say([tag_words(notebook, cell, tag, remove=remove)])
+    if remove and not tags:
+        raise click.UsageError("--remove needs a cell and the tags to take away", click.get_current_context())
+    done = [tag_words(notebook, cell, tags, remove=remove)] if cell is not None and tags else []
+    if as_json:
+        echo(json.dumps(tag_data(notebook, cell)))
+    else:
+        say(done or tag_lines(notebook, cell, columns()))
     return 0
 
 
