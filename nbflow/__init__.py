@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         load,
         logs,
         map,  # noqa: A004 - what it does
+        restore,
         results,
         resume,
         run,
@@ -95,6 +96,7 @@ __all__ = [
     "load",
     "logs",
     "map",
+    "restore",
     "results",
     "resume",
     "run",

@@ -1,7 +1,8 @@
 """``%load_ext nbflow``: the verbs of the command line in a notebook, with its view and its completion.
 
 ``%nbflow map fit.ipynb --grid n=1,2`` shows the run in the cell and gives it as the cell's value; with a ``&`` at its
-end it comes back at once. ``%%nbflow monthly.yml`` writes the cell to that file, and runs it.
+end it comes back at once. ``%nbflow resume`` goes on with the run of this notebook. ``%%nbflow monthly.yml`` writes the
+cell to that file, and runs it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from . import api
 from .api.interactive import Interactive, name_of
 from .api.interrupts import Interrupts
 from .api.live import this_notebook
+from .api.reading import locate
 from .api.runs import Run
 from .api.session import Request
 from .cli import VERBS, nbflow
 from .cli.work import Show
-from .errors import NbflowError
+from .errors import NbflowError, TargetError
 
 __all__ = ["Magics", "completions", "load"]
 
 WORKING = ("map", "run", "resume", "answer")
 """Verbs that work at a run, and can do so in the background."""
-
+HERE = ("run", "resume", "status", "results", "logs", "cancel")
+"""Verbs that mean this notebook where no other target is named."""
 
 MARK = "# %%nbflow: a cell of a notebook writes this file"
 """The first line of such files, where the cell has the magic: so lines have the numbers that they have there."""
@@ -113,11 +116,53 @@ class Magics:
             raise _usage(f"%nbflow {words[0]} has nothing to do in the background", "Leave the & out.")
         if words[:1] == ["graph"] and len(words) == 2 and not words[1].startswith("-"):
             return _told(lambda: api.load(words[1]))
+        words = _told(lambda: _with_target(words))
         shown = _Shown if not background else _Begun
         shown.run = None
         _told(lambda: nbflow.main(words or ["--help"], prog_name="%nbflow", standalone_mode=False, obj=shown))
         run, shown.run = shown.run, None
         return run
+
+
+def _with_target(words: list[str]) -> list[str]:
+    """Give the words of a line with this notebook as the target, where they name none."""
+    if words[:1] == [] or words[0] not in HERE or {"-h", "--help"}.intersection(words):
+        return words
+    verb, *others = words
+    command = nbflow.get_command(click.Context(nbflow), verb)
+    assert command is not None, "it is one of the verbs"
+    first = next(one for one in command.params if isinstance(one, click.Argument))
+    try:
+        given, _, _ = command.make_parser(click.Context(command)).parse_args(list(others))
+    except click.UsageError:
+        return words  # the verb itself says what is wrong
+    notebook = this_notebook()
+    if isinstance(given[str(first.name)], str) or (verb == "status" and not _has_run(notebook, given.get("state_dir"))):
+        return words
+    if notebook is None:
+        told = f"Which notebook this is cannot be told here, so name it: %nbflow {verb} analysis.ipynb"
+        raise _usage(f"Missing argument '{first.human_readable_name}'.", told, "%nbflow --help shows what there is.")
+    return [verb, _from_here(notebook), *others]
+
+
+def _has_run(notebook: Path | None, state_dir: str | None) -> bool:
+    """Whether a notebook has runs; the status of one that has none is the list of all that there are."""
+    if notebook is None:
+        return False
+    try:
+        locate(notebook, state_dir=api.state_folder(state_dir))
+    except TargetError:
+        return False
+    return True
+
+
+def _from_here(path: Path) -> str:
+    """Give a path as people type it here."""
+    try:
+        here = Path.cwd()
+    except OSError:  # the working directory was deleted
+        return str(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _told(call: Any) -> Any:

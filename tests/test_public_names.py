@@ -45,6 +45,7 @@ PUBLIC = [
     "load",
     "logs",
     "map",
+    "restore",
     "results",
     "resume",
     "run",

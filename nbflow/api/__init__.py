@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..durations import seconds as duration
 from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..model import NodeId, node_text
 from ..sizes import size
-from ..source import read_notebook
+from ..source import owners, read_notebook
 from ..steps import KernelStart
 from ..store.home import find, remove
 from ..store.lock import RunLock
@@ -42,6 +42,7 @@ from .session import OnEvent, Request, Session
 
 if TYPE_CHECKING:
     from ..definition import Workflow
+    from .restoring import Restored
 
 __all__ = [
     "Item",
@@ -58,6 +59,7 @@ __all__ = [
     "load",
     "logs",
     "map",
+    "restore",
     "results",
     "resume",
     "run",
@@ -248,9 +250,9 @@ def run(
     Parameters
     ----------
     workflow : path or Workflow
-        A workflow file, or the same made of constructors.
+        A workflow file, or the same made of constructors; or a notebook whose cells are steps.
     inputs : mapping, optional
-        Values of its inputs.
+        Values of its inputs; of a notebook those of its parameters.
     max_workers : int, optional
         Tasks in flight at most; by default what the workflow says, else four, or the usable cores if they are fewer.
     max_memory : float or str, optional
@@ -304,7 +306,8 @@ def start(
     Parameters
     ----------
     target : path or Workflow
-        A notebook, which is run over its items as by :func:`map`; or a workflow, as by :func:`run`.
+        A notebook, which is run over its items as by :func:`map`; or a workflow, or a notebook whose cells are steps,
+        as by :func:`run`.
     items : path, DataFrame, or iterable, optional
         As in :func:`map`.
     detach : bool
@@ -331,7 +334,11 @@ def start(
     >>> run.pause()  # doctest: +SKIP
     """
     told = listeners(on_event, detach=detach)
-    maps = items is not None or not {"grid", "zip"}.isdisjoint(options) or _is_notebook(target)
+    maps = (
+        items is not None
+        or not {"grid", "zip"}.isdisjoint(options)
+        or (_is_notebook(target) and not _has_steps(target))
+    )
     function, make = (map, _map_request) if maps else (run, _flow_request)
     first = {"notebook": target, "items": items} if maps else {"workflow": target}
     bound = inspect.signature(function).bind(**first, **options)
@@ -365,8 +372,13 @@ def attach(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] 
     return live.attach(stored, os.fspath(target))
 
 
-def _is_notebook(target: object) -> bool:
+def _is_notebook(target: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(target, (str, os.PathLike)) and os.fspath(target).endswith(".ipynb")
+
+
+def _has_steps(notebook: str | os.PathLike[str]) -> bool:
+    """Whether the cells of a notebook are steps."""
+    return any(owners(read_notebook(Path(notebook)).cells))
 
 
 def _map_request(given: Mapping[str, Any]) -> Request:
@@ -411,7 +423,7 @@ def _flow_request(given: Mapping[str, Any]) -> Request:
 
 
 def load(workflow: str | os.PathLike[str]) -> Workflow:
-    """Read a workflow file; ``print`` of it, or :meth:`Workflow.data`, shows what it says.
+    """Read a workflow file, or the steps of a notebook; ``print`` of it, or :meth:`Workflow.data`, shows what it says.
 
     Raises
     ------
@@ -423,10 +435,10 @@ def load(workflow: str | os.PathLike[str]) -> Workflow:
     >>> nbflow.load("monthly.yml").steps[0].id  # doctest: +SKIP
     'load'
     """
-    from ..loading.workflow_file import read_workflow
+    from ..loading.notebook_file import read_file
     from .kinds import kinds
 
-    return read_workflow(Path(workflow), known=kinds())[0]
+    return read_file(Path(workflow), "", kinds())[0]
 
 
 def answer(
@@ -656,6 +668,57 @@ def logs(
     found = status(target, state_dir=state_dir)
     chosen = found.outcomes if item is None else found.tasks(item)
     return "".join(log_text(found, one) for one in chosen)
+
+
+def restore(
+    target: str | os.PathLike[str],
+    step: str | None = None,
+    *,
+    state_dir: str | os.PathLike[str] | None = None,
+    into: dict[str, Any] | None = None,
+    setup: bool = True,
+) -> Restored:
+    """Bring the names of a notebook's run into this kernel, to look at them or to run a failed cell by hand.
+
+    First the setup cells run here, with the parameters of the run. Then come the names that the steps have saved for
+    later ones; settings and the state of random numbers stay as they are here. It only reads: somebody may be at work
+    at the run.
+
+    Parameters
+    ----------
+    target : path or str
+        A notebook or workflow, a run folder, or the beginning of a run id.
+    step : str, optional
+        A step of cells, or one of its items by node (``"fit:fit:1"``) or by what it is called (``"fit city=Lima"``).
+        What it left comes, with what those left that it waits for; if it did not complete, what it found when it
+        began. By default the first that failed, else the last that completed.
+    into : dict, optional
+        Where the names go: ``globals()``. By default the notebook's variables; elsewhere than in IPython it is needed.
+    setup : bool
+        Whether the setup cells run. Without them it is for you to have run them.
+
+    Returns
+    -------
+    Restored
+        ``names``, ``left_out`` with the reasons, ``bytes``, and ``step``.
+
+    Raises
+    ------
+    RefusedError
+        If there is no such run or step, or it saves no names; then nothing was changed.
+    NbflowError
+        If a setup cell raises an error here.
+
+    Examples
+    --------
+    >>> nbflow.restore("analysis.ipynb")  # doctest: +SKIP
+    restored rows, model (12.3 MB) as step fit found them
+    left out: conn (is a sqlite3.Connection: run cell 3)
+    """
+    from .restoring import bring  # what only this needs is not loaded for runs
+
+    stored = locate(os.fspath(target), state_dir=state_folder(state_dir))
+    return bring(stored, None if step is None else str(step), into=into, setup=setup)
 
 
 def cancel(target: str | os.PathLike[str], *, state_dir: str | os.PathLike[str] | None = None) -> None:
