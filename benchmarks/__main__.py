@@ -22,6 +22,7 @@ SCRIPTS = (
     "warm_memory.py",
     "engine_overhead.py",
     "straggler.py",
+    "names.py",
 )
 PICTURES = {"warm_kernels.py": "warm.svg"}
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

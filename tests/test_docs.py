@@ -7,6 +7,8 @@ by HTML comments above it, which readers of the page do not see:
     The block is written to this file.
 ``<!-- notebook: forecast.ipynb | city: str = "Oslo" | rmse = 1.5 -->``
     A notebook of this name: its parameters, other cells, and its results, each behind a bar.
+``<!-- cells: analysis.ipynb -->``
+    The python block is written as a notebook: ``# %%`` begins a cell, and behind it stand the cell's tags.
 ``<!-- story -->``
     The blocks from here on have a new folder.
 ``<!-- runs -->``
@@ -73,7 +75,7 @@ class Block:
 
 _FENCE = re.compile(r"^(?P<fence>```+)(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"^<!-- ([a-z ]+?)(?:: (.*?))? -->$", re.MULTILINE | re.DOTALL)
-_KNOWN = {"file", "notebook", "story", "runs", "refused", "values", "shell", "only shown"}
+_KNOWN = {"file", "notebook", "cells", "story", "runs", "refused", "values", "shell", "only shown"}
 
 
 def blocks(text: str, name: str) -> list[Block]:
@@ -198,6 +200,9 @@ class Story:
             self._expected(block)
         elif "values" in block.marks:
             self._values(block)
+        elif name := block.marks.get("cells"):
+            parts = (part.partition("\n") for part in re.split(r"^# %%", block.text, flags=re.MULTILINE)[1:])
+            self._save(name, [(tags.split(), source.strip("\n")) for tags, _, source in parts])
         else:
             if name := block.marks.get("file"):
                 (self.folder / name).parent.mkdir(exist_ok=True, parents=True)
@@ -217,21 +222,23 @@ class Story:
     def _notebook(self, text: str) -> None:
         name, parameters, *cells = (part.strip() for part in text.split("|"))
         tagged = [
-            ("parameters", parameters),
-            *(("", cell) for cell in cells[:-1]),
-            *(("results", c) for c in cells[-1:]),
+            (["parameters"], parameters),
+            *(([], cell) for cell in cells[:-1]),
+            *((["results"], c) for c in cells[-1:]),
         ]
+        self._save(name, [(tags, source.replace("; ", "\n")) for tags, source in tagged if source])
+
+    def _save(self, name: str, cells: list[tuple[list[str], str]]) -> None:
         made = [
             {
                 "cell_type": "code",
                 "id": f"cell-{number}",
                 "execution_count": None,
-                "metadata": {"tags": [tag] if tag else []},
+                "metadata": {"tags": tags},
                 "outputs": [],
-                "source": source.replace("; ", "\n"),
+                "source": source,
             }
-            for number, (tag, source) in enumerate(tagged)
-            if source
+            for number, (tags, source) in enumerate(cells)
         ]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         whole = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": made}
@@ -492,6 +499,7 @@ GOOD = '- {id: a, call: "builtins:dict", arguments: {x: 1}}'
         "```python\n1 + 1  # -> 3\n```",
         "```console\n$ nbflow --version\nnbflow 99\n```",
         "```console\n$ nbflow status nix >/dev/null 2>&1\n$ echo $?\n0\n```",
+        "<!-- cells: a.ipynb -->\n```python\n# %% step:a\n1\n```\n```console\n$ nbflow validate a.ipynb\n```",
         "<!-- values: {} -->\n```text\n{{ 1 + 1 }} -> 3\n```",
         "<!-- values: {} -->\n```text\n{{ now() }} -> 3\n```",
     ],

@@ -104,3 +104,16 @@ def test_the_workflow_of_the_notebooks_runs_to_its_report(notebooks):
     assert before == {name: done["nodes"][name] for name in before}, "what had finished is kept as it was"
     assert "completed" == done["nodes"]["report"]["status"]
     assert Path(done["nodes"]["report"]["notebook"]).exists()
+
+
+def test_the_notebook_of_steps_measures_every_company(notebooks):
+    """By hand it is one company; as a workflow it is each, and the report has a value for all of them."""
+    command = [sys.executable, "-m", "nbflow", "run", "prices.ipynb", "-i", 'companies=["IBM", "AAPL"]', "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(TOP)}
+    done = subprocess.run(command, cwd=notebooks, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = json.loads(done.stdout)["nodes"]
+    measures = [nodes[f"measure:measure:{at}"]["output"]["measures"] for at in (0, 1)]
+    found = {one["company"]: one["gain"] for one in measures}
+    assert {"IBM", "AAPL"} == found.keys()
+    assert max(found, key=found.__getitem__) == nodes["report"]["output"]["best"]
