@@ -10,6 +10,9 @@ from typing import TypeAlias
 from .types import Status
 from .values import Value
 
+_NO_NAMES: Mapping[str, Value] = {}
+"""One for all: a run of a million items has a million outcomes without any."""
+
 FailureKind: TypeAlias = str
 """A word of ``retry: on``: ``error``, ``timeout``, ``dead-kernel``, ``start``, ``memory``, ``input``; or
 ``expression``, ``cancelled``, ``output``, which are never retried. ``memory`` is what is known to be that: the system
@@ -56,7 +59,7 @@ class Outcome:
     """The executed notebook, relative to the run folder."""
     log: str | None = None
     """What it printed, relative to the run folder."""
-    names: Mapping[str, Value] = field(default_factory=dict)
+    names: Mapping[str, Value] = field(default_factory=lambda: _NO_NAMES)
     """Names of its notebook that it left for later steps: where each is saved, or why it is not."""
     wrote: tuple[str, ...] = ()
     """Files beside the notebook that it opened for writing, relative to its directory; not kept in the journal."""

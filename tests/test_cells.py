@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 
 import nbflow
 from nbflow.errors import ChangedError, RunFailedError
+from nbflow.notebooks.held import Held
 from nbflow.notebooks.whole import executed_name
 
 Make = Callable[..., Path]
@@ -538,3 +541,124 @@ def test_no_kernel_is_left_behind(steps, folder):
     path = steps(("step:load", ran("load") + "x = 1"), ("step:a", "raise ValueError(x)"), ("step:b", "x"))
     run(path)
     assert not [kernel for _, kernel in rows(folder) if psutil.pid_exists(int(kernel))]
+
+
+# -- what must not be silent --------------------------------------------------------------------------------------
+
+
+def test_a_module_is_imported_only_for_whom_it_was_saved(steps, folder, tmp_path, monkeypatch):
+    """To import one runs code: the name of a module in somebody's journal is as good as a pickle."""
+    path = steps(
+        ("step:load", ran("load") + "import json as form"),
+        ("step:use", "assert os.path.exists('ok')\nform.dumps(1)"),
+    )
+    first = run(path)
+    journal = first.folder / "journal.jsonl"
+    entry = next(
+        event["names"]["form"] for event in map(json.loads, journal.read_text().splitlines()) if event.get("names")
+    )
+    assert "module" == entry["form"]
+    (folder / "evil.py").write_text("open('evil.txt', 'w').close()")
+    journal.write_text(journal.read_text().replace('"module":"json"', '"module":"evil"'))
+    (folder / "ok").touch()
+    assert "completed" == resume(path).status
+    assert not (folder / "evil.txt").exists()
+    assert ["load", "load"] == [step for step, _ in rows(folder)]
+
+
+def test_items_that_somebody_else_saved_run_again_as_items(steps, folder, tmp_path, monkeypatch):
+    """Repeated in the kernel of a reader there would be one of them, with a city of no list."""
+    path = steps(
+        ("setup", "city = 'Oslo'"),
+        ("step:load", "cities = ['Lima', 'Cairo']"),
+        ("step:fit each:cities as:city results", "s = {city, 'x'}"),
+        ("step:end", "import os\nprint([sorted(one) for one in s])\nassert os.path.exists('ok')"),
+    )
+    assert "failed" == run(path).status
+    (folder / "ok").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    one = resume(path)
+    assert "completed" == one.status
+    assert "[['Lima', 'x'], ['Cairo', 'x']]" == shown(one, 4)
+
+
+def test_a_name_of_setup_that_steps_change_side_by_side_fails_who_reads_it(steps):
+    """No NameError would come: setup has made one in each kernel."""
+    path = steps(
+        ("setup", "cache = {}"),
+        ("step:load", "n = 1"),
+        ("step:left needs:load", "cache['l'] = n"),
+        ("step:right needs:load", "cache['r'] = n"),
+        ("step:both needs:left needs:right", "print(cache)"),
+    )
+    one = run(path)
+    assert "failed" == one.status
+    (failure,) = one.failures
+    assert "cache is not restored: left and right have changed it" in failure.error.message
+    assert "needs:" in failure.error.message
+
+
+def test_a_repeated_step_is_not_repeated_again_for_the_step_below(steps, folder):
+    """The kernel in which it was repeated has all that it made."""
+    path = steps(
+        ("step:load", ran("load") + "numbers = (n for n in range(9))\nlog = open('log.txt', 'a')"),
+        ("step:clean", "assert os.path.exists('ok')\nfirst = next(numbers)"),
+        ("step:last", "print(first, next(numbers), file=log, flush=True)"),
+    )
+    assert "failed" == run(path).status
+    (folder / "ok").touch()
+    assert "completed" == resume(path).status
+    assert ["load", "load"] == [step for step, _ in rows(folder)]
+    assert "0 1\n" == (folder / "log.txt").read_text()
+
+
+def test_two_steps_for_each_element_of_a_list_may_both_read_it(steps):
+    """The items of one cannot have changed the list for the other."""
+    path = steps(
+        ("step:load", "cities = ['Lima', 'Cairo']"),
+        ("step:fit each:cities as:city results", "place = cities.index(city)"),
+        ("step:plot each:cities as:city results", "label = f'{cities.index(city)} {city}'"),
+    )
+    one = run(path)
+    assert "completed" == one.status, one.failures
+    assert ["0 Lima", "1 Cairo"] == [one[f"plot:plot:{at}"].output["label"] for at in range(2)]
+
+
+def test_a_kernel_that_died_while_it_waited_for_the_next_step_is_replaced(steps, folder, monkeypatch):
+    """The system takes memory from processes that idle."""
+    path = steps(("step:load", ran("load") + "n = 3"), ("step:use", ran("use") + "print(n)"))
+    take = Held.take
+
+    def after_its_death(self, node, made):
+        pid = int(rows(folder)[-1][1])
+        os.kill(pid, signal.SIGKILL)
+        died = os.pidfd_open(pid)
+        select.select([died], [], [])
+        os.close(died)
+        return take(self, node, made)
+
+    monkeypatch.setattr(Held, "take", after_its_death)
+    one = run(path)
+    assert "completed" == one.status, one.failures
+    assert "3" == shown(one, 2)
+    (_, first), (_, second) = rows(folder)
+    assert first != second
+
+
+def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
+    """The checkpoint may be sent to somebody."""
+    monkeypatch.setenv("TOKEN", "hunter2-hunter2")
+    steps(("step:load", "import os\ntoken = os.environ['TOKEN']"), ("step:use", "print(len(token))"))
+    flow = {
+        "nbflow": 1,
+        "steps": [
+            {"id": "load", "cells": "analysis.ipynb", "tags": ["step:load"], "secrets": ["TOKEN"]},
+            {"id": "use", "cells": "analysis.ipynb", "tags": ["step:use"]},
+        ],
+    }
+    (folder / "flow.yml").write_text(json.dumps(flow))
+    one = run(folder / "flow.yml")
+    assert "completed" == one.status, one.failures
+    records = [one.folder / "journal.jsonl", folder / "flow.yml.nbflow.json"]
+    assert not [path for path in records if "hunter2" in path.read_text()]
+    assert "token holds a secret" in str(one.warnings)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbflow.api.words import tag_data, tag_lines
+from nbflow.api.tag_words import tag_data, tag_lines
 from nbflow.cli import main
 from nbflow.reporters.escape import width
 

@@ -18,7 +18,7 @@ from ..loading.inputs import fit
 from ..loading.notebook_file import read_file
 from ..loading.workflow_file import Source
 from ..model import Block, NodeId, Step, node_text
-from ..namespace import Past, files_of
+from ..namespace import ASKED, Past, files_of
 from ..notebooks.names import trusted
 from ..signing import Signer
 from ..steps import CellsStep, FanOut, KernelStart, Loop
@@ -196,7 +196,7 @@ def flow_resume_request(
         recorded = replace(recorded, statuses=frozenset({"completed", "failed"}))
     forgets = _forgets(stored, flow, from_, only, force=force)
     recorded = _without(recorded, forgets, only=only is not None)
-    lost = _lost(flow, recorded, stored.folder) if only is None else frozenset[str]()
+    lost = _lost(flow, recorded, stored.folder) if only is None else dict[str, str]()
     recorded = replace(recorded, answers={key: one for key, one in recorded.answers.items() if key not in lost})
     asked = ["--force"] if force else []
     asked += [f"--from={from_}"] if from_ is not None else []
@@ -305,29 +305,42 @@ def _forgets(
 # -- what is gone --------------------------------------------------------------------------------------------------
 
 
-def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> frozenset[str]:
-    """Give the keys of finished tasks of which files are gone that a task needs which will run."""
+def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> dict[str, str]:
+    """Give the keys of finished tasks that run again, and why: a task needs what they left, which will run.
+
+    Files of theirs are gone; or they are items, and somebody else saved them: an item can be repeated nowhere else.
+    """
+    signer = Signer()
     gone = {key for key, record in recorded.answers.items() if _is_gone(record.outcome.output, folder)}
     names = {
         key: {name for name, entry in record.outcome.names.items() if _is_gone(entry, folder)}
         for key, record in recorded.answers.items()
     }
+    foreign = {
+        key: {name for name, one in record.outcome.names.items() if name != ASKED and not trusted(one, signer)}  # type: ignore[arg-type]
+        for key, record in recorded.answers.items()
+    }
     steps = steps_below(flow.built.block)
-    lost: set[str] = set()
-    while (gone | {key for key, those in names.items() if those}) - lost:
+    lost: dict[str, str] = {}
+    while (gone | {key for key in names if names[key] | foreign[key]}) - lost.keys():
         left = {key: record for key, record in recorded.answers.items() if key not in lost}
         found = planned(flow.workflow(), replace(recorded, answers=left))
         runs = [*(one.task.node for one in found.tasks), *(event.node for event in found.waiting)]
-        more = {
-            event.key
-            for event in found.kept
-            if (event.key in gone and any(_behind(node, event.node, flow.built.block) for node in runs))
-            or any(_takes(steps[path_of(node)], event.node, names.get(event.key, set())) for node in runs)
-        }
+
+        def read(event: NodeFinished, left: Mapping[str, set[str]], runs: list[NodeId] = runs) -> bool:
+            return any(_takes(steps[path_of(node)], event.node, left.get(event.key, set())) for node in runs)
+
+        more: dict[str, str] = {}
+        for event in found.kept:
+            behind = event.key in gone and any(_behind(node, event.node, flow.built.block) for node in runs)
+            if behind or read(event, names):
+                more[event.key] = "a file of its results is gone"
+            elif ":" in event.node[-1] and read(event, foreign):
+                more[event.key] = "what it left was saved by somebody else"
         if not more:
             break
         lost |= more
-    return frozenset(lost)
+    return lost
 
 
 def _is_gone(value: Value, folder: Path) -> bool:
@@ -379,7 +392,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     ]
     for one in found.tasks:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
-        gone = "a file of its results is gone" if one.task.key in request.lost else ""
+        gone = request.lost.get(one.task.key, "")
         reason = "asked for" if asked else gone or _reason(request, flow, one)
         reason += _with_repeats(one.task)
         code = one.task.key in questions

@@ -57,7 +57,7 @@ class PlannedNode:
     """Whether it would run."""
     reason: str
     """``kept``, ``asked for``, ``left out``, ``never ran``, ``failed``, ``interrupted``, ``parameters changed``,
-    ``a file of its results is gone``,
+    ``a file of its results is gone``, ``what it left was saved by somebody else``,
     ``cell 5 of fit.ipynb changed``, ``what it waits for changed``, ``waits for load``, ``waits for a person``."""
     code: bool = False
     """Whether it runs again only because its code changed: a question for a person."""

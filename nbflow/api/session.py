@@ -85,8 +85,8 @@ class Request:
     """Answers to gates that will open, each with who gave it."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """How long items took in an earlier run, by key."""
-    lost: frozenset[str] = frozenset()
-    """Keys of finished tasks that run again, for files of their results are gone and needed."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Keys of finished tasks that run again, and why: what they left is gone or not ours, and needed."""
     keep_kernels: bool = False
     """Whether the kernels of notebooks that failed live on."""
     again: tuple[str, ...] = ()

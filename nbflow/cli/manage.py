@@ -60,7 +60,7 @@ def tag(notebook: str, cell: int | None, tags: tuple[str, ...], remove: bool, as
 
     All tags of one call are written, or none.
     """
-    from ..api.words import tag_data, tag_lines, tag_words
+    from ..api.tag_words import tag_data, tag_lines, tag_words
 
     if remove and not tags:
         raise click.UsageError("--remove needs a cell and the tags to take away", click.get_current_context())

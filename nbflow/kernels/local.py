@@ -8,6 +8,7 @@ import codecs
 import contextlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -443,6 +444,20 @@ class Kernel:
         if self._pipe is not None:
             self._listen()
             asyncio.get_running_loop().remove_reader(self._pipe)
+
+    def has_died(self) -> bool:
+        """Whether its process has ended while nobody watched it: the system takes memory from those that idle."""
+        pid = getattr(self._manager.provisioner, "pid", None)
+        if pid is None or not hasattr(os, "pidfd_open"):
+            return False
+        try:
+            process = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return bool(select.select([process], [], [], 0)[0])
+        finally:
+            os.close(process)
 
     async def resume(self, heard: Heard) -> None:
         """Go on with it, perhaps in another event loop.

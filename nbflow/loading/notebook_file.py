@@ -150,11 +150,19 @@ def _steps(parts: Parts, text: str, parameters: Mapping[str, Value]) -> Iterator
 def _drawn(
     steps: Sequence[d.Step], parts: Sequence[Part], told: Links, order: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Value]]:
-    """Give where the items of fan-outs come from: the last step before each that may have touched the list."""
+    """Give where the items of fan-outs come from: the last step before each that may have touched the list.
+
+    Items of other fan-outs cannot have changed it, each has its own; they may only have left a list under its name.
+    """
     pieces = {step.id: told.piece(cells_of(step), step.id) for step in steps}
+    each = {part.id for part in parts if part.each}
     found: dict[str, dict[str, Value]] = {}
     for part in filter(lambda part: part.each, parts):
-        last = [one for one in order[part.id] if pieces[one].touches(part.each)][-1]
+        last = [
+            one
+            for one in order[part.id]
+            if (part.each in (pieces[one].assigns or ()) if one in each else pieces[one].touches(part.each))
+        ][-1]
         where = f"steps.{last}" if last.isidentifier() else f"steps['{last}']"
         found[part.id] = {"items": f"{{{{ {where}.output.{part.each} }}}}"}
     return found

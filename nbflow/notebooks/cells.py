@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -94,7 +95,7 @@ class _Cells:
         return frozenset(wanted) & self.step.prepared - there
 
     def take(self, node: NodeId, made: object) -> None:
-        """Go on in the kernel of the step above, if that is there, and has what cannot be restored."""
+        """Go on in the kernel of the step above, if that lives, and has what cannot be restored."""
         if not self.step.goes_on:
             return
         self.kept = self.runner.held.take(beside(node, self.step.goes_on), made)
@@ -103,7 +104,8 @@ class _Cells:
         self.has = dict(self.kept.has)
         wanted = self.past.wanted(self.piece.reads, self.piece.assigns)
         lost = self.lost(self.past, self.piece)
-        if not all(name in wanted and self.is_there(name, *wanted[name]) for name in lost):
+        there = all(name in wanted and self.is_there(name, *wanted[name]) for name in lost)
+        if not there or self.kept.kernel.has_died():
             asyncio.run(end([self.kept.kernel]))
             self.kept, self.has = None, {}
 
@@ -231,6 +233,8 @@ class CellsAttempt(Attempt):
             return f"{name} cannot be restored: it {why}. --from {wanted[name][0].id} makes it again"
         for name, ids in past.unclear(piece.reads).items():
             told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
+            if piece.reads is not None and name in self.cells.step.prepared:  # no NameError would come: setup made one
+                return f"{told}. Let one need the other (needs:), or give each its own name"
             self.log.printed("nbflow", f"{told}\n")
         if entries:
             self.log.printed("nbflow", f"restored {', '.join(entries)} ({about(restored.read)})\n")
@@ -288,7 +292,8 @@ class CellsAttempt(Attempt):
         stale = self.cells.stale()
         names: dict[str, Value] = {name: entry for name, entry in self.cells.saved.names.items() if name not in stale}
         warnings = []
-        for name, why in self.cells.saved.unsaved.items():
+        secret = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
+        for name, why in {**self.cells.saved.unsaved, **secret}.items():
             if name in stale or not self._made_here(name):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
@@ -299,6 +304,11 @@ class CellsAttempt(Attempt):
         leaves = self.cells.step.leaves
         names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))
+
+    def _is_secret(self, entry: Entry) -> bool:
+        """Whether what would stand in the journal has a secret of this step in it."""
+        text = json.dumps({key: value for key, value in entry.items() if key in ("text", "stem")})
+        return self.masker.text(text) != text
 
     def _made_here(self, name: str) -> bool:
         """Whether what a name is may be the work of this step: else others have made it, or setup does."""
@@ -314,7 +324,7 @@ class CellsAttempt(Attempt):
         if not (cells.step.goes_on_in and done):
             await kernel.close()
             return
-        ran = {cells.piece.id} | (cells.kept.ran if cells.kept is not None else set())
+        ran = {cells.piece.id} | cells.again | (cells.kept.ran if cells.kept is not None else set())
         kept = Kept(kernel, self.made, frozenset(ran), cells.has)
         await cells.runner.held.put(self.task.node, kept)
 

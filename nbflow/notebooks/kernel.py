@@ -62,6 +62,10 @@ class Kernel(Protocol):
         """Leave it alone until another event loop goes on with it."""
         ...
 
+    def has_died(self) -> bool:
+        """Whether its process has ended while nobody watched it."""
+        ...
+
     async def resume(self, heard: Callable[[str], None]) -> None:
         """Go on with it in this event loop."""
         ...

@@ -188,7 +188,7 @@ def _entry(ref: Mapping[str, Any], *, changed: bool, signer: Signer) -> Entry:
     entry = _recorded(ref)
     if "parts" in ref:
         entry["parts"] = [_recorded(part) for part in ref["parts"]]
-    if "file" in entry:
+    if "file" in entry or "module" in entry:
         entry["signed"] = signer.sign(_signed(entry))
     if changed:
         entry["changed"] = True
@@ -225,13 +225,12 @@ def trusted(entry: Entry, signer: Signer) -> bool:
     return signer.knows(_signed(entry), entry.get("signed"))
 
 
-_HARMLESS = {"json", "module", "npy", "parquet", "series", "setup", "list"}
-"""Forms that hold values only: reading them runs no code of theirs."""
+_HARMLESS = {"json", "npy", "parquet", "series", "setup", "list"}
+"""Forms that hold values only: reading them runs no code of theirs. To import a module runs its code."""
 
 
 def _signed(entry: Entry) -> str:
-    """Give what is signed of a value: all of its files, and what they are taken for."""
-    files = [
-        (str(one.get("form")), one.get("file")) for one in (entry, *cast("Sequence[Entry]", entry.get("parts", ())))
-    ]
-    return json.dumps([[form, file.sha256 if isinstance(file, File) else None] for form, file in files])
+    """Give what is signed of a value: all of its files and modules, and what they are taken for."""
+    every = (entry, *cast("Sequence[Entry]", entry.get("parts", ())))
+    files = [(str(one.get("form")), one.get("file"), one.get("module")) for one in every]
+    return json.dumps([[form, file.sha256 if isinstance(file, File) else None, more] for form, file, more in files])
