@@ -91,6 +91,8 @@ def certain(source: str, *before: str) -> str:
         ("raise E\nx", "E"),
         ("if False:\n    x\nprint(len(y))", "y"),
         ("eval('a + b')\nexec('c = d')\nc", "a b d"),
+        ("x = 1\nfor i in [1, 2]:\n    x\n    if c: del x", "c x"),
+        ("try:\n    a = f()\nfinally:\n    a", "a f"),
         ("globals()['x'] = globals()['y']\nx", "y"),
     ],
 )
@@ -187,6 +189,50 @@ def test_a_function_that_calls_itself_comes_to_an_end():
     """Also two that call each other, whichever is called."""
     above = "def even(n): return n == 0 or odd(n - a)\ndef odd(n): return n != 0 and even(n - b)"
     assert ("a b even odd", "a b even odd") == (reads("even(3)", above), reads("odd(3)", above))
+
+
+def test_a_function_that_calls_another_is_looked_at_again_when_that_one_does_something_else():
+    """Here what the inner one calls, which the outer one does not name."""
+    above = ("def outer(): return inner()\ndef inner(): return g()", "g = lambda: a\nouter()", "g = lambda: b")
+    assert "b g inner outer" == reads("outer()", *above)
+
+
+def test_what_a_function_assigns_holds_in_each_step_that_calls_it():
+    """Also in one where its body is as it was, and that waits for no other step."""
+    texts = ("def init():\n    global g\n    g = lambda: a", "init()", "init()", "g()")
+    cells = [[Cell(n, n, text, frozenset(), "")] for n, text in enumerate(texts)]
+    assert {"a", "g"} == set(uses(cells[0], cells[1:], [[], [], [1]])[1][2].reads)
+
+
+def test_what_a_function_assigns_for_certain_counts_in_those_that_call_it():
+    """Also in one that is walked first, since the two call each other."""
+    above = "def b(n):\n    global x\n    if n: a(n)\n    x = 1\ndef a(n):\n    b(0)\n    return x"
+    assert ("a b", "x") == (reads("b(1)", above), certain("b(1)", above))
+
+
+def test_what_a_library_is_given_twice_is_read_where_less_is_bound():
+    """The first time is in a branch."""
+    assert "c f k xs" == reads("if c:\n    k = 1\n    xs.apply(f)\nxs.apply(f)", "def f(x): return k")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("models['a']()", "k models"),
+        ("table.sum()", "table"),
+        ("best()", "a best"),
+        ("later[0]", "later"),
+        ("next(chained)", "chained q"),
+    ],
+)
+def test_a_container_does_not_keep_the_function_that_made_its_elements(source, names):
+    """Nor does a table keep what was called for each of its cells; what was not called yet is kept."""
+    above = (
+        "from itertools import chain\ndef make(x):\n    q\n    return lambda: k",
+        "models = dict(zip('ab', map(make, 'xy')))\ntable = read()\ntable['x'] = table['y'].map(make)",
+        "best = max([lambda: a], key=make)\nlater = sorted([1], key=make)\nchained = chain(map(make, 'xy'))",
+    )
+    assert names == reads(source, *above)
 
 
 def test_a_name_holds_what_any_step_may_have_made_of_it():
@@ -542,6 +588,27 @@ def test_what_is_too_much_is_said_to_be_unknown(monkeypatch):
     assert (
         Unknown(Place(2, 1), "more calls than are followed", reads=True, assigns=True) in one("f0(1)", source).unknown
     )
+
+
+def test_forty_generators_that_are_given_each_other_are_walked_a_bounded_number_of_times():
+    """They wait for each other, so that each is walked when much came together."""
+    text = "def f{n}(x):\n    yield from sorted(f{a}(y) for y in x)\n    yield (z + k{n} for z in map(f{b}, x))"
+    source = "\n".join(text.format(n=n, a=(n * 7 + 1) % 40, b=(n + 3) % 40) for n in range(40))
+    walks, (_, use) = followed(source, "".join(f"k{n} = {n}\n" for n in range(40)), "list(f0([1]))")
+    assert {"f0", "f1", "f8", "f17"} <= set(use.reads)
+    assert walks < 3000
+
+
+def test_two_hundred_instances_are_told_quickly():
+    """Those that are made at many places are not told apart."""
+    setup = (
+        "class M:\n    def fit(self, d):\n        self.w = d\n        self.go(M())\n        return self\n"
+        "    def go(self, o): return o.fit(self)"
+    )
+    text = "m{n} = M().fit(m{m})\nms = [m{n}, m{m}]\nfor m in ms: m.go(ms[0])"
+    walks, use = followed(setup, *(text.format(n=n, m=max(n - 1, 0)) for n in range(200)))
+    assert {"M", "m198"} == set(use[-1].reads)
+    assert walks < 1000
 
 
 def test_two_hundred_cells_are_told_quickly():

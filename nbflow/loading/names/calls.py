@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .objects import Objects
 from .scopes import last_name, parameters
-from .tables import AT_ONCE, EAGER, HOLDERS, LAZY, OF_CONTAINERS, SEVERAL
+from .tables import AT_ONCE, EAGER, HOLDERS, LAZY, OF_CONTAINERS, PASSING, SEVERAL
 from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Instance, Later, Thing, Things
 from .units import Unit
 
@@ -120,12 +120,17 @@ class Calls(Objects):
     def _holder(self, name: str, first: Things, things: Things, node: ast.AST) -> Things:
         """Give what holds its arguments and runs none of them yet; containers take the elements of the first ones."""
         lazy = name in LAZY
-        held = things if lazy else self.iterate(things) | {t for t in things if not isinstance(t, Later)}
+        held = things if lazy else self.iterate(things) | things
         if name in EAGER:
-            held -= {t for t in first - self.elements(first) if isinstance(t, Box) and t.opaque}
+            made = first - self.elements(first)
+            held -= {
+                t
+                for t in things
+                if isinstance(t, Later) or (t in made and isinstance(t, Box) and (t.opaque or t.passing))
+            }
         held |= {self.instance(one) for one in held if isinstance(one, Class)}
         box = self.book.box(node, None, held, opaque=lazy)
-        box.mapping = name in ("map", "starmap")
+        box.mapping, box.passing = name in ("map", "starmap"), name in PASSING
         return frozenset((box,))
 
     def _builtin(self, first: Things, things: Things, node: ast.AST) -> Things:
@@ -136,7 +141,8 @@ class Calls(Objects):
         inner = self.iterate(things - (funcs - first))
         self.use(things | inner, "show")
         self.use(things | inner, "other")
-        held = inner | self.run_all(funcs, inner) | {t for t in things - funcs if not isinstance(t, Later)}
+        self.run_all(funcs - first, inner)
+        held = inner | self.run_all(funcs & first, inner) | {t for t in things - funcs if not isinstance(t, Later)}
         return held | {self.book.box(node, None, held)}
 
     def run_all(self, things: Iterable[Thing], others: Things = NOTHING) -> Things:

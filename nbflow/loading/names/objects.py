@@ -59,7 +59,7 @@ class Objects(Names):
         for one in things:
             match one:
                 case Box(opaque=False):
-                    found |= self.look(one.held)
+                    found |= {x for x in self.look(one.held) if not (one.passing and _is_iterator(x))}
                 case Box() if not one.mapping:
                     # What it calls to make its elements is none of them.
                     self.look(one.held)
@@ -97,11 +97,25 @@ class Objects(Names):
                 case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
                     held = one.held.things
                     found |= self.run_all(held, self.elements(held) if one.mapping else NOTHING)
+                case Box(passing=True) if how in ("iter", "with"):
+                    found |= self.use(self._iterators(one), how)
                 case Box(opaque=False) if how == "show":
                     for inner in self.look(one.leaves):
                         if isinstance(inner, Instance):
                             self.special(inner, "show")
         return found
+
+    def _iterators(self, box: Box) -> Things:
+        """Give the generators, and the calls of ``map``, that a chain of iterators has at its ends."""
+        found: set[Thing] = {box}
+        left: list[Thing] = [box]
+        while left:
+            one = left.pop()
+            if isinstance(one, Box) and one.passing:
+                fresh = {x for x in self.look(one.held) if _is_iterator(x)} - found
+                found |= fresh
+                left += fresh
+        return frozenset(one for one in found if not (isinstance(one, Box) and one.passing))
 
     def special(self, me: Instance, how: str | Collection[str]) -> Things:
         """Run the special methods of an instance that an operation may run."""
@@ -246,3 +260,8 @@ class Objects(Names):
                 self.book.grow(holder.attrs[name], things)
             case Bound(me=me) | Super(me=me):
                 self.keep(me, name, things)
+
+
+def _is_iterator(one: Thing) -> bool:
+    """Whether it is a generator, or an iterator over something else, which runs when it is iterated over."""
+    return isinstance(one, Later) or (isinstance(one, Box) and (one.passing or one.mapping))

@@ -16,6 +16,7 @@ __all__ = [
     "LAZY",
     "NOT_BY_OPERATORS",
     "OF_CONTAINERS",
+    "PASSING",
     "SEVERAL",
     "SWALLOWING",
     "TAME",
@@ -53,7 +54,9 @@ LAZY = words(
 """Functions and classes that keep what may run later."""
 EAGER = words("Counter OrderedDict deque dict frozenset list set tuple")
 """Containers that take the elements of what they are made of."""
-HOLDERS = LAZY | EAGER | words("ChainMap chain enumerate iter reversed zip")
+PASSING = words("chain enumerate iter reversed zip")
+"""Iterators over what they are given."""
+HOLDERS = LAZY | EAGER | PASSING | {"ChainMap"}
 """Functions that hold their arguments and call none."""
 AT_ONCE = words(
     """

@@ -81,7 +81,7 @@ class Attributes:
 class Box:
     """A container, or whatever a library made of what it was given."""
 
-    __slots__ = ("around", "held", "imported", "leaves", "mapping", "opaque")
+    __slots__ = ("around", "held", "imported", "leaves", "mapping", "opaque", "passing")
 
     def __init__(self, *, opaque: bool, imported: bool = False) -> None:
         self.held = Held(box=self)
@@ -95,6 +95,8 @@ class Box:
         """Whether it is a library's, which keeps nothing of what it is called with."""
         self.mapping = False
         """Whether its elements are only what the functions in it return."""
+        self.passing = False
+        """Whether it iterates over what it holds, and gives the elements of that."""
 
 
 class Func:
