@@ -205,9 +205,9 @@ def test_what_a_function_assigns_holds_in_each_step_that_calls_it():
 
 
 def test_what_a_function_assigns_for_certain_counts_in_those_that_call_it():
-    """Also in one that is walked first, since the two call each other."""
-    above = "def b(n):\n    global x\n    if n: a(n)\n    x = 1\ndef a(n):\n    b(0)\n    return x"
-    assert ("a b", "x") == (reads("b(1)", above), certain("b(1)", above))
+    """Also in one that is walked before those that it calls, since they call each other."""
+    above = "def a(n):\n    b(n)\n    return x\ndef b(n): c(0)\ndef c(n):\n    global x\n    if n: a(n)\n    x = 1"
+    assert ("a b c", "x") == (reads("c(1)", above), certain("c(1)", above))
 
 
 def test_what_a_library_is_given_twice_is_read_where_less_is_bound():

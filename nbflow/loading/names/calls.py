@@ -15,9 +15,9 @@ __all__ = ["Calls"]
 
 CONTEXTS = 4
 """In how many ways of calling it a function is told apart."""
-TELLING = 12
-"""How many things an argument may be for that."""
-MOST = 200_000
+PLACES = 12
+"""At how many places instances of a class are made that are told apart."""
+MOST = 30_000
 """How many calls of a notebook are followed; what others do is said to be unknown."""
 DEEP = 8
 """How many bodies are walked one inside of the other; others wait for their turn."""
@@ -67,7 +67,7 @@ class Calls(Objects):
     def _made(self, cls: Class, node: ast.AST) -> Instance:
         """Give the instances that are made at a place; beyond some places, those of all others are one."""
         if (node, cls) not in self.book.made:
-            if cls.places >= TELLING:
+            if cls.places >= PLACES:
                 return self.instance(cls)
             cls.places += 1
         made: Instance = self.book.the((node, cls), lambda: Instance(cls))
@@ -217,10 +217,9 @@ class Calls(Objects):
 
     def _frame(self, func: Func, given: Mapping[str, Things]) -> Frame:
         """Give the frame of a way of calling a function; beyond some, all others are one."""
-        key: tuple[object, ...] = func, "any"
-        if all(len(things) <= TELLING for things in given.values()):
-            key = func, frozenset((name, frozenset(filter(self._tells, things))) for name, things in given.items())
-        if key not in self.book.made and key != (func, "any"):
+        telling = frozenset((name, frozenset(filter(self._tells, things))) for name, things in given.items())
+        key: tuple[object, ...] = func, telling
+        if key not in self.book.made:
             if func.frames >= CONTEXTS or self.book.contexts[func.node] >= 2 * CONTEXTS:
                 key = func, "any"
             else:
