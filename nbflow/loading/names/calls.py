@@ -17,8 +17,8 @@ CONTEXTS = 4
 """In how many ways of calling it a function is told apart."""
 PLACES = 12
 """At how many places instances of a class are made that are told apart."""
-MOST = 30_000
-"""How many calls of a notebook are followed; what others do is said to be unknown."""
+MOST = 3_000_000
+"""How many things are given to the calls of a notebook that are followed; what others do is said to be unknown."""
 DEEP = 8
 """How many bodies are walked one inside of the other; others wait for their turn."""
 OFTEN = 4
@@ -192,6 +192,9 @@ class Calls(Objects):
 
     def _run(self, func: Func, args: Sequence[Things], named: Mapping[str, Things], *, sure: bool = False) -> Things:
         """Call a function without those that it holds."""
+        if self.book.given > MOST:
+            self.unknown("more calls than are followed", reads=True, assigns=True)
+            return NOTHING
         frame = self._frame(func, self._given(func, args, named))
         return frozenset((Later(frame),)) if func.scope.generator else self.enter(frame, sure=sure)
 
@@ -226,7 +229,9 @@ class Calls(Objects):
                 func.frames += 1
                 self.book.contexts[func.node] += 1
         frame = self.book.frame(key, func)
+        self.book.given += 1
         for name, things in given.items():
+            self.book.given += len(things)
             self.book.grow(frame.locals[name], things)
         return frame
 
@@ -238,10 +243,6 @@ class Calls(Objects):
         """Do what the body of a function does, and give what it returns."""
         book, unit = self.book, frame.unit
         assert unit is not None, "only functions are entered"
-        book.entered += 1
-        if book.entered > MOST:
-            self.unknown("more calls than are followed", reads=True, assigns=True)
-            return NOTHING
         self.unit.call(unit, self.place(), self.flow.bound)
         if book.reach(unit):
             if book.depth < DEEP:

@@ -93,8 +93,8 @@ class Book:
         self.turn = 0
         self.depth = 0
         """How many bodies are being walked, one inside of the other."""
-        self.entered = 0
-        """How many calls were followed."""
+        self.given = 0
+        """How many things calls were given, and how many calls there were."""
         self.contexts: Counter[ast.AST] = Counter()
         """In how many ways functions are called."""
         self.future = False
