@@ -662,3 +662,48 @@ def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeyp
     records = [one.folder / "journal.jsonl", folder / "flow.yml.nbflow.json"]
     assert not [path for path in records if "hunter2" in path.read_text()]
     assert "token holds a secret" in str(one.warnings)
+
+
+def test_members_of_an_enumeration_are_the_same_objects_behind_a_fan_out(steps):
+    """The class that a later step reads is that of what the items left."""
+    path = steps(
+        ("step:load", "from enum import Enum\nclass Way(Enum):\n    NEAR = 1\n    FAR = 2\nsites = ['a', 'b']"),
+        ("step:fit each:sites as:site results", "row = {(site, Way.FAR): 1}"),
+        ("step:end", "print([way is Way.FAR for one in row for _, way in one])"),
+    )
+    assert "[True, True]" == shown(run(path).check(), 3)
+
+
+def test_settings_that_cannot_all_be_saved_are_saved_but_for_one(steps, folder):
+    """One option with a lock in it does not cost the next step its directory, and it is told."""
+    (folder / "data").mkdir()
+    option = "class Format:\n    def __init__(self):\n        import threading\n        self.lock = threading.Lock()\n"
+    option += "    def __call__(self, x):\n        return str(x)\n"
+    path = steps(
+        (
+            "step:load",
+            option + "import os, pandas as pd\nos.chdir('data')\npd.set_option('display.float_format', Format())",
+        ),
+        (
+            "step:use needs:load",
+            "from pathlib import Path\nassert Path('../ok').exists(), Path.cwd()\nprint(Path.cwd().name)",
+        ),
+    )
+    one = run(path)
+    assert any("cannot be saved" in warning.message and "settings" in warning.message for warning in one.warnings)
+    (folder / "ok").touch()
+    assert "data" == shown(resume(path).check(), 2)
+
+
+def test_settings_that_somebody_else_saved_are_not_left_out_in_silence(steps, folder, tmp_path, monkeypatch):
+    """They may hold code; what does not come along is told, with what makes it again."""
+    path = steps(
+        ("step:load", "import os\nos.environ['MODE'] = 'fast'"),
+        ("step:use needs:load", "assert os.path.exists('ok')\nprint(os.environ.get('MODE'))"),
+    )
+    run(path)
+    (folder / "ok").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    one = resume(path)
+    assert any("settings that step load changed do not come along" in warning.message for warning in one.warnings)
+    assert any("--from load" in warning.message for warning in one.warnings)

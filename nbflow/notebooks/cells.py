@@ -27,6 +27,8 @@ from .runner import Attempt, NotebookRunner
 
 __all__ = ["CellRunner"]
 
+_CALLED = {SETTINGS: "settings", RANDOM: "states of random numbers"}
+
 
 class CellRunner(NotebookRunner):
     """Runs the steps of notebooks. Shared by all threads; what a step leaves to the next one, :class:`Held` keeps.
@@ -215,8 +217,8 @@ class CellsAttempt(Attempt):
             entries,
             prepared=self.cells.step.prepared,
             touches=touches,
-            settings=self._last(past, SETTINGS) if self.cells.kept is None else None,
-            random=self._last(past, RANDOM) if self.cells.kept is None else None,
+            settings=self._last(past, SETTINGS),
+            random=self._last(past, RANDOM),
             carried=execution.kernel.warm,
         )
         try:
@@ -241,11 +243,26 @@ class CellsAttempt(Attempt):
         return ""
 
     def _last(self, past: Past, name: str) -> Entry | None:
+        """Give where settings or random state are saved that come along; says what does not."""
         givers = past.givers(name)
-        if not givers:
+        if not givers or self.cells.kept is not None:
             return None
+        if past.differ(name):
+            ids = " and ".join(piece.id for piece in givers)
+            last = givers[-1].id
+            self._say(f"{ids} have changed {_CALLED[name]}, and none waits for the other: those of {last} count")
         entry: Any = past.left[givers[-1].id][name]
-        return entry if trusted(entry, self.cells.runner.signer) else None
+        if trusted(entry, self.cells.runner.signer):
+            return entry  # type: ignore[no-any-return]
+        self._say(
+            f"{_CALLED[name]} that step {givers[-1].id} changed do not come along, for somebody else saved them: "
+            f"--from {givers[-1].id} makes them again"
+        )
+        return None
+
+    def _say(self, words: str) -> None:
+        self.warnings.append(f"{self.task.label}: {words}.")
+        self.log.printed("nbflow", f"{words}\n")
 
     async def _collect(self, execution: Execution) -> bool:
         """Read the results, and have the names saved that later steps read."""
@@ -294,6 +311,8 @@ class CellsAttempt(Attempt):
         warnings = []
         secret = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
         for name, why in {**self.cells.saved.unsaved, **secret}.items():
+            if name in _CALLED:
+                warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
             if name in stale or not self._made_here(name):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}

@@ -9,6 +9,7 @@ numpy and pandas are used where the kernel has loaded them, and never imported f
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import decimal
 import dis
@@ -1583,6 +1584,10 @@ class Restore:
         """Give the names that one item of a fan-out left: each item has had a kernel of its own."""
         refs = {name: ref for name, items in lists.items() if (ref := items[place]) is not None}
         inner = Restore(self.shelf, refs, apart=True)
+        for token, made in self.objects.items():  # classes that are restored beside are those of its objects
+            ours, theirs = self.wanted.get(token), inner.wanted.get(token)
+            if is_code(made) and (theirs is None or (ours is not None and _place(theirs) == _place(ours))):
+                inner.objects.setdefault(token, made)
         for name, value in inner.all().items():
             values[name][place] = value
         self.read += inner.read
@@ -1835,18 +1840,25 @@ class Settings:
     def __init__(self, rows: tuple[Row, ...], cloudpickle: Any) -> None:
         self.rows = rows
         self.cloudpickle = cloudpickle
-        self.start = {row.name: row.take(sys.modules[row.module]) for row in rows if row.module in sys.modules}
+        self.start: dict[str, Any] = {}
+        for row in rows:
+            with contextlib.suppress(OSError):  # the working directory may be gone
+                if row.module in sys.modules:
+                    self.start[row.name] = row.take(sys.modules[row.module])
 
-    def changed(self) -> bytes | None:
-        """Give all that is not as it was at the start; None if everything is."""
-        found = {}
+    def changed(self) -> tuple[bytes | None, dict[str, Exception]]:
+        """Give all that is not as it was at the start, None if everything is; and what cannot be written, with why."""
+        found, failed = {}, {}
         for row in self.rows:
             if row.module in sys.modules:
-                now = row.take(sys.modules[row.module])
-                usual = self.start.get(row.name) if row.usual is None else row.usual
-                if self._bytes(now) != self._bytes(usual):
-                    found[row.name] = self._bytes(row.apart(usual, now))
-        return pickle.dumps(found, 5) if found else None
+                try:
+                    now = row.take(sys.modules[row.module])
+                    usual = self.start.get(row.name) if row.usual is None else row.usual
+                    if self._bytes(now) != self._bytes(usual):
+                        found[row.name] = self._bytes(row.apart(usual, now))
+                except Exception as problem:  # noqa: BLE001 - a value of an option may be anything
+                    failed[row.name] = problem
+        return (pickle.dumps(found, 5) if found else None), failed
 
     def _bytes(self, value: Any) -> bytes:
         return bytes(self.cloudpickle.dumps(value, 5))
@@ -1978,14 +1990,11 @@ class Shelf:
 
     def _keep(self, kind: str, unsaved: dict[str, str]) -> Ref | None:
         """Save settings, or states of random generators."""
-        try:
-            data = self.settings[kind].changed()
-        except Exception as problem:
-            # A value of an option may be anything.
+        data, failed = self.settings[kind].changed()
+        for name, problem in failed.items():
             if of_the_machine(problem):
-                raise
-            unsaved[f"${kind}"] = _reason(f"cannot be saved ({type(problem).__name__}: {problem})")
-            return None
+                raise problem
+            unsaved[f"${kind}"] = _reason(f"{name}: cannot be saved ({type(problem).__name__}: {problem})")
         if data is None:
             return None
         sha = hashlib.sha256(data).hexdigest()
