@@ -51,11 +51,15 @@ def describe(value: Any, seen: Any = None) -> str:
         if value.__module__ != "__main__":
             return f"class {name} {value.__qualname__}"
         own = {key: part for key, part in vars(value).items() if not key.startswith("__") and not callable(part)}
+        if issubclass(value, enum.Enum):  # beside its members it keeps which combinations were ever made
+            own = {key: part for key, part in own.items() if not key.startswith("_")}
         own = {
             key: part for key, part in own.items() if not key.startswith("_abc") and key not in ("_make", "_replace")
         }
         listed = [f"{key}: {inner(own[key])}" for key in sorted(own)]  # in which order they stand says nothing
         return f"class {value.__qualname__} {[base.__name__ for base in value.__mro__]} {listed}"
+    if name == "weakref.WeakKeyDictionary":
+        return name  # what singledispatch has looked up before
     if name == "numpy.ndarray" or name.startswith("numpy.ma."):
         if value.dtype.hasobject:
             return f"array {value.dtype} {value.shape} {inner(value.tolist())}"

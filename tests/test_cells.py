@@ -707,3 +707,15 @@ def test_settings_that_somebody_else_saved_are_not_left_out_in_silence(steps, fo
     one = resume(path)
     assert any("settings that step load changed do not come along" in warning.message for warning in one.warnings)
     assert any("--from load" in warning.message for warning in one.warnings)
+
+
+def test_what_items_left_is_theirs_also_behind_a_step_that_only_read_it(steps, folder):
+    """Nothing of the fan-out is repeated in the kernel of the last step."""
+    path = steps(
+        ("step:load", "class Site(str):\n    pass\nsites = ['a', 'b']"),
+        ("step:fit each:sites as:site results", ran("fit") + "row = {Site(site): 1}"),
+        ("step:between", "n = sum(type(key) is Site for one in row for key in one)"),
+        ("step:end needs:fit needs:between", "print([*map(list, row)], n, type([*row[0]][0]) is Site)"),
+    )
+    assert "[['a'], ['b']] 2 True" == shown(run(path).check(), 4)
+    assert ["fit", "fit"] == [step for step, _ in rows(folder)]

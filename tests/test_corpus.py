@@ -153,6 +153,10 @@ def _with_end(name: str, folder: Path) -> Path:
     return path
 
 
+COUNTED_IN_ITEMS = {"gradient-descent.ipynb": {"Optimiser"}}
+"""Objects that items change, each for itself: in one kernel these changes add up (docs/cells.md)."""
+
+
 def _at_the_end(path: Path) -> tuple[list[str], list[str]]:
     """Give the names of whose value there is one behind all steps, and the steps for which none waits."""
     steps = read_steps(path)[0].steps
@@ -178,7 +182,7 @@ def _at_the_end(path: Path) -> tuple[list[str], list[str]]:
     clear = [
         one
         for one, makers in sorted(names.items())
-        if one not in hidden
+        if one not in hidden | COUNTED_IN_ITEMS.get(path.name, set())
         and not one.startswith("_")
         and one in {n for maker in makers for n in uses[maker].certain}
         and sum(not any(maker in behind[other] for other in makers) for maker in makers) == 1

@@ -158,7 +158,7 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
     names = {
         name: _entry(ref, changed=name in changed, signer=signer)
         for name, ref in found["names"].items()
-        if ref["form"] != "setup" or name in changed  # what setup makes is made in every kernel
+        if ref["form"] not in ("setup", "list") or name in changed  # setup is in every kernel, lists are of items
     }
     for name, key in (("$settings", "settings"), ("$random", "random")):
         if found.get(key) is not None:
