@@ -151,7 +151,7 @@ class CellStarted:
     cell: int
     """Its place among the code cells, from 1."""
     cells: int
-    """How many code cells there are."""
+    """The place of the last one that will run."""
     heading: str
     """The nearest heading above it, or its first comment; may be empty."""
 

@@ -16,8 +16,8 @@ import nbformat
 import pytest
 
 import nbflow
-from nbflow.errors import ChangedError, RunFailedError
-from nbflow.notebooks.held import Held
+from nbflow.errors import ChangedError, NbflowError, RunFailedError
+from nbflow.notebooks.held import Held, Lent
 from nbflow.notebooks.whole import executed_name
 
 Make = Callable[..., Path]
@@ -719,3 +719,33 @@ def test_what_items_left_is_theirs_also_behind_a_step_that_only_read_it(steps, f
     )
     assert "[['a'], ['b']] 2 True" == shown(run(path).check(), 4)
     assert ["fit", "fit"] == [step for step, _ in rows(folder)]
+
+
+def test_each_step_in_a_kernel_that_goes_on_has_a_folder_of_its_own(steps):
+    """As it has after a resume, where its kernel is a fresh one."""
+    path = steps(
+        ("step:load", "import os\nfirst = os.environ['NBFLOW_ITEM_DIR']"),
+        ("step:use", "own = os.environ['NBFLOW_ITEM_DIR']\nopen(own + '/f.txt', 'w').close()\nprint(own != first)"),
+    )
+    assert "True" == shown(run(path).check(), 2)
+
+
+def test_a_kernel_that_a_step_took_and_could_not_go_on_with_is_ended(steps, folder, monkeypatch):
+    """A cancellation may come between the two, and nobody else would end it."""
+    path = steps(("step:load", ran("load") + "n = 3"), ("step:use", "print(n)"))
+
+    async def refuse(self, *_given, **_named):
+        raise NbflowError("it does not start", "There is no remedy.")
+
+    monkeypatch.setattr(Lent, "launch", refuse)
+    one = run(path)
+    assert ("completed", 2) == (one.status, one["use"].attempts), "with a fresh one"
+    ((_, pid),) = rows(folder)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+
+
+def test_status_of_a_notebook_of_steps_without_a_run_names_what_runs_it(steps, cli, folder):
+    """Not what runs it as a whole."""
+    steps(("step:load", "n = 3"))
+    assert "nbflow run analysis.ipynb" in cli("status", "analysis.ipynb", code=2).stderr

@@ -13,10 +13,11 @@ from typing import Any
 
 from ..engine.plan import plan
 from ..engine.recorded import Recorded, anything, equal, equal_but_code
-from ..errors import StoreError, TargetError
+from ..errors import DefinitionError, StoreError, TargetError
 from ..events import Event, GateOpened, NodeFinished, NodeStarted, RunFinished, RunStarted
 from ..model import NodeId
 from ..outcome import Record
+from ..source import owners, read_cells
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
@@ -398,7 +399,7 @@ def locate(target: str | Path, cwd: Path | None = None, state_dir: Path | None =
         return Stored(home, home.run_folder(checkpoint.run_id), checkpoint)
     runs = home.runs()
     if not runs:
-        typed, verb = str(without_ending(Path(target))), "map" if path.suffix == ".ipynb" else "run"
+        typed, verb = str(without_ending(Path(target))), "run" if path.suffix != ".ipynb" or _has_steps(path) else "map"
         kept = f" --state-dir {shlex.quote(str(state_dir))}" if state_dir is not None else ""
         raise TargetError(f"{target}: has no run yet", f"nbflow {verb} {shlex.quote(typed)}{kept} starts one.")
     return Stored(home, runs[-1], None)
@@ -414,6 +415,14 @@ def _own(home: Home, folder: Path) -> Checkpoint | None:
         if checkpoint.run_id == folder.name:
             return checkpoint
     return None
+
+
+def _has_steps(notebook: Path) -> bool:
+    """Whether cells of a notebook begin steps; of one that cannot be read it is not known."""
+    try:
+        return any(owners(read_cells(notebook)[1]))
+    except (TargetError, DefinitionError):
+        return False
 
 
 def _home_of_folder(folder: Path) -> Home:

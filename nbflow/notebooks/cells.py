@@ -24,6 +24,7 @@ from .held import Held, Kept, Lent, end
 from .kernel import Kernel, Kernels
 from .names import MOST, SECONDS, Saved, read_restored, read_saved, restore_request, save_request, trusted
 from .runner import Attempt, NotebookRunner
+from .snapshot import OF_THE_TASK
 
 __all__ = ["CellRunner"]
 
@@ -67,6 +68,8 @@ class _Cells:
     past: Past
     kept: Kept | None = None
     """The kernel in which it goes on."""
+    lent: Lent | None = None
+    """Gives that kernel."""
     has: dict[str, Entry] = field(default_factory=dict)
     """Names that were restored in its kernel."""
     again: frozenset[str] = frozenset()
@@ -98,7 +101,7 @@ class _Cells:
 
     def take(self, node: NodeId, made: object) -> None:
         """Go on in the kernel of the step above, if that lives, and has what cannot be restored."""
-        if not self.step.goes_on:
+        if not self.step.goes_on or self.step.cwd == "item":
             return
         self.kept = self.runner.held.take(beside(node, self.step.goes_on), made)
         if self.kept is None:
@@ -110,6 +113,8 @@ class _Cells:
         if not there or self.kept.kernel.has_died():
             asyncio.run(end([self.kept.kernel]))
             self.kept, self.has = None, {}
+            return
+        self.lent = Lent(self.kept.kernel)
 
 
 @dataclass
@@ -128,8 +133,7 @@ class CellsAttempt(Attempt):
     @property
     def kernels(self) -> Kernels:
         """What gives it its kernel."""
-        kept = self.cells.kept
-        return self.runner.kernels if kept is None else Lent(kept.kernel)
+        return self.cells.lent or self.runner.kernels
 
     @property
     def _preparing(self) -> Sequence[Cell]:
@@ -139,7 +143,11 @@ class CellsAttempt(Attempt):
     def run(self) -> Outcome:
         """Run it, in the kernel of the step above where that is there."""
         self.cells.take(self.task.node, self.made)
-        return super().run()
+        try:
+            return super().run()
+        finally:
+            if self.cells.lent is not None and not self.cells.lent.is_taken and self.cells.kept is not None:
+                asyncio.run(end([self.cells.kept.kernel]))  # it was stopped before
 
     def _hooks(self) -> Hooks:
         return replace(super()._hooks(), before_cell=self._before_cell, leave=self._leave)
@@ -219,6 +227,7 @@ class CellsAttempt(Attempt):
             touches=touches,
             settings=self._last(past, SETTINGS),
             random=self._last(past, RANDOM),
+            environ={name: value for name, value in self._environment().items() if name in OF_THE_TASK},
             carried=execution.kernel.warm,
         )
         try:

@@ -65,6 +65,8 @@ class Lent(Kernels):
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self.is_taken = False
+        """Whether somebody goes on with it, who ends it then; else it still is that of who took it from those held."""
 
     async def launch(
         self,
@@ -78,4 +80,5 @@ class Lent(Kernels):
     ) -> Kernel:
         """Go on with it."""
         await self._kernel.resume(heard)
+        self.is_taken = True
         return self._kernel

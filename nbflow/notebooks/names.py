@@ -76,6 +76,7 @@ def restore_request(
     touches: Iterable[str] | None,
     settings: Entry | None,
     random: Entry | None,
+    environ: Mapping[str, str],
     carried: bool,
 ) -> str:
     """Give the expression by which a kernel restores names.
@@ -92,6 +93,8 @@ def restore_request(
         Names that the coming cells may read or assign; ``None``: any.
     settings, random : Entry, optional
         Settings of the interpreter, and the state of its generators of random numbers.
+    environ : mapping of str to str
+        What a kernel that goes on does not know of the task that it has now.
     carried : bool
         Whether the kernel has our modules.
     """
@@ -104,6 +107,7 @@ def restore_request(
         watch=sorted(entries if touches is None else touches),
         settings=None if settings is None else plain(settings),
         random=None if random is None else plain(random),
+        environ=dict(environ),
     )
 
 

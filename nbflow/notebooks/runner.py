@@ -290,7 +290,8 @@ class Attempt:
             return
         self.log.cell(known.number, known.heading)
         heading = self.masker.text(known.heading)
-        event = CellStarted(time.time(), self.task.node, known.number, len(self.notebook.cells), heading)
+        last = max(cell.number for cell in self.notebook.cells)  # a step may have cells from anywhere in its file
+        event = CellStarted(time.time(), self.task.node, known.number, last, heading)
         self.context.tell(event)
 
     def _cell_finished(self, cell: Any, status: Status, seconds: float) -> None:

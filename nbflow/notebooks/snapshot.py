@@ -1709,6 +1709,14 @@ class Row(NamedTuple):
     """Gives what is written, of how it was at the start and how it is."""
 
 
+OF_THE_TASK = frozenset({"NBFLOW_INDEX", "NBFLOW_ITEM_DIR", "NBFLOW_RUN_ID"})
+"""Variables that tell a kernel which task it works at; no settings of a step."""
+
+
+def _environ(module: Any) -> dict[str, str]:
+    return {name: value for name, value in module.environ.items() if name not in OF_THE_TASK}
+
+
 def _environ_apart(start: dict[str, str], now: dict[str, str]) -> dict[str, str | None]:
     return {name: now.get(name) for name in sorted(start.keys() | now.keys()) if start.get(name) != now.get(name)}
 
@@ -1803,7 +1811,7 @@ _USUAL_ERRORS = {"divide": "warn", "invalid": "warn", "over": "warn", "under": "
 
 SETTINGS = (
     Row("os", "directory", lambda os: os.getcwd(), lambda os, value: os.chdir(value), early=True),
-    Row("os", "environ", lambda os: dict(os.environ), _set_environ, early=True, apart=_environ_apart),
+    Row("os", "environ", _environ, _set_environ, early=True, apart=_environ_apart),
     Row("sys", "path", lambda sys: list(sys.path), _set_path, early=True),
     Row("sys", "recursion", lambda sys: sys.getrecursionlimit(), lambda sys, value: sys.setrecursionlimit(value)),
     Row("warnings", "filters", lambda warnings: list(warnings.filters), _set_filters),
@@ -1944,6 +1952,7 @@ class Shelf:
         watch: Sequence[str] = (),
         settings: Ref | None = None,
         random: Ref | None = None,
+        environ: dict[str, str] | None = None,
     ) -> dict[str, Any]:
         """Put names into the namespace.
 
@@ -1957,6 +1966,8 @@ class Shelf:
             Names that the coming step may touch: their present state is learnt.
         settings, random : dict, optional
             As :meth:`save` gave them.
+        environ : dict, optional
+            Variables that tell which task comes.
 
         Returns
         -------
@@ -1965,6 +1976,7 @@ class Shelf:
             ``$random``; ``missing``: files that are
             gone, or not what they were. If there are any, no name is bound.
         """
+        os.environ.update(environ or {})
         self._learn_setup(setup)
         restore = Restore(self, names)
         given = {"settings": settings, "random": random}
