@@ -1022,3 +1022,17 @@ def test_saving_again_gives_the_same_digest(data):
         kernel.save(*names)
         found = kernel.save(*names)
         assert ({}, []) == (found["names"], found["changed"])
+
+
+def test_objects_with_slots_that_were_given_back_have_not_changed(kernel):
+    """Their class is written otherwise when it was restored: what refers to it goes by where it was saved."""
+    kernel.begin()
+    kernel.run(
+        "class Node:\n    __slots__ = ('name',)\n    def __init__(self, n):\n        self.name = n\n"
+        "nodes = {'x': Node('Bern')}"
+    )
+    kernel.save("Node", "nodes")
+    other = kernel.next("Node", "nodes", watch=("Node", "nodes"))
+    assert [] == other.save("Node", "nodes", touched=("Node", "nodes"))["changed"]
+    other.run("nodes['x'].name = 'Basel'")
+    assert ["nodes"] == other.save("Node", "nodes", touched=("Node", "nodes"))["changed"]

@@ -1022,6 +1022,7 @@ class Save:
         """Ids of what owns memory that several arrays look at."""
         self.packed: dict[str, Packed] = {}
         self.working: list[frozenset[str]] = []
+        self.learns = False
         self.circles: list[set[str]] = []
         self.failed: dict[str, Refused] = {}
         self.stems: dict[int, tuple[Any, str]] = {}
@@ -1062,6 +1063,7 @@ class Save:
         dry : bool
             Whether it is only looked at: nothing is written, and nothing added that code needs.
         """
+        self.learns = dry
         while True:
             self.packed = {}
             for name in self.names:
@@ -1234,7 +1236,11 @@ class Save:
     def unchanged(self, token: str) -> Ref | None:
         """Give the reference that is known already, if what was packed is what it refers to."""
         known = self.known.get(token)
-        return known.ref if known is not None and known.shape == self.packed[token].form["stem"] else None
+        if known is None or known.ref is None:
+            return None
+        # While the state is learnt of what was just given back, it is what it was given back from.
+        is_new = self.learns and known.shape == known.ref["stem"]
+        return known.ref if is_new or known.shape == self.packed[token].form["stem"] else None
 
     def _simple(self, packed: Packed, value: Any) -> bool:
         """Pack what needs no pickle."""
