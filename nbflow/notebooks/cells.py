@@ -256,7 +256,7 @@ class CellsAttempt(Attempt):
         givers = past.givers(name)
         if not givers or self.cells.kept is not None:
             return None
-        if past.differ(name):
+        if name == SETTINGS and past.differ(name):
             ids = " and ".join(piece.id for piece in givers)
             last = givers[-1].id
             self._say(f"{ids} have changed {_CALLED[name]}, and none waits for the other: those of {last} count")
@@ -270,7 +270,7 @@ class CellsAttempt(Attempt):
         return None
 
     def _say(self, words: str) -> None:
-        self.warnings.append(f"{self.task.label}: {words}.")
+        self.warnings.append(words)
         self.log.printed("nbflow", f"{words}\n")
 
     async def _collect(self, execution: Execution) -> bool:
