@@ -2096,7 +2096,9 @@ class Shelf:
             token, known = save.tokens[name], self.known.get(name)
             state = save.state(token)
             same_object = known is not None and (known.token == token or "id" not in ref)
-            if not (known and same_object and known.state == state):
+            # The same content under the same token is the same, whatever was learnt of it.
+            same_content = known is not None and known.ref is not None and _place(known.ref) == _place(ref)
+            if not (known and same_object and (known.state == state or same_content)):
                 changed.append(name)
             if not known or known.ref != ref:
                 found[name] = ref
