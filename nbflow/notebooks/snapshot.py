@@ -1239,7 +1239,7 @@ class Save:
         if known is None or known.ref is None:
             return None
         # While the state is learnt of what was just given back, it is what it was given back from.
-        is_new = self.learns and known.shape == known.ref["stem"]
+        is_new = self.learns and known.shape is not None and known.shape == known.ref.get("stem")
         return known.ref if is_new or known.shape == self.packed[token].form["stem"] else None
 
     def _simple(self, packed: Packed, value: Any) -> bool:
@@ -2097,7 +2097,8 @@ class Shelf:
             state = save.state(token)
             same_object = known is not None and (known.token == token or "id" not in ref)
             # The same content under the same token is the same, whatever was learnt of it.
-            same_content = known is not None and known.ref is not None and _place(known.ref) == _place(ref)
+            given = known.ref if known is not None and known.ref is not None else {}
+            same_content = "stem" in given and _place(given) == _place(ref)
             if not (known and same_object and (known.state == state or same_content)):
                 changed.append(name)
             if not known or known.ref != ref:
