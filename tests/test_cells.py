@@ -749,3 +749,18 @@ def test_status_of_a_notebook_of_steps_without_a_run_names_what_runs_it(steps, c
     """Not what runs it as a whole."""
     steps(("step:load", "n = 3"))
     assert "nbflow run analysis.ipynb" in cli("status", "analysis.ipynb", code=2).stderr
+
+
+def test_what_came_along_with_a_name_has_not_changed_where_that_was_only_read(steps):
+    """Two steps side by side that read objects of one class are no conflict, also where both were given them."""
+    path = steps(
+        (
+            "step:load",
+            "class Node:\n    __slots__ = ('name', 'next')\n    def __init__(self, name):\n        self.name = name\n"
+            "        self.next = self\nnodes = {name: Node(name) for name in 'xy'}\nstart = nodes['x']",
+        ),
+        ("step:one needs:load", "names = sorted(node.name for node in nodes.values())"),
+        ("step:two needs:load", "best = {node: len(node.name) for node in nodes.values()}"),
+        ("step:end needs:one needs:two", "print(names, best[start], start.next is nodes['x'], type(start) is Node)"),
+    )
+    assert "['x', 'y'] 1 True True" == shown(run(path).check(), 4)

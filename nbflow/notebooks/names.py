@@ -104,7 +104,7 @@ def restore_request(
         carried,
         names={name: plain(entry) for name, entry in entries.items()},
         setup=sorted(prepared),
-        watch=sorted(entries if touches is None else touches),
+        watch=sorted({*entries, *(touches or ())}),  # what came along shares objects with what is touched
         settings=None if settings is None else plain(settings),
         random=None if random is None else plain(random),
         environ=dict(environ),
