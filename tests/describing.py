@@ -11,6 +11,7 @@ def describe(value: Any, seen: Any = None) -> str:
     import enum
     import functools
     import hashlib
+    import logging
     import pathlib
     import types
 
@@ -29,7 +30,7 @@ def describe(value: Any, seen: Any = None) -> str:
         or kind in (bool, int, float, complex, str, bytes, range, slice)
         or isinstance(value, (enum.Enum, pathlib.PurePath))
     ):
-        text = repr(value)
+        text = repr(value).replace(str(pathlib.Path.cwd()), ".")  # two runs have two folders
         return text if len(text) < 200 else f"{name} {hashed(text.encode())}"
     if id(value) in seen:
         return f"<{seen[id(value)][0]}>"
@@ -74,7 +75,7 @@ def describe(value: Any, seen: Any = None) -> str:
         parts += [frame.iloc[:, at].to_list() for at in range(frame.shape[1])]
         return f"{name} {frame.shape} {hashed(inner(parts).encode())}"
     if name.startswith("pandas.") and hasattr(value, "to_list"):
-        return f"{name} {value.dtype} {inner(value.to_list())}"
+        return f"{name} {value.dtype} {len(value)} {hashed(inner(value.to_list()).encode())}"
     if isinstance(value, dict):
         items = [f"{inner(key)}: {inner(part)}" for key, part in value.items()]
         more = inner(value.default_factory) if isinstance(value, collections.defaultdict) else ""
@@ -105,6 +106,8 @@ def describe(value: Any, seen: Any = None) -> str:
         slots = [slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ()) if isinstance(slot, str)]
         own = {slot: getattr(value, slot) for slot in slots if hasattr(value, slot) and not slot.startswith("__")}
         own.update(getattr(value, "__dict__", {}))
+        if isinstance(value, logging.Logger):
+            own.pop("_cache", None)
         if own:
             return f"{name} {inner(own)}"
     text = repr(value)

@@ -756,11 +756,28 @@ def test_what_came_along_with_a_name_has_not_changed_where_that_was_only_read(st
     path = steps(
         (
             "step:load",
-            "class Node:\n    __slots__ = ('name', 'next')\n    def __init__(self, name):\n        self.name = name\n"
-            "        self.next = self\nnodes = {name: Node(name) for name in 'xy'}\nstart = nodes['x']",
+            code(
+                "class Node:",
+                "    __slots__ = ('name', 'next')",
+                "    def __init__(self, name):",
+                "        self.name, self.next = name, self",
+                "nodes = {name: Node(name) for name in 'xy'}",
+                "start = nodes['x']",
+            ),
         ),
         ("step:one needs:load", "names = sorted(node.name for node in nodes.values())"),
         ("step:two needs:load", "best = {node: len(node.name) for node in nodes.values()}"),
         ("step:end needs:one needs:two", "print(names, best[start], start.next is nodes['x'], type(start) is Node)"),
     )
     assert "['x', 'y'] 1 True True" == shown(run(path).check(), 4)
+
+
+def test_a_setting_that_was_set_back_is_so_in_the_steps_below(steps, folder):
+    """A fresh kernel starts in the folder of the notebook, not in the one that an earlier step was in."""
+    (folder / "data").mkdir()
+    path = steps(
+        ("step:load", "import os\nhome = os.getcwd()\nos.chdir('data')"),
+        ("step:back", "os.chdir(home)"),
+        ("step:end needs:back", "print(os.getcwd() == home)"),
+    )
+    assert "True" == shown(run(path).check(), 3)

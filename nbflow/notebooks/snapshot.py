@@ -1854,6 +1854,8 @@ class Settings:
     def __init__(self, rows: tuple[Row, ...], cloudpickle: Any) -> None:
         self.rows = rows
         self.cloudpickle = cloudpickle
+        self.is_known = False
+        """Whether something else than the start has been saved or given: then what is as at the start is told, too."""
         self.start: dict[str, Any] = {}
         for row in rows:
             with contextlib.suppress(OSError):  # the working directory may be gone
@@ -1861,7 +1863,7 @@ class Settings:
                     self.start[row.name] = row.take(sys.modules[row.module])
 
     def changed(self) -> tuple[bytes | None, dict[str, Exception]]:
-        """Give all that is not as it was at the start, None if everything is; and what cannot be written, with why."""
+        """Give all that is not as at the start, None if nothing ever was; and what cannot be written, with why."""
         found, failed = {}, {}
         for row in self.rows:
             if row.module in sys.modules:
@@ -1872,7 +1874,8 @@ class Settings:
                         found[row.name] = self._bytes(row.apart(usual, now))
                 except Exception as problem:  # noqa: BLE001 - a value of an option may be anything
                     failed[row.name] = problem
-        return (pickle.dumps(found, 5) if found else None), failed
+        self.is_known = self.is_known or bool(found)
+        return (pickle.dumps(found, 5) if self.is_known else None), failed
 
     def _bytes(self, value: Any) -> bytes:
         return bytes(self.cloudpickle.dumps(value, 5))
@@ -1880,6 +1883,7 @@ class Settings:
     def give(self, data: bytes, *, early: bool) -> None:
         """Make it so again."""
         found = pickle.loads(data)  # noqa: S301 - it was checked
+        self.is_known = True
         for row in self.rows:
             if row.early == early and row.name in found:
                 row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301
