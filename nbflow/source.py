@@ -623,7 +623,19 @@ def _given(tree: ast.AST) -> Iterator[str]:
     """Give the names that a piece of Python may give; an empty one where there may be others."""
     for node in ast.walk(tree):
         match node:
-            case ast.Name(id=name, ctx=ast.Store()) | ast.alias(asname=str(name)) | ast.ExceptHandler(name=str(name)):
+            case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name) if name in _OPAQUE:
+                yield ""
+            case _:
+                yield from names_given([node])
+
+
+def names_given(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Give the names that nodes bind or delete, each by itself."""
+    for node in nodes:
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
+                yield name
+            case ast.NamedExpr(target=ast.Name(id=name)) | ast.alias(asname=str(name)):
                 yield name
             case ast.alias(name=name):
                 yield name.partition(".")[0]
@@ -631,8 +643,6 @@ def _given(tree: ast.AST) -> Iterator[str]:
                 yield name
             case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
                 yield name
-            case ast.Name(id=name) | ast.Attribute(attr=name) if name in _OPAQUE:
-                yield ""
 
 
 def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ...source import names_given
+
 __all__ = [
     "Code",
     "Definition",
@@ -14,7 +16,6 @@ __all__ = [
     "annotations_of",
     "inside",
     "last_name",
-    "names_given",
     "parameters",
     "stored",
 ]
@@ -65,22 +66,6 @@ def inside(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
                 left += [one for one in ast.walk(node) if isinstance(one, ast.NamedExpr)]
             case _:
                 left += ast.iter_child_nodes(node)
-
-
-def names_given(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Give the names that nodes bind or delete, each by itself."""
-    for node in nodes:
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()) | ast.ExceptHandler(name=str(name)):
-                yield name
-            case ast.NamedExpr(target=ast.Name(id=name)) | ast.alias(asname=str(name)):
-                yield name
-            case ast.alias(name=name):
-                yield name.partition(".")[0]
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                yield name
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                yield name
 
 
 def stored(nodes: Iterable[ast.AST]) -> Iterator[str]:

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ...source import names_given
 from .expressions import Expressions
-from .scopes import Definition, annotations_of, inside, last_name, names_given
+from .scopes import Definition, annotations_of, inside, last_name
 from .tables import HOLDERS, KINDS, SWALLOWING, TAME
 from .things import FOREIGN, NOTHING, Box, Class, Func, Instance, Later, Things
 from .walk import Flow, Loop
