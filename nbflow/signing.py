@@ -29,7 +29,7 @@ class Signer:
     ----------
     path : Path
         The file of the key, which only its user can read. Where it can neither be read nor written, the key lives as
-        long as this object: what was signed before is not known again then, and nothing else happens.
+        long as this object: what was signed before is not known again then, and :attr:`problem` says why.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -42,6 +42,16 @@ class Signer:
     def knows(self, text: str, signature: object) -> bool:
         """Whether this user has signed a text so."""
         return isinstance(signature, str) and hmac.compare_digest(self.sign(text), signature)
+
+    @property
+    def problem(self) -> str:
+        """Why what is signed now will not be known again, with the remedy; empty where it will."""
+        if self._key == self._read():  # in this order: the key may have to be made
+            return ""
+        return (
+            f"{self._path}: is no key of yours that only you can read, so objects of Python that are saved now are not "
+            f"loaded when this is resumed, and their steps are repeated. Delete it: nbflow makes another one"
+        )
 
     @cached_property
     def _key(self) -> bytes:

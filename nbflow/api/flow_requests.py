@@ -381,7 +381,7 @@ def _behind(node: NodeId, other: NodeId, block: Block) -> bool:
 
 def explained_nodes(request: Request) -> list[PlannedNode]:
     """Give what would be done with each task and gate, and why."""
-    found, flow = request.plan(), request.definition
+    found, flow, signer = request.plan(), request.definition, Signer()
     assert isinstance(flow, FlowDefinition)
     questions = _questions(request)
     rows = [
@@ -394,7 +394,7 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
         asked = request.forgets == ("*",) or one.task.key in request.forgets
         gone = request.lost.get(one.task.key, "")
         reason = "asked for" if asked else gone or _reason(request, flow, one)
-        reason += _with_repeats(one.task)
+        reason += _with_repeats(one.task, signer)
         code = one.task.key in questions
         rows.append(PlannedNode(node_text(one.task.node), one.task.label, runs=True, reason=reason, code=code))
     rows += [PlannedNode(node_text(g.node), g.label, runs=True, reason="waits for a person") for g in found.gates]
@@ -404,13 +404,13 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
 
 
-def _with_repeats(task: Task) -> str:
+def _with_repeats(task: Task, signer: Signer) -> str:
     """Give which steps a step of a notebook repeats in its kernel, for names that could not be saved."""
     step = task.step
     if not isinstance(step, CellsStep) or step.piece is None:
         return ""
     past = Past(step.earlier, task.given)  # type: ignore[arg-type]  # what steps left are mappings
-    lost = past.lost(step.piece, lambda entry: trusted(entry, Signer()))
+    lost = past.lost(step.piece, lambda entry: trusted(entry, signer))
     again = [piece.id for piece in past.repeated(lost)]
     return f", repeats {', '.join(again)} ({', '.join(lost)} cannot be restored)" if again else ""
 

@@ -51,7 +51,7 @@ from .order import tokens
 from .plugins import ExecutorMaker
 from .reading import SHOWN, Seen, Stored
 from .runs import Run, Source, run_of
-from .warming import apart, not_there, shared, warmth
+from .warming import apart, not_there, saves_names, shared, warmth
 
 if TYPE_CHECKING:
     from ..notebooks.held import Held
@@ -236,6 +236,7 @@ class Session:
         self._reporter = reporter
         self._audiences = self._make_audiences(on_event)
         self._kernels: object = None
+        self._signer = Signer()
         self._held: Held | None = None
         self._uncopied: list[str] = []
         self._packages: threading.Thread | None = None
@@ -311,7 +312,7 @@ class Session:
         driver.state.apply(started)
         ledger.begin(self._opening(started))
         request.forget_plan()
-        told = [*request.warnings, *self._not_preloaded(), *filter(None, [taken]), *_torn(journaled)]
+        told = [*request.warnings, *self._not_preloaded(), *filter(None, [taken, self._unsigned()]), *_torn(journaled)]
         for message in [*told, *_lost(request, seeded=seeded)]:
             driver.note(Warned(time.time(), None, message))
         return driver
@@ -324,6 +325,10 @@ class Session:
         missing = not_there(definition.workflow(), KernelStart.of(definition.start))
         ours = missing and all(interpreter(command(kernel)) == sys.executable for kernel in definition.kernels)
         return missing if ours else []
+
+    def _unsigned(self) -> str:
+        """Tell why names that are saved now will not be loaded again."""
+        return self._signer.problem if saves_names(self.request.definition.workflow()) else ""
 
     def _opening(self, started: RunStarted) -> RunState:
         """Give the state of the first checkpoint: what is kept stands in it, for the run folder may be lost now."""
@@ -378,7 +383,7 @@ class Session:
         named: dict[str, Any] = {"warmth": warm, "start": start, "keep": request.keep_kernels}
         runner: Runner = NotebookRunner(*given, **named)
         self._held = Held()
-        cells = CellRunner(*given, **named, held=self._held, signer=Signer())
+        cells = CellRunner(*given, **named, held=self._held, signer=self._signer)
         targets = request.definition.copies(request.home.folder)
         if not targets:
             return {NotebookStep: runner, CellsStep: cells}

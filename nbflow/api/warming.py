@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from ..errors import did_you_mean
 from ..libraries import KNOWN
 from ..model import Block, Literal, Step, Workflow
-from ..steps import FanIn, FanOut, GateStep, KernelStart, Loop, NotebookStep, ShellStep
+from ..steps import CellsStep, FanIn, FanOut, GateStep, KernelStart, Loop, NotebookStep, ShellStep
 from ..types import Warmth
 
 __all__ = ["apart", "not_there", "shared", "warmth"]
@@ -47,6 +47,11 @@ def not_there(workflow: Workflow, start: KernelStart | None) -> list[str]:
     names = dict.fromkeys(name for one in said for name in one.preload or ())
     missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
     return [f"preload: there is no module {name}.{did_you_mean(name, sorted(KNOWN))}" for name in missing]
+
+
+def saves_names(workflow: Workflow) -> bool:
+    """Whether names go from step to step."""
+    return any(isinstance(step, CellsStep) and step.piece is not None for step in _steps(workflow.block))
 
 
 def _steps(block: Block) -> Iterator[NotebookStep]:
