@@ -781,3 +781,23 @@ def test_a_setting_that_was_set_back_is_so_in_the_steps_below(steps, folder):
         ("step:end needs:back", "print(os.getcwd() == home)"),
     )
     assert "True" == shown(run(path).check(), 3)
+
+
+def test_a_key_that_others_can_read_is_told(steps, folder, tmp_path, monkeypatch):
+    """It signs nothing: without a word each resume would repeat what made objects of Python."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = steps(("step:load", "names = {'a', 'b'}"), ("step:use", "print(len(names))"))
+    assert not run(path).check().warnings
+    key = tmp_path / "state" / "nbflow" / "key"
+    key.chmod(0o644)
+    (warning,) = run(path).check().warnings
+    assert warning.message.startswith(f"{key}: is no key of yours that only you can read")
+    key.unlink()
+    assert not run(path).check().warnings
+
+
+def test_validate_tells_of_a_notebook_without_steps_what_it_is_fine_for(steps, cli):
+    """What it calls fine without a word, nbflow run must not refuse."""
+    steps(("", "n = 3"))
+    assert "fine as a whole, for nbflow map; no cell begins a step" in cli("validate", "analysis.ipynb").stdout
+    assert "no cell begins a step" in cli("run", "analysis.ipynb", code=2).stderr

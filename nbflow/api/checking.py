@@ -29,10 +29,13 @@ class Checked:
     problems: tuple[NbflowError, ...] = ()
     warnings: tuple[str, ...] = ()
     steps: int = 0
+    """Those at the top; of a notebook without any none."""
 
     def lines(self) -> list[str]:
         """Give it for people."""
         told = [f"warning: {self.file}: {text}" for text in self.warnings]
+        if not self.problems and not self.steps:
+            return [*told, f"{self.file}: fine as a whole, for nbflow map; no cell begins a step for nbflow run"]
         if not self.problems:
             return [*told, f"{self.file}: fine, {self.steps} step{'' if self.steps == 1 else 's'}"]
         return [
@@ -55,7 +58,7 @@ def checked(file: str) -> Checked:
     path = Path(file)
     try:
         if path.suffix == ".ipynb" and not any(owners(read_notebook(path).cells)):
-            return Checked(file, steps=1)
+            return Checked(file)
         definition, source = read_file(path, file, kinds())
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - symlinks stay as they are named
         built = build(definition, source, OnDisk(folder, check_kernel), makers=makers())
