@@ -681,6 +681,26 @@ def _results(modules: Iterable[ast.Module]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def nameless(notebook: Notebook) -> list[int]:
+    """Give the numbers of the cells tagged ``results`` that show what has no name, so that it is no result."""
+    found = []
+    for cell in notebook.cells:
+        if cell.number not in notebook.results_cells:
+            continue
+        module = _module(notebook.path, cell)
+        match module.body:
+            case [*_, ast.Expr(value=ast.Tuple(elts=parts))]:
+                lost = not all(isinstance(part, ast.Name) for part in parts)
+            case [*_, ast.Expr(value=ast.Name())]:
+                lost = False
+            case [*_, ast.Expr()]:
+                lost = not _results([module])
+            case _:
+                lost = False
+        found += [cell.number] if lost else []
+    return found
+
+
 def _shown(expression: ast.expr) -> list[str]:
     """Give the names of a line that is a bare name, or a tuple of them."""
     parts = expression.elts if isinstance(expression, ast.Tuple) else [expression]

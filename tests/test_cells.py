@@ -801,3 +801,21 @@ def test_validate_tells_of_a_notebook_without_steps_what_it_is_fine_for(steps, c
     steps(("", "n = 3"))
     assert "fine as a whole, for nbflow map; no cell begins a step" in cli("validate", "analysis.ipynb").stdout
     assert "no cell begins a step" in cli("run", "analysis.ipynb", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("x, sum(y)", True),
+        ("{'z': x}", True),
+        ("x + 1", True),
+        ("x, y", False),
+        ("total = x + 1\ntotal", False),
+        ("total = x + 1\nprint(total)", False),
+    ],
+)
+def test_results_that_have_no_name_are_told_before_a_run(steps, cli, last, told):
+    """They would be in no table, and nobody would say so."""
+    steps(("step:load", "x, y = 1, [2]"), ("results", last))
+    said = cli("validate", "analysis.ipynb").stdout
+    assert told == ("cell 2 is tagged results and shows what has no name" in said)

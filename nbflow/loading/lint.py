@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .. import definition as d
 from ..errors import DefinitionError, did_you_mean
-from ..source import SETUP, Notebook, owners, selected
+from ..source import SETUP, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .names import Place, Unknown, Use
 from .order import Order
@@ -81,6 +81,10 @@ class _Looking:
         for use, where in [(self.setup, "setup"), *((self.uses[one], f"step {one}") for one in ids)]:
             self.found.warnings += [self._unknown(unknown, where) for unknown in use.unknown]
         self.found.warnings += self._out_of_order()
+        self.found.warnings += [
+            f"cell {number} is tagged results and shows what has no name, which is no result: assign it (total = ...)"
+            for number in nameless(self.notebook)
+        ]
 
     # -- names that will not be there -------------------------------------------------------------------
 
