@@ -111,6 +111,7 @@ class Past:
             Names that are assigned; ``None``: any.
         """
         found: dict[str, tuple[Piece, Entry]] = {}
+        holders: dict[str, list[str]] | None = None
         left = sorted(self.known() if reads is None else reads, reverse=True)
         while left:
             name = left.pop()
@@ -118,12 +119,18 @@ class Past:
                 found[name] = one
                 left += [other for key in ALONG for other in cast("list[str]", one[1].get(key, []))]
                 if assigns is None or name in assigns:
-                    left += self._holders(name)
+                    holders = self._holders() if holders is None else holders
+                    left += holders.get(name, ())
         return found
 
-    def _holders(self, name: str) -> list[str]:
-        found = ((other, self.find(other)) for other in self.known())
-        return [other for other, one in found if one is not None and name in cast("list[str]", one[1].get("holds", []))]
+    def _holders(self) -> dict[str, list[str]]:
+        """Give for each name those whose values hold its value."""
+        holders: dict[str, list[str]] = {}
+        for other in self.known():
+            one = self.find(other)
+            for name in cast("list[str]", one[1].get("holds", [])) if one is not None else ():
+                holders.setdefault(name, []).append(other)
+        return holders
 
     def lost(self, piece: Piece, trusted: Callable[[Entry], bool] = lambda _entry: True) -> list[str]:
         """Give the names that a step reads and that can be restored from nowhere.

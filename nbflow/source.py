@@ -32,6 +32,7 @@ __all__ = [
     "assigned",
     "cell_tree",
     "changed_cells",
+    "has_steps",
     "marks",
     "owners",
     "parsed",
@@ -235,6 +236,11 @@ def owners(cells: Sequence[Cell]) -> list[str]:
         here = step or here
         found.append(SETUP if not step and cell.tags & {SETUP, "parameters"} else here)
     return found
+
+
+def has_steps(cells: Sequence[Cell]) -> bool:
+    """Whether any of the cells begins a step."""
+    return any(tag.startswith("step:") for cell in cells for tag in cell.tags)
 
 
 def selected(notebook: Notebook, tags: Iterable[str]) -> Notebook:

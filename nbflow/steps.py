@@ -146,8 +146,8 @@ class CellsStep(NotebookStep):
     """Whether it only runs the cells that prepare each kernel, for the first time."""
     goes_on: str = ""
     """Id of the step in whose kernel it goes on, if that is still there."""
-    goes_on_in: bool = False
-    """Whether the next step goes on in its kernel."""
+    goes_on_in: str = ""
+    """Id of the step that goes on in its kernel."""
     gathers: bool = False
     """Whether it is an item's step, so that what it leaves is given to later steps in a list."""
 

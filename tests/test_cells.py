@@ -645,6 +645,25 @@ def test_a_kernel_that_died_while_it_waited_for_the_next_step_is_replaced(steps,
     assert first != second
 
 
+def test_a_kernel_in_which_nobody_goes_on_ends_at_once(steps, folder):
+    """Its next step is kept from before, and what comes then may take hours."""
+    looks = code(
+        "import os, select",
+        "try:",
+        "    kernel = os.pidfd_open(int(open('ran.txt').read().split()[-1]))",
+        "except ProcessLookupError:",
+        "    print(n, 'ended')",
+        "else:",
+        "    print(n, 'ended' if select.select([kernel], [], [], 20)[0] else 'lives')",
+    )
+    for n in (3, 4):
+        cells = ("step:load", ran("load") + f"n = {n}"), ("step:note", ran("note")), ("step:last needs:load", looks)
+        path = steps(*cells)
+        one = (run(path) if n == 3 else resume(path, changed="rerun")).check()
+        assert f"{n} ended" == shown(one, 3)
+    assert ["load", "note", "load"] == [step for step, _ in rows(folder)]
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")
@@ -796,9 +815,10 @@ def test_a_key_that_others_can_read_is_told(steps, folder, tmp_path, monkeypatch
     assert not run(path).check().warnings
 
 
-def test_validate_tells_of_a_notebook_without_steps_what_it_is_fine_for(steps, cli):
-    """What it calls fine without a word, nbflow run must not refuse."""
-    steps(("", "n = 3"))
+@pytest.mark.parametrize("tag", ["", "parameters", "setup"])
+def test_validate_tells_of_a_notebook_without_steps_what_it_is_fine_for(tag, steps, cli):
+    """What it calls fine without a word, nbflow run must not refuse; cells that run everywhere are no steps."""
+    steps((tag, "n = 3"))
     assert "fine as a whole, for nbflow map; no cell begins a step" in cli("validate", "analysis.ipynb").stdout
     assert "no cell begins a step" in cli("run", "analysis.ipynb", code=2).stderr
 

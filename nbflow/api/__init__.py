@@ -16,7 +16,7 @@ from ..errors import LockedError, ParameterError, TargetError, did_you_mean
 from ..loading.items import build_items
 from ..model import NodeId, node_text
 from ..sizes import size
-from ..source import owners, read_notebook
+from ..source import has_steps, read_notebook
 from ..steps import KernelStart
 from ..store.home import find, remove
 from ..store.lock import RunLock
@@ -378,7 +378,7 @@ def _is_notebook(target: object) -> TypeGuard[str | os.PathLike[str]]:
 
 def _has_steps(notebook: str | os.PathLike[str]) -> bool:
     """Whether the cells of a notebook are steps."""
-    return any(owners(read_notebook(Path(notebook)).cells))
+    return has_steps(read_notebook(Path(notebook)).cells)
 
 
 def _map_request(given: Mapping[str, Any]) -> Request:

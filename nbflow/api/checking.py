@@ -13,7 +13,7 @@ from ..errors import NbflowError
 from ..loading.building import OnDisk, build
 from ..loading.notebook_file import read_file
 from ..mermaid import mermaid
-from ..source import owners, read_notebook
+from ..source import has_steps, read_notebook
 from .kinds import all_kinds, kinds, makers
 from .requests import check_kernel
 from .requirements import check_requirements, doubts
@@ -57,7 +57,7 @@ def checked(file: str) -> Checked:
     """Check a workflow file, or a notebook, with all that it refers to; no code of the user's is run or imported."""
     path = Path(file)
     try:
-        if path.suffix == ".ipynb" and not any(owners(read_notebook(path).cells)):
+        if path.suffix == ".ipynb" and not has_steps(read_notebook(path).cells):
             return Checked(file)
         definition, source = read_file(path, file, kinds())
         folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 - symlinks stay as they are named

@@ -17,7 +17,7 @@ from ..errors import DefinitionError, StoreError, TargetError
 from ..events import Event, GateOpened, NodeFinished, NodeStarted, RunFinished, RunStarted
 from ..model import NodeId
 from ..outcome import Record
-from ..source import owners, read_cells
+from ..source import has_steps, read_cells
 from ..state import Progress, RunState
 from ..store import checkpoint as checkpoints
 from ..store.checkpoint import Checkpoint
@@ -420,7 +420,7 @@ def _own(home: Home, folder: Path) -> Checkpoint | None:
 def _has_steps(notebook: Path) -> bool:
     """Whether cells of a notebook begin steps; of one that cannot be read it is not known."""
     try:
-        return any(owners(read_cells(notebook)[1]))
+        return has_steps(read_cells(notebook)[1])
     except (TargetError, DefinitionError):
         return False
 

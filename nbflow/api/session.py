@@ -386,6 +386,7 @@ class Session:
         cells = CellRunner(*given, **named, held=self._held, signer=self._signer)
         targets = request.definition.copies(request.home.folder)
         if not targets:
+            self._audiences.append(Audience([self._held.hear], name="held kernels"))
             return {NotebookStep: runner, CellsStep: cells}
         for event in request.plan().kept if request.stored is not None else ():
             if event.index is not None and event.outcome.notebook:

@@ -58,7 +58,7 @@ class Links:
             "assigned": tuple(one.names),
             "prepared": frozenset(self.setup.assigns),
             "goes_on": _above(one, sight.lists[0]),
-            "goes_on_in": _goes_on(_below(one, sight.lists[0]), one),
+            "goes_on_in": _below(one, sight.lists[0]),
         }
 
     def piece(self, one: d.Cells, step_id: str, behind: frozenset[str] = frozenset()) -> Piece:
@@ -138,21 +138,23 @@ def path_of(path: str, one: d.Cells) -> str:
 
 def _above(one: d.Cells, here: ListSight) -> str:
     """Give the id of the step in whose kernel one goes on; empty: it has one of its own."""
-    given = list(here.steps.values())
-    place = given.index(one)
-    above = given[place - 1] if place else None
-    return above.id if isinstance(above, d.Cells) and _goes_on(one, above) else ""
+    before = list(here.steps.items())[: _place(one, here)]
+    return before[-1][0] if before and _goes_on(one, before[-1][1]) else ""
 
 
-def _below(one: d.Cells, here: ListSight) -> d.Step | None:
-    given = list(here.steps.values())
-    place = given.index(one)
-    return given[place + 1] if place + 1 < len(given) else None
+def _below(one: d.Cells, here: ListSight) -> str:
+    """Give the id of the step that goes on in the kernel of one; empty: there is none."""
+    behind = list(here.steps.items())[_place(one, here) + 1 :]
+    return behind[0][0] if behind and _goes_on(behind[0][1], one) else ""
 
 
-def _goes_on(one: d.Step | None, above: d.Cells) -> bool:
+def _place(one: d.Cells, here: ListSight) -> int:
+    return list(here.steps.values()).index(one)
+
+
+def _goes_on(one: d.Step, above: d.Step) -> bool:
     """Whether a step goes on in the kernel of the one above it: nothing but that is what it waits for."""
-    if not isinstance(one, d.Cells) or one.needs is not None:
+    if not isinstance(one, d.Cells) or not isinstance(above, d.Cells) or one.needs is not None:
         return False
     return _kernel(one) == _kernel(above)
 

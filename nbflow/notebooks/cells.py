@@ -353,8 +353,9 @@ class CellsAttempt(Attempt):
             await kernel.close()
             return
         ran = {cells.piece.id} | cells.again | (cells.kept.ran if cells.kept is not None else set())
-        kept = Kept(kernel, self.made, frozenset(ran), cells.has)
-        await cells.runner.held.put(self.task.node, kept)
+        node = self.task.node
+        kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
+        await cells.runner.held.put(node, kept)
 
 
 def beside(node: NodeId, step_id: str) -> NodeId:

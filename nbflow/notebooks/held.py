@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..events import Event, NodeFinished
 from ..model import NodeId
 from ..namespace import Entry
 from .kernel import Kernel, Kernels
@@ -25,6 +26,8 @@ class Kept:
     """Ids of the steps that ran in it."""
     has: Mapping[str, Entry]
     """Names that were restored in it, and where they were saved."""
+    waits_for: NodeId = ()
+    """The node that may go on in it."""
 
 
 class Held:
@@ -45,6 +48,13 @@ class Held:
         """Give the kernel that a node left, if there is one that was made with this."""
         found = self._kept.get(node)
         return self._kept.pop(node, None) if found is not None and found.made == made else None
+
+    def hear(self, event: Event) -> None:
+        """End the kernel whose next step has ended without it: that was kept from an earlier start, or skipped."""
+        if isinstance(event, NodeFinished):
+            waiting = [node for node, kept in list(self._kept.items()) if kept.waits_for == event.node]
+            for kept in filter(None, [self._kept.pop(node, None) for node in waiting]):
+                asyncio.run(end([kept.kernel]))
 
     def close(self) -> None:
         """End those in which nobody went on."""
