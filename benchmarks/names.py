@@ -15,7 +15,7 @@ import measure
 import numpy as np
 import pandas as pd
 
-from nbflow.notebooks.snapshot import Shelf
+from nbflow.notebooks.snapshot.shelf import Shelf
 
 ROUNDS = 5
 BOUND = 1.5

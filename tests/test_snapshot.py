@@ -23,9 +23,25 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from nbflow.notebooks import snapshot
-from nbflow.notebooks.snapshot import along
+from nbflow.notebooks.results import asked_of
+from nbflow.notebooks.snapshot.shelf import Shelf
 
 CLOUDPICKLE = str(Path(cloudpickle.__file__).parent)
+
+
+def along(names, refs, assigned=()):
+    """Give those of the names that there are, with what their code needs, and with what shares with them something
+    that can be changed; of those that are assigned also what holds their values, for it must be there to keep them."""
+    found = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop(0)
+        if name in refs and name not in found:
+            found[name] = None
+            todo += [*refs[name].get("needs", ()), *refs[name].get("holds", ()), *refs[name].get("shares", ())]
+            if name in assigned:
+                todo += [other for other, ref in refs.items() if name in ref.get("holds", ())]
+    return list(found)
 
 
 class Kernel:
@@ -36,7 +52,7 @@ class Kernel:
         before = set(self.names)
         self.run(setup)
         self.setup = sorted(set(self.names) - before)
-        self.shelf = snapshot.Shelf(self.names, str(folder), CLOUDPICKLE)
+        self.shelf = Shelf(self.names, str(folder), CLOUDPICKLE)
         self.source = setup
         self.folder = folder
         self.table = {}
@@ -800,19 +816,16 @@ def test_a_value_that_does_not_come_back_is_a_problem_and_the_others_come(kernel
 
 
 PROCESS = """
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("carried", {module!r})
-carried = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(carried)
+import json, sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-del importlib, spec
+assert "snapshot" == repr(eval({carry!r}))
+assert "cloudpickle" not in sys.modules and "numpy" not in sys.modules
+carried = sys.modules["_nbflow_snapshot"]
 def ask(do, **arguments):
     text = json.dumps({{"do": do, "folder": {folder!r}, "cloudpickle": {cloudpickle!r}, **arguments}})
     (found,) = carried.answer(text)._repr_mimebundle_().values()
     return json.loads(found)
-ask("open")
-assert "cloudpickle" not in sys.modules and "numpy" not in sys.modules
 table = json.loads({table!r})
 settings = table.pop("$settings", None)
 random = table.pop("$random", None)
@@ -828,14 +841,22 @@ print("table", json.dumps(table))
 """
 
 
-def in_a_process(folder, source, *names, table=None):
+def in_a_process(folder, source, *names, table=None, sees=True):
     """Run a cell in a process of its own, as a kernel has it; gives the table of references."""
-    parts = {"module": snapshot.__file__, "folder": str(folder), "cloudpickle": CLOUDPICKLE}
+    parts = {"folder": str(folder), "cloudpickle": CLOUDPICKLE}
+    carry = asked_of(snapshot, json.dumps({"do": "open", **parts}), carried=False)
+    parts["carry"] = carry if sees else carry.replace(snapshot.__file__, "/of another machine/__init__.py")
     script = PROCESS.format(**parts, source=source, names=list(names), table=json.dumps(table or {}))
     environ = {**os.environ, "IPYTHONDIR": str(folder / "ipython")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environ)
     assert 0 == done.returncode, done.stdout + done.stderr
     return json.loads(done.stdout.rpartition("table ")[2])
+
+
+def test_a_kernel_that_does_not_see_our_files_gets_what_is_in_them(tmp_path):
+    """It may stand in another root directory; saved values it sees."""
+    table = in_a_process(tmp_path, "import math\na = {'pi': [math.pi]}\nf = lambda: a", "a", "f", sees=False)
+    in_a_process(tmp_path, "assert f() is a and 3 < a['pi'][0] < 4", "a", table=table, sees=False)
 
 
 def test_a_notebook_goes_on_in_another_process(tmp_path):

@@ -16,7 +16,7 @@ from ..loading.names import uses
 from ..model import NodeId, Step, node_text
 from ..namespace import Entry, Past, Piece, files_of
 from ..notebooks.names import cloudpickle, plain, trusted
-from ..notebooks.snapshot import Shelf
+from ..notebooks.snapshot.shelf import Shelf
 from ..outcome import Record
 from ..printing import short
 from ..reporters.amounts import size

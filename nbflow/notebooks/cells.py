@@ -24,7 +24,7 @@ from .held import Held, Kept, Lent, end
 from .kernel import Kernel, Kernels
 from .names import MOST, SECONDS, Saved, read_restored, read_saved, restore_request, save_request, trusted
 from .runner import Attempt, NotebookRunner
-from .snapshot import OF_THE_TASK
+from .snapshot.settings import OF_THE_TASK
 
 __all__ = ["CellRunner"]
 

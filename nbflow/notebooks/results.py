@@ -52,9 +52,13 @@ class Collected:
     """Files that the notebook wrote, relative to its directory."""
 
 
-@cache
 def _source(module: Any) -> str:
-    return Path(module.__file__).read_text(encoding="utf-8")
+    return _read(Path(module.__file__))
+
+
+@cache
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def watch_code() -> str:
@@ -113,12 +117,12 @@ def request(
 
 
 def asked_of(module: Any, arguments: str, *, carried: bool) -> str:
-    """Give the expression for what the function ``answer`` of one of our modules says; the kernel keeps the module.
+    """Give the expression for what the function ``answer`` of one of our packages says; the kernel keeps the package.
 
     Parameters
     ----------
     module : module
-        Standard library only.
+        The package: standard library only, its modules in ``PARTS``.
     arguments : str
         What it is called with.
     carried : bool
@@ -127,7 +131,9 @@ def asked_of(module: Any, arguments: str, *, carried: bool) -> str:
     name = "_nbflow_" + str(module.__name__).rpartition(".")[2]
     if carried:
         return f"__import__('sys').modules[{name!r}].answer({arguments!r})"
-    given = {"_name": name, "_path": module.__file__, "_source": _source(module), "_arguments": arguments}
+    parts = {part: _read(Path(module.__file__).with_name(f"{part}.py")) for part in module.PARTS}
+    sources = {**parts, "": _source(module)}
+    given = {"_name": name, "_path": module.__file__, "_sources": sources, "_arguments": arguments}
     return f"__import__('builtins').eval({_ONCE!r}, {given!r})"
 
 
@@ -152,19 +158,26 @@ def answer(sources, arguments):
 _KEEP = """
 import sys, types
 
-def answer(name, path, source, arguments):
+def keep(name, path, sources):
+    import importlib.util
+    spec = importlib.util.spec_from_file_location(name, path)
+    package = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(package)
+    except OSError:  # our files are not seen from here
+        package.__path__ = []
+        for part, source in sources.items():
+            made = types.ModuleType(name + "." + part) if part else package
+            made.__package__ = name
+            sys.modules[made.__name__] = made
+            exec(compile(source, "<nbflow " + part + ">", "exec"), made.__dict__)
+
+def answer(name, path, sources, arguments):
     if name not in sys.modules:
-        import importlib.machinery
-        made = types.ModuleType(name)
-        try:
-            code = importlib.machinery.SourceFileLoader(name, path).get_code(name)
-        except (OSError, ImportError):
-            code = compile(source, "<nbflow>", "exec")
-        exec(code, made.__dict__)
-        sys.modules[name] = made
+        keep(name, path, sources)
     return sys.modules[name].answer(arguments)
 """
-_ONCE = f"(lambda space: (exec({_KEEP!r}, space), space['answer'](_name, _path, _source, _arguments))[1])({{}})"
+_ONCE = f"(lambda space: (exec({_KEEP!r}, space), space['answer'](_name, _path, _sources, _arguments))[1])({{}})"
 _EXPRESSION = f"(lambda space: (exec({_EVALUATE!r}, space), space['answer'](_sources, _arguments))[1])({{}})"
 
 

@@ -550,8 +550,12 @@ def _left(before: dict[str, object], said: int, environment: dict[str, str], ask
 
 
 def load_file(path: str) -> Callable[[], None] | None:
-    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; give its ``begin``, if it has one."""
-    name = "_nbflow_" + os.path.basename(path).partition(".")[0]
+    """Import a file of nbflow's, whose name in ``sys.modules`` nobody else has; give its ``begin``, if it has one.
+
+    Of a package it is the ``__init__.py``; what that imports beside it gets its name, too.
+    """
+    folder, base = os.path.split(path)
+    name = "_nbflow_" + (os.path.basename(folder) if base == "__init__.py" else base.partition(".")[0])
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is not None and spec.loader is not None:
         made = sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -1,0 +1,54 @@
+"""Functions and classes of a notebook: what they use, and where their source stands."""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import importlib.util
+import linecache
+import sys
+import types
+import weakref
+from pathlib import Path
+from typing import Any
+
+_GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
+_used: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def uses(code: types.CodeType) -> frozenset[str]:
+    """Give the global names that code uses, with all code in it."""
+    if code not in _used:
+        names = {one.argval for one in dis.get_instructions(code) if one.opname in _GLOBAL}
+        inner = [one for one in code.co_consts if isinstance(one, types.CodeType)]
+        _used[code] = frozenset(names.union(*map(uses, inner)))
+    return _used[code]
+
+
+def source_of(code: types.CodeType) -> tuple[str, int, list[str]] | None:
+    """Give the source of a function that stands in no file, as tracebacks and ``inspect`` find it."""
+    lines = linecache.cache.get(code.co_filename, ())
+    if len(lines) != 4 or lines[1] is not None:
+        return None
+    codes = [code]
+    for one in codes:
+        codes += [inner for inner in one.co_consts if isinstance(inner, types.CodeType)]
+    last = max(line or 0 for one in codes for _, line in dis.findlinestarts(one))
+    return code.co_filename, code.co_firstlineno, lines[2][code.co_firstlineno - 1 : last]
+
+
+def is_code(value: object) -> bool:
+    """Whether a value is a function or a class."""
+    return isinstance(value, (type, types.FunctionType))
+
+
+def load_cloudpickle(folder: str) -> Any:
+    """Load nbflow's cloudpickle under a name of its own: the kernel may have another one, or none."""
+    name = "_nbflow_cloudpickle"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(folder) / "cloudpickle.py")
+        if spec is None or spec.loader is None:
+            raise ImportError(f"no cloudpickle in {folder}")
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[name]

@@ -1,0 +1,136 @@
+"""What pickles of ours call when they are read; they stand in them by their names here."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from .arrays import memory_of
+
+
+def _keep_source(file: str, first: int, lines: list[str]) -> None:
+    there: Any = linecache.cache.get(file, (0, None, []))
+    known = list(there[2]) if len(there) > 2 else []
+    known += ["\n"] * (first - 1 + len(lines) - len(known))
+    known[first - 1 : first - 1 + len(lines)] = lines
+    linecache.cache[file] = (sum(map(len, known)), None, known, file)
+
+
+def new_cell() -> types.CellType:
+    return types.CellType()
+
+
+def fill_cell(cell: types.CellType, state: tuple[Any]) -> None:
+    cell.cell_contents = state[0]
+
+
+def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
+    attributes, special, cells, source = state
+    if source is not None:
+        _keep_source(*source)
+    for cell, contents in cells:
+        cell.cell_contents = contents
+    function.__dict__.update(attributes)
+    for name, value in special.items():
+        setattr(function, name, value)
+
+
+def new_class(make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
+    """Make a class, and run nothing of the notebook: what its metaclass and its bases did to it was done before."""
+    kind, name, bases, attributes, *_ = arguments
+    meta = kind if isinstance(kind, type) else type
+    hooked = {one for base in bases if isinstance(base, type) for one in base.__mro__ if _of_notebook(one)}
+    hooks = {one: vars(one)["__init_subclass__"] for one in hooked if "__init_subclass__" in vars(one)}
+    for one in hooks:
+        type.__setattr__(one, "__init_subclass__", classmethod(_nothing))
+    try:
+        if not _of_notebook(meta):
+            return make(*arguments)
+        known = next(one for one in meta.__mro__ if not _of_notebook(one))
+        return known.__new__(meta, name, bases, dict(attributes))
+    finally:
+        for one, hook in hooks.items():
+            type.__setattr__(one, "__init_subclass__", hook)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def _of_notebook(kind: type) -> bool:
+    return kind.__module__ == "__main__"
+
+
+def new_code(arguments: tuple[Any, ...], filename: str) -> types.CodeType:
+    """Give a code object that knows the file, or the cell, that it was read in: cloudpickle leaves that out."""
+    return types.CodeType(*arguments).replace(co_filename=filename)
+
+
+def new_function(code: Any, name: str, closure: Any) -> Any:
+    """Stand for :meth:`Restore._function`, which knows the namespace."""
+    raise NotImplementedError
+
+
+def new_cached(function: Any, parameters: dict[str, Any]) -> Any:
+    """Give a function with an empty ``functools.lru_cache``."""
+    return functools.lru_cache(**parameters)(function)
+
+
+def itself(value: Any) -> Any:
+    return value
+
+
+def thaw(data: bytes) -> Any:
+    return pickle.loads(data)  # noqa: S301 - it stands in a pickle that was checked
+
+
+def new_view(owner: Any, offset: int, shape: Any, strides: Any, dtype: Any, writeable: bool) -> Any:  # noqa: FBT001
+    """Give an array that looks at the memory of another one."""
+    np = sys.modules.get("numpy") or __import__("numpy")
+    if isinstance(owner, np.ndarray):
+        owner = memory_of(owner)
+    made = np.ndarray(shape, dtype, owner, offset, strides)
+    if made.flags.writeable and not writeable:
+        made.flags.writeable = False
+    return made
+
+
+def new_array(data: bytes, shape: Any, dtype: Any, order: str, writeable: bool) -> Any:  # noqa: FBT001
+    """Give a small array, which owns its memory as it did."""
+    np = sys.modules.get("numpy") or __import__("numpy")
+    made = np.ndarray(shape, dtype, data, order=order).copy(order)
+    made.flags.writeable = writeable
+    return made
+
+
+def new_masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:  # noqa: FBT001
+    """Give a masked array that looks at these two."""
+    np = sys.modules.get("numpy") or __import__("numpy")
+    return np.ma.MaskedArray(data, mask=np.ma.nomask if mask is None else mask, fill_value=fill, hard_mask=hard)
+
+
+HELPERS: dict[str, Any] = {
+    one.__name__: one
+    for one in (
+        new_code,
+        new_function,
+        new_cell,
+        fill_cell,
+        fill_function,
+        new_class,
+        new_cached,
+        itself,
+        thaw,
+        new_view,
+        new_array,
+        new_masked,
+    )
+}
+"""What pickles of ours call; they stand in them as persistent ids, because this module has no name in a kernel."""
+
+HELPER_IDS = {id(one): ("helper", name) for name, one in HELPERS.items()}

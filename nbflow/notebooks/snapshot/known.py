@@ -1,0 +1,47 @@
+"""What is known of a name between two saves."""
+
+from __future__ import annotations
+
+import weakref
+
+from .natures import Ref
+
+
+class Known:
+    """What a shelf knows of a name: the value that it had, and what that shares.
+
+    Parameters
+    ----------
+    value : object
+        Not kept: what is deleted in the notebook is gone.
+    token : str
+        Who the object is, in every kernel of the run.
+    ref : dict, optional
+        Where it is saved.
+    state : str, optional
+        What changes are told from: two equal states are one value. None where nobody looked.
+    """
+
+    def __init__(self, value: object, token: str, ref: Ref | None, state: str | None) -> None:
+        self.at = id(value)
+        self.weak = _weak(value)
+        self.token = token
+        self.ref = ref
+        self.state = state
+        self.shape = state
+        """What its packing is told from: equal where it would be packed the same, beside the names that there are."""
+        self.shares: set[str] = set()
+        """Names that share with it what can be changed, or memory."""
+        self.holds: set[str] = set()
+        """Names of functions and classes in it."""
+
+    def has(self, value: object) -> bool:
+        """Whether that is the object."""
+        return id(value) == self.at and (self.weak is None or self.weak() is value)
+
+
+def _weak(value: object) -> weakref.ref[object] | None:
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return None

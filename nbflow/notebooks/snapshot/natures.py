@@ -1,0 +1,203 @@
+"""What has no identity that counts, what cannot be saved, and how that is told."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import errno
+import fractions
+import functools
+import gc
+import pathlib
+import pickle
+import re
+import sys
+import threading
+import types
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+Ref = dict[str, Any]
+REASON = 150
+"""Characters of a reason, at most."""
+
+
+class Refused(Exception):  # noqa: N818 - it is told, not raised to anybody
+    """A name that is not saved or not given back, with the reason: words that follow the name."""
+
+
+class Gone(Exception):  # noqa: N818
+    """A file that is not there, or not what it was."""
+
+
+def of_the_machine(problem: BaseException) -> bool:
+    """Whether an error says nothing about the value: there is no memory or no space, and later there may be."""
+    full = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or isinstance(problem, MemoryError)
+
+
+ATOMS = {
+    *(type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented)),
+    *(dt.date, dt.time, dt.datetime, dt.timedelta, dt.timezone),
+    *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern, types.CodeType, types.BuiltinFunctionType),
+}
+"""Types whose objects cannot be changed and hold nothing that can."""
+
+FIXED = (
+    *(tuple, frozenset, enum.Enum, type, types.ModuleType, types.FunctionType, pickle.PickleBuffer, pathlib.PurePath),
+    *(dt.date, dt.time, dt.timedelta, dt.tzinfo, property, staticmethod, classmethod),
+    *(types.MethodType, types.GetSetDescriptorType, types.MemberDescriptorType),
+)
+"""Types whose objects cannot be changed themselves; what they hold is looked at."""
+
+LIBRARY_FIXED = (
+    *(("numpy", "generic"), ("numpy", "dtype"), ("numpy", "ufunc")),
+    *(("pandas", "Index"), ("pandas.api.extensions", "ExtensionDtype"), ("pandas", "Interval"), ("pandas", "Period")),
+)
+
+CACHED: Any = type(functools.lru_cache(abs))
+LOCKS = (type(threading.Lock()), type(threading.RLock()))
+
+
+REFUSED: tuple[tuple[str, str], ...] = (
+    ("types", "GeneratorType"),
+    ("types", "CoroutineType"),
+    ("types", "AsyncGeneratorType"),
+    ("types", "FrameType"),
+    ("types", "TracebackType"),
+    ("io", "IOBase"),
+    ("socket", "socket"),
+    ("threading", "Thread"),
+    ("threading", "Condition"),
+    ("threading", "Event"),
+    ("threading", "Semaphore"),
+    ("threading", "Barrier"),
+    ("_thread", "_local"),
+    ("subprocess", "Popen"),
+    ("weakref", "ReferenceType"),
+    ("weakref", "finalize"),
+    ("sqlite3", "Connection"),
+    ("sqlite3", "Cursor"),
+    ("mmap", "mmap"),
+    ("selectors", "BaseSelector"),
+    ("asyncio", "Future"),
+    ("asyncio", "AbstractEventLoop"),
+    ("concurrent.futures", "Executor"),
+    ("concurrent.futures", "Future"),
+    ("multiprocessing.process", "BaseProcess"),
+    ("multiprocessing.pool", "Pool"),
+    ("queue", "Queue"),
+    ("tempfile", "_TemporaryFileWrapper"),
+    ("tempfile", "TemporaryDirectory"),
+    ("contextvars", "Context"),
+)
+"""What means something in its own process only. cloudpickle would read an open file to its end, and call it saved."""
+
+
+def loaded(rows: tuple[tuple[str, str], ...]) -> tuple[type, ...]:
+    """Give those of the classes whose modules this process has imported."""
+    found = [getattr(sys.modules.get(module), name, None) for module, name in rows]
+    return tuple(one for one in found if isinstance(one, type))
+
+
+def _called(value: object) -> str:
+    """Give what a thing is called in a reason: ``a sqlite3.Connection``."""
+    kind = type(value)
+    name = "generator" if kind is types.GeneratorType else f"{kind.__module__}.{kind.__qualname__}"
+    name = name.removeprefix("builtins.").removeprefix("__main__.") if sys.version_info >= (3, 9) else name
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def shortened(text: str) -> str:
+    text = one_line(text)
+    return text if len(text) <= REASON else text[: REASON - 3] + "..."
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    """Give what a value holds, each with how it is reached."""
+    if isinstance(value, dict):
+        yield from ((f"[{key!r:.30}]", one) for key, one in list(value.items()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{place}]", one) for place, one in enumerate(value))
+    closure = getattr(value, "__closure__", None) if isinstance(value, types.FunctionType) else None
+    for name, cell in zip(value.__code__.co_freevars if closure else (), closure or ()):  # noqa: B905 - Python 3.9
+        try:
+            yield f" {name}", cell.cell_contents
+        except ValueError:  # nothing was assigned to it yet
+            continue
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, (dict, types.MappingProxyType)):
+        yield from ((f".{name}", one) for name, one in list(attributes.items()) if isinstance(name, str))
+    for slot in getattr(type(value), "__slots__", ()):
+        if isinstance(slot, str) and hasattr(value, slot):
+            yield f".{slot}", getattr(value, slot)
+
+
+def _where(value: object, wanted: object) -> str | None:
+    """Give the way from a value to what it holds, ``.lock`` or ``['a'][0]``; empty if it is the value itself."""
+    ways: list[tuple[str, object]] = [("", value)]
+    seen = {id(value)}
+    for way, one in ways:
+        if one is wanted:
+            return way.strip()
+        if len(ways) > 20_000:
+            return None
+        for step, inner in () if type(one) in ATOMS else _held(one):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                ways.append((way + step, inner))
+    return None
+
+
+class Unsavable(Exception):  # noqa: N818 - it is told, not raised to anybody
+    """Something that cannot be saved by its nature."""
+
+
+class Trouble(Refused):
+    """A name that is not saved because of something in it.
+
+    Parameters
+    ----------
+    culprit : object
+        What that is.
+    problem : Exception
+        What pickling it raised.
+    """
+
+    def __init__(self, culprit: object, problem: Exception) -> None:
+        super().__init__()
+        self.culprit = culprit
+        self.problem = problem
+
+
+def told(value: object, culprit: object, problem: Exception) -> str:
+    """Give why a value cannot be saved: what in it is the trouble, and where that is."""
+    if isinstance(problem, RecursionError) or isinstance(problem.__context__, RecursionError):
+        return "is nested too deeply to be saved"
+    way = _where(value, culprit)
+    words = f"is {_called(culprit)}" if way == "" else f"holds {_called(culprit)}" + (f" (in {way})" if way else "")
+    by_nature = isinstance(problem, Unsavable) or "cannot pickle" in str(problem)
+    return shortened(words if by_nature else f"{words}, which raises {type(problem).__name__}: {problem}")
+
+
+MOST_REACHED = 200_000
+"""Objects that are looked at for what shares something with a name that cannot be saved."""
+
+
+def reach(value: object, namespace: dict[str, Any]) -> set[int]:
+    """Give the ids of what can be changed and is reached from a value; not through modules, classes and functions."""
+    found: dict[int, object] = {}
+    todo = [value]
+    while todo and len(found) < MOST_REACHED:
+        one = todo.pop()
+        if id(one) in found or one is namespace or isinstance(one, (types.ModuleType, type, types.FunctionType)):
+            continue
+        found[id(one)] = one
+        todo += gc.get_referents(one)
+    return {key for key, one in found.items() if type(one) not in ATOMS and not isinstance(one, FIXED)}

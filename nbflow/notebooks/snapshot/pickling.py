@@ -1,0 +1,230 @@
+"""Packing: one name, or several that belong together, as a stream."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import pickle
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from .codes import source_of, uses
+from .files import Budget
+from .helpers import (
+    HELPER_IDS,
+    fill_cell,
+    fill_function,
+    new_cached,
+    new_cell,
+    new_class,
+    new_code,
+    new_function,
+    new_masked,
+)
+from .natures import ATOMS, Ref, Unsavable, of_the_machine
+
+if TYPE_CHECKING:
+    from .saving import Save
+
+_SPECIAL = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+class External:
+    """What stands in a pickle for an array or a frame that has a file of its own."""
+
+    def __init__(self, stem: str) -> None:
+        self.stem = stem
+
+
+def digest_alone(cloudpickle: Any, value: object) -> str | None:
+    """Give a digest of a value for itself, in this process; None where it can be packed only as we do it."""
+    digest = hashlib.sha256()
+
+    class Sink:
+        def write(self, data: Any) -> int:
+            digest.update(data)
+            return memoryview(data).nbytes
+
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        cloudpickle.Pickler(Sink(), protocol=5, buffer_callback=buffers.append).dump(value)
+        for buffer in buffers:
+            digest.update(buffer.raw())
+    except Exception as problem:
+        # Whatever a library raises, there is another way to tell.
+        if of_the_machine(problem):
+            raise
+        return None
+    return digest.hexdigest()
+
+
+class Packed:
+    """What came of packing a name, or several that belong together."""
+
+    def __init__(self, members: frozenset[str]) -> None:
+        self.members = members
+        """Tokens of what is packed together."""
+        self.form: Ref = {}
+        """The reference, without its member and what it shares."""
+        self.chunks: list[bytes] = []
+        """The stream, where it is a pickle."""
+        self.large: dict[str, Any] = {}
+        """Arrays and frames that have files of their own, by stem."""
+        self.seen: dict[int, Any] = {}
+        """What can be changed and has no name, by id; kept, so that no other thing gets its id."""
+        self.arrays: dict[int, Any] = {}
+        """The arrays in it, by id."""
+        self.memory: set[int] = set()
+        """The ids of what owns the memory of its frames."""
+        self.needs: set[str] = set()
+        """Global names that its code uses."""
+        self.data: set[str] = set()
+        """Tokens of what it holds, is another name's value, and can be changed."""
+        self.code: set[str] = set()
+        """Tokens of functions and classes that it holds."""
+        self.final = True
+        """Whether it is packed as it is for good, and not as a sketch."""
+
+
+class _Sink:
+    """Takes a pickle in, piece by piece."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.chunks: list[bytes] = []
+        self.budget = budget
+
+    def write(self, data: Any) -> int:
+        self.budget.look()
+        self.chunks.append(data if isinstance(data, bytes) else bytes(data))
+        return len(data)
+
+
+class Reducer(pickle.Pickler):
+    """Writes tokens for what has a name, and external files for what is large; see :func:`pickler`.
+
+    Parameters
+    ----------
+    save : Save
+        Whose names have tokens.
+    packed : Packed
+        What is packed; notes what it holds.
+    """
+
+    library: Any
+    """cloudpickle, whose pickler stands behind this class."""
+
+    def __init__(self, save: Save, packed: Packed) -> None:
+        self.sink = _Sink(save.budget)
+        super().__init__(self.sink, 5)
+        self.save = save
+        self.packed = packed
+        self.filled: set[int] = set()
+        self.culprit: object = None
+
+    def persistent_id(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in ATOMS:
+            return None
+        key = id(value)
+        if key in HELPER_IDS:
+            return HELPER_IDS[key]
+        if kind is External:
+            return ("file", value.stem)
+        token = self.save.named.get(key)
+        if token is not None and token not in self.packed.members:
+            return self.save.link(self.packed, token)
+        if self.save.has_identity(kind):
+            self.packed.seen[key] = value
+        return None
+
+    def reducer_override(self, value: Any) -> Any:
+        self.culprit = value
+        if isinstance(value, self.save.refused):
+            raise Unsavable
+        reduce = self.save.reducers.get(type(value))
+        if reduce is not None:
+            return reduce(self, value)
+        if isinstance(value, type):
+            return self.reduce_class(value)
+        return super().reducer_override(value)
+
+    def reduce_function(self, value: types.FunctionType) -> Any:
+        if self.library._should_pickle_by_reference(value):  # noqa: SLF001
+            return NotImplemented
+        self.packed.seen[id(value)] = value
+        if value.__globals__ is not self.save.namespace:
+            return super().reducer_override(value)
+        self.packed.needs |= {name for name in uses(value.__code__) if self.save.shelf.is_own(name)}
+        cells = []
+        for cell in value.__closure__ or ():
+            self.filled.add(id(cell))
+            try:
+                cells.append((cell, cell.cell_contents))
+            except ValueError:  # nothing was assigned to it yet
+                continue
+        special = {name: getattr(value, name) for name in _SPECIAL if getattr(value, name, None) is not None}
+        state = (dict(value.__dict__), special, tuple(cells), source_of(value.__code__))
+        return new_function, (value.__code__, value.__name__, value.__closure__), state, None, None, fill_function
+
+    def reduce_code(self, value: types.CodeType) -> Any:
+        _, arguments = self.library._code_reduce(value)  # noqa: SLF001
+        filename = "".join(value.co_filename)  # a copy: text that is shared would be a memo's entry
+        return new_code, (arguments, filename)
+
+    def reduce_cached(self, value: Any) -> Any:
+        if self.library._lookup_module_and_qualname(value) is not None:  # noqa: SLF001
+            return NotImplemented
+        self.packed.seen[id(value)] = value
+        return new_cached, (value.__wrapped__, value.cache_parameters()), dict(value.__dict__)
+
+    def reduce_cached_property(self, value: Any) -> Any:  # before Python 3.12 it has a lock
+        return functools.cached_property, (value.func,), {"attrname": value.attrname}
+
+    def reduce_weak(self, value: Any) -> Any:
+        return type(value), (dict(value),)
+
+    def reduce_cell(self, value: types.CellType) -> Any:
+        self.packed.seen[id(value)] = value
+        if id(value) in self.filled:  # the function that it belongs to does it, as soon as that is there
+            return new_cell, ()
+        try:
+            return new_cell, (), (value.cell_contents,), None, None, fill_cell
+        except ValueError:
+            return new_cell, ()
+
+    @property
+    def _makers(self) -> tuple[Any, Any]:
+        """What cloudpickle makes classes of a notebook with."""
+        return self.library._make_skeleton_class, self.library._make_skeleton_enum  # noqa: SLF001
+
+    def reduce_class(self, value: type) -> Any:
+        made: Any = super().reducer_override(value)
+        if not isinstance(made, tuple) or made[0] not in self._makers:
+            return made
+        self.packed.seen[id(value)] = value
+        make, arguments, state, *_ = made
+        state[0].pop("__slotnames__", None)  # copyreg's notes, made when the first instance is pickled
+        if "__slots__" in state[0] and not issubclass(value, tuple):
+            arguments[3]["__slots__"] = state[0].pop("__slots__")
+        # Without cloudpickle's own tracking: tokens do that here.
+        return new_class, (make, (*arguments[:-2], None, None)), state, None, None, self.library._class_setstate  # noqa: SLF001
+
+    def reduce_array(self, value: Any) -> Any:
+        self.packed.arrays[id(value)] = value
+        made = self.save.array_inside(self.packed, value)
+        return super().reducer_override(value) if made is None else made
+
+    def reduce_masked(self, value: Any) -> Any:
+        nomask = sys.modules["numpy"].ma.nomask
+        mask = None if value.mask is nomask else value.mask
+        return new_masked, (value.data, mask, value._fill_value, value.hardmask)  # noqa: SLF001 - or one is made
+
+    def reduce_frame(self, value: Any) -> Any:
+        made = self.save.frame_inside(self.packed, value)
+        return super().reducer_override(value) if made is None else made
+
+
+def pickler(cloudpickle: Any) -> type[Reducer]:
+    """Give the class of our picklers, once it is known which cloudpickle stands behind it."""
+    return type("Pickler", (Reducer, cloudpickle.Pickler), {"library": cloudpickle})

@@ -1,0 +1,204 @@
+"""What is no name: the settings of the interpreter and of libraries, and the states of random generators."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    """Something that a step may have set, and that a later one sees."""
+
+    module: str
+    name: str
+    take: Callable[[Any], Any]
+    """Gives it as it is."""
+    give: Callable[[Any, Any], None]
+    """Makes it so."""
+    usual: Any = None
+    """What it is in a kernel that nothing was set in; None for what it was at the kernel's start."""
+    early: bool = False
+    """Whether it has to be so before anything is imported."""
+    apart: Callable[[Any, Any], Any] = lambda _, now: now
+    """Gives what is written, of how it was at the start and how it is."""
+
+
+OF_THE_TASK = frozenset({"NBFLOW_INDEX", "NBFLOW_ITEM_DIR", "NBFLOW_RUN_ID"})
+"""Variables that tell a kernel which task it works at; no settings of a step."""
+
+
+def _environ(module: Any) -> dict[str, str]:
+    return {name: value for name, value in module.environ.items() if name not in OF_THE_TASK}
+
+
+def _environ_apart(start: dict[str, str], now: dict[str, str]) -> dict[str, str | None]:
+    return {name: now.get(name) for name in sorted(start.keys() | now.keys()) if start.get(name) != now.get(name)}
+
+
+def _set_environ(module: Any, value: dict[str, str | None]) -> None:
+    for name, one in value.items():
+        if one is None:
+            module.environ.pop(name, None)
+        else:
+            module.environ[name] = one
+
+
+def _set_path(module: Any, value: list[str]) -> None:
+    module.path[:] = value
+
+
+def _set_filters(module: Any, value: list[Any]) -> None:
+    module.resetwarnings()  # forgets what was looked up in the old ones
+    module.filters[:] = value
+
+
+def _context(module: Any) -> Any:
+    found = module.getcontext()
+    return [found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp]
+
+
+def _set_context(module: Any, value: list[Any]) -> None:
+    found = module.getcontext()
+    found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp = value
+
+
+def _print_options(module: Any) -> dict[str, Any]:
+    return {name: one for name, one in module.get_printoptions().items() if _USUAL_PRINTING.get(name) != one}
+
+
+def _set_print_options(module: Any, value: dict[str, Any]) -> None:
+    there = module.get_printoptions()
+    module.set_printoptions(**{name: one for name, one in {**_USUAL_PRINTING, **value}.items() if name in there})
+
+
+_USUAL_PRINTING: dict[str, Any] = {
+    "edgeitems": 3,
+    "threshold": 1000,
+    "floatmode": "maxprec",
+    "precision": 8,
+    "suppress": False,
+    "linewidth": 75,
+    "nanstr": "nan",
+    "infstr": "inf",
+    "sign": "-",
+    "formatter": None,
+    "legacy": False,
+    "override_repr": None,
+}
+
+
+def _pandas_options(module: Any) -> dict[str, Any]:
+    # There is no public list of the options with their defaults.
+    config = sys.modules["pandas._config.config"]
+    rows = {name: row for name, row in config._registered_options.items() if name not in config._deprecated_options}  # noqa: SLF001
+    return {name: found for name, row in rows.items() if (found := module.get_option(name)) != row.defval}
+
+
+def _set_pandas_options(module: Any, value: dict[str, Any]) -> None:
+    for name in _pandas_options(module).keys() - value.keys():
+        module.reset_option(name)
+    for name, one in value.items():
+        module.set_option(name, one)
+
+
+def _rc(module: Any) -> dict[str, Any]:
+    """Give what differs; asking rcParams itself for the backend would choose one."""
+    pairs = ((name, dict.__getitem__(module.rcParams, name)) for name in module.rcParams if "backend" not in name)
+    return {name: one for name, one in pairs if one != dict.__getitem__(module.rcParamsDefault, name)}
+
+
+def _set_rc(module: Any, value: dict[str, Any]) -> None:
+    usual = {name: dict.__getitem__(module.rcParamsDefault, name) for name in _rc(module).keys() - value.keys()}
+    module.rcParams.update({**usual, **value})
+
+
+_INLINE = "matplotlib_inline.backend_inline"
+
+
+def _show_inline(module: Any, value: bool) -> None:  # noqa: ARG001, FBT001
+    """Have figures shown as pictures, which else begins with the first one that is made."""
+    if value:
+        importlib.import_module(_INLINE)
+
+
+_USUAL_ERRORS = {"divide": "warn", "invalid": "warn", "over": "warn", "under": "ignore"}
+
+
+SETTINGS = (
+    Row("os", "directory", lambda os: os.getcwd(), lambda os, value: os.chdir(value), early=True),
+    Row("os", "environ", _environ, _set_environ, early=True, apart=_environ_apart),
+    Row("sys", "path", lambda sys: list(sys.path), _set_path, early=True),
+    Row("sys", "recursion", lambda sys: sys.getrecursionlimit(), lambda sys, value: sys.setrecursionlimit(value)),
+    Row("warnings", "filters", lambda warnings: list(warnings.filters), _set_filters),
+    Row("decimal", "context", _context, _set_context),
+    Row("numpy", "printing", _print_options, _set_print_options, {}),
+    Row(
+        "numpy",
+        "errors",
+        lambda np: dict(sorted(np.geterr().items())),
+        lambda np, value: np.seterr(**value),
+        _USUAL_ERRORS,
+    ),
+    Row("pandas", "options", _pandas_options, _set_pandas_options, {}),
+    Row("matplotlib", "rc", _rc, _set_rc, {}),
+    Row("matplotlib.pyplot", "inline", lambda _: _INLINE in sys.modules, _show_inline, usual=False),
+)
+
+
+RANDOM = (
+    Row("random", "random", lambda random: random.getstate(), lambda random, value: random.setstate(value)),
+    Row("numpy.random", "numpy", lambda one: one.get_state(), lambda one, value: one.set_state(value)),
+)
+
+
+class Settings:
+    """Some rows of what is no name, as they were when it was made and as they are.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+        Which.
+    cloudpickle : module
+        What writes them.
+    """
+
+    def __init__(self, rows: tuple[Row, ...], cloudpickle: Any) -> None:
+        self.rows = rows
+        self.cloudpickle = cloudpickle
+        self.is_known = False
+        """Whether something else than the start has been saved or given: then what is as at the start is told, too."""
+        self.start: dict[str, Any] = {}
+        for row in rows:
+            with contextlib.suppress(OSError):  # the working directory may be gone
+                if row.module in sys.modules:
+                    self.start[row.name] = row.take(sys.modules[row.module])
+
+    def changed(self) -> tuple[bytes | None, dict[str, Exception]]:
+        """Give all that is not as at the start, None if nothing ever was; and what cannot be written, with why."""
+        found, failed = {}, {}
+        for row in self.rows:
+            if row.module in sys.modules:
+                try:
+                    now = row.take(sys.modules[row.module])
+                    usual = self.start.get(row.name) if row.usual is None else row.usual
+                    if self._bytes(now) != self._bytes(usual):
+                        found[row.name] = self._bytes(row.apart(usual, now))
+                except Exception as problem:  # noqa: BLE001 - a value of an option may be anything
+                    failed[row.name] = problem
+        self.is_known = self.is_known or bool(found)
+        return (pickle.dumps(found, 5) if self.is_known else None), failed
+
+    def _bytes(self, value: Any) -> bytes:
+        return bytes(self.cloudpickle.dumps(value, 5))
+
+    def give(self, data: bytes, *, early: bool) -> None:
+        """Make it so again."""
+        found = pickle.loads(data)  # noqa: S301 - it was checked
+        self.is_known = True
+        for row in self.rows:
+            if row.early == early and row.name in found:
+                row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301

@@ -1,0 +1,274 @@
+"""The shelf: what a kernel knows of its names between steps."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .codes import is_code, load_cloudpickle
+from .files import Budget, Files, write_chunks
+from .frames import is_stable
+from .known import Known
+from .natures import ATOMS, FIXED, Ref, of_the_machine, reach, shortened
+from .pickling import pickler
+from .restoring import Restore, place_of
+from .saving import Save
+from .settings import RANDOM, SETTINGS, Settings
+
+_OF_IPYTHON = ("In", "Out", "exit", "quit", "get_ipython", "open")
+
+
+class Shelf:
+    """What a kernel knows of its names between steps; there is one in a kernel's process.
+
+    Parameters
+    ----------
+    namespace : dict
+        The notebook's variables.
+    folder : str
+        The run folder; files go to ``names`` in it.
+    cloudpickle : str
+        Folder of the package cloudpickle, wherever that is; the kernel's environment may lack it.
+    """
+
+    def __init__(self, namespace: dict[str, Any], folder: str, cloudpickle: str) -> None:
+        self.namespace = namespace
+        self.files = Files(folder)
+        self.cloudpickle = load_cloudpickle(cloudpickle)
+        self.pickler = pickler(self.cloudpickle)
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        self.hidden: dict[str, Any] = dict(shell.user_ns_hidden) if shell is not None else {}
+        self.setup: set[str] = set()
+        self.known: dict[str, Known] = {}
+        self.settings = {
+            "settings": Settings(SETTINGS, self.cloudpickle),
+            "random": Settings(RANDOM, self.cloudpickle),
+        }
+        self.there: set[str] = set()
+        """Names that there were when it last looked."""
+
+    def is_own(self, name: str) -> bool:
+        """Whether a name is the notebook's, and there; IPython keeps names of its own beside them."""
+        if name not in self.namespace or (name.startswith("__") and name.endswith("__")):
+            return False
+        return name not in self.hidden or self.hidden[name] is not self.namespace[name]
+
+    def token(self, name: str, value: object) -> str:
+        """Give the token of an object: that which it has, or a new one."""
+        if type(value) in ATOMS:
+            return f"value:{name}"
+        own = self.known.get(name)
+        for known in (own, *self.known.values()) if own else self.known.values():
+            if known.has(value):
+                return known.token
+        return uuid.uuid4().hex[:16]
+
+    def restore(
+        self,
+        names: dict[str, Ref],
+        *,
+        setup: Sequence[str] = (),
+        watch: Sequence[str] = (),
+        settings: Ref | None = None,
+        random: Ref | None = None,
+        environ: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Put names into the namespace.
+
+        Parameters
+        ----------
+        names : dict
+            References, as :meth:`save` gave them, with those of what goes along with a name.
+        setup : sequence of str
+            Names that setup cells made in this kernel.
+        watch : sequence of str
+            Names that the coming step may touch: their present state is learnt.
+        settings, random : dict, optional
+            As :meth:`save` gave them.
+        environ : dict, optional
+            Variables that tell which task comes.
+
+        Returns
+        -------
+        dict
+            ``read``: bytes; ``problems``: for each name that is not given back the reason, and for ``$settings`` and
+            ``$random``; ``missing``: files that are
+            gone, or not what they were. If there are any, no name is bound.
+        """
+        os.environ.update(environ or {})
+        self._learn_setup(setup)
+        restore = Restore(self, names)
+        given = {"settings": settings, "random": random}
+        for kind, ref in given.items():
+            restore.trying(f"${kind}", functools.partial(self._give, kind, ref, early=True))
+        values = restore.all()
+        for kind, ref in given.items():
+            restore.trying(f"${kind}", functools.partial(self._give, kind, ref, early=False))
+        if not restore.missing:
+            self._bind(values, names)
+            self._look(values, [*watch, *filter(self._is_cheap, setup)], restore)
+        self.there = set(self.namespace)
+        return {"read": restore.read, "problems": restore.problems, "missing": sorted(restore.missing)}
+
+    def _is_cheap(self, name: str) -> bool:
+        """Whether a name of setup is looked at unasked: code and plain values are; a large frame is not."""
+        value = self.namespace.get(name)
+        return is_code(value) or type(value) in ATOMS
+
+    def _give(self, kind: str, ref: Ref | None, *, early: bool) -> None:
+        if ref is not None:
+            self.settings[kind].give(self.files.read(ref), early=early)
+
+    def _keep(self, kind: str, unsaved: dict[str, str]) -> Ref | None:
+        """Save settings, or states of random generators."""
+        data, failed = self.settings[kind].changed()
+        for name, problem in failed.items():
+            if of_the_machine(problem):
+                raise problem
+            unsaved[f"${kind}"] = shortened(f"{name}: cannot be saved ({type(problem).__name__}: {problem})")
+        if data is None:
+            return None
+        sha = hashlib.sha256(data).hexdigest()
+        path = f"names/{sha}.state"
+        if not self.files.there(path):
+            budget = Budget(float("inf"), float("inf"))
+            self.files.make(path, lambda file: write_chunks(file, [data], budget), budget)
+        return {"form": "state", "path": path, "size": len(data), "sha256": sha}
+
+    def _learn_setup(self, setup: Sequence[str]) -> None:
+        """Note what setup cells made: later kernels have it, too."""
+        for name in setup:
+            if name in self.namespace and name not in self.setup:
+                self.setup.add(name)
+                value = self.namespace[name]
+                ref = {"form": "setup", "stem": f"setup:{name}", "id": f"setup:{name}"}
+                self.known[name] = Known(value, f"setup:{name}", None if type(value) in ATOMS else ref, None)
+
+    def _bind(self, values: dict[str, Any], refs: dict[str, Ref]) -> None:
+        for name, value in values.items():
+            ref = refs[name]
+            state = None if ref["form"] in ("setup", "list") else ref["stem"]
+            self.namespace[name] = value
+            known = self.known[name] = Known(value, ref.get("id", f"value:{name}"), ref, state)
+            known.shares = {*ref.get("shares", ()), *ref.get("holds", ())}
+            known.holds = set(ref.get("needs", ()))
+        for name in values:
+            for other in refs[name].get("holds", ()):
+                if other in self.known:
+                    self.known[other].shares.add(name)  # where that is bound anew, this one holds what has no name then
+
+    def _look(self, values: dict[str, Any], names: Sequence[str], restore: Restore) -> None:
+        """Learn the state of names from which a later save tells changes: pickles may differ between processes."""
+        restored = {name for name, value in values.items() if is_stable(value, restore.refs[name]["form"])}
+        wanted = [name for name in dict.fromkeys(names) if name in self.namespace and name not in restored]
+        wanted = [name for name in wanted if name in values or name not in self.known or not self.known[name].state]
+        look = Save(self, wanted, set(wanted), Budget(float("inf"), float("inf")))
+        look.stems.update(restore.large)
+        look.pack_all(dry=True)
+        connected = look.connected()
+        for name in wanted:
+            token = look.tokens[name]
+            if token in look.packed:
+                known = self.known.setdefault(name, Known(self.namespace[name], token, None, None))
+                known.state, known.shape = look.state(token), look.packed[token].form["stem"]
+                known.shares |= (connected[token] | look.beside(token)) - {name}
+                known.holds |= look.packed[token].needs
+
+    def save(
+        self, names: Sequence[str] | None, *, touched: Sequence[str] | None = None, most: float, seconds: float
+    ) -> dict[str, Any]:
+        """Save those of the names that are new or changed.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            What later steps read; what there is not is left out. Without it all names.
+        touched : sequence of str, optional
+            What the step may have read or assigned; anything, without it.
+        most : float
+            Bytes that may be written.
+        seconds : float
+            How long it may take.
+
+        Returns
+        -------
+        dict
+            ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
+            what it was; ``unsaved``: for each name that is not saved the reason, and for ``$settings``;
+            ``settings``, ``random``;
+            ``wrote``: bytes; ``seconds``.
+        """
+        budget = Budget(most, seconds)
+        if names is None:
+            names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
+        save = Save(self, names, self._affected(touched), budget)
+        save.pack_all(dry=False)
+        save.write_all()
+        found, changed, connected = {}, [], save.connected()
+        for name, ref in save.refs().items():
+            token, known = save.tokens[name], self.known.get(name)
+            state = save.state(token)
+            same_object = known is not None and (known.token == token or "id" not in ref)
+            # The same content under the same token is the same, whatever was learnt of it.
+            given = known.ref if known is not None and known.ref is not None else {}
+            same_content = "stem" in given and place_of(given) == place_of(ref)
+            if not (known and same_object and (known.state == state or same_content)):
+                changed.append(name)
+            if not known or known.ref != ref:
+                found[name] = ref
+            self._note(name, save, ref, state, connected)
+        unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
+        for name in unsaved:
+            self.known.pop(name, None)
+        lost = {name: self._beside_lost(name, save) for name in unsaved}
+        self._forget(touched, set(save.names))
+        self.there = set(self.namespace)
+        taken = {"wrote": budget.written, "seconds": time.monotonic() - budget.start}
+        kept = {kind: self._keep(kind, unsaved) for kind in self.settings}
+        return {"names": found, "changed": changed, "unsaved": unsaved, "beside": lost, **kept, **taken}
+
+    def _beside_lost(self, name: str, save: Save) -> list[str]:
+        """Give the names that share objects with one that cannot be saved: only together they are what they were."""
+        reached = reach(self.namespace[name], self.namespace)
+        found = []
+        for other, token in save.tokens.items():
+            packed = save.packed.get(token)
+            inside = set() if packed is None else packed.seen.keys() | packed.arrays.keys()
+            fixed = type(self.namespace[other]) in ATOMS or isinstance(self.namespace[other], FIXED)
+            if other != name and not fixed and (id(self.namespace[other]) in reached or inside & reached):
+                found.append(other)
+        return sorted(found)
+
+    def _note(self, name: str, save: Save, ref: Ref, state: str | None, connected: dict[str, set[str]]) -> None:
+        known = self.known[name] = Known(self.namespace[name], save.tokens[name], ref, state)
+        known.shape = save.shape(known.token)
+        known.shares = connected[known.token] | (save.beside(known.token) - {name})
+        known.holds = set(ref.get("needs", ()))
+
+    def _forget(self, touched: Sequence[str] | None, saved: Iterable[str]) -> None:
+        """Forget names that may be bound to something else by now: the object of an id may be another one."""
+        for name, known in list(self.known.items()):
+            there = name in self.namespace and known.has(self.namespace[name])
+            sure = known.weak is not None or name in saved or type(self.namespace.get(name)) in ATOMS
+            if not there or not (sure or (touched is not None and name not in touched)):
+                del self.known[name]
+
+    def _affected(self, touched: Sequence[str] | None) -> set[str] | None:
+        """Give the names that may have changed: those that were touched, and what shares something with them."""
+        if touched is None or any(name in self.there and name not in self.known for name in touched):
+            return None
+        found: set[str] = set()
+        todo = list(touched)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                known = self.known.get(name)
+                todo += [*known.shares, *known.holds] if known else []
+        return found
