@@ -304,6 +304,22 @@ def test_steps_beside_and_behind_a_failure_are_as_they_are(folder: Path) -> None
     assert "side" == nbflow.restore("flow.yml", "side", into=names).step
 
 
+def test_a_name_that_steps_changed_side_by_side_is_left_out(folder: Path) -> None:
+    """Nobody can say whose value is meant; the others are there."""
+    cells = [
+        ("step:load", "total, n = [1], 3"),
+        ("step:a needs:load", "total = total + [2]"),
+        ("step:b needs:load", "total = total + [3]"),
+        ("step:end needs:a needs:b", "print(n); 1 / 0"),
+    ]
+    run = nbflow.run(written(folder / "a.ipynb", cells), quiet=True)
+    assert ["end"] == [node.id for node in run.failures]
+    names: dict[str, Any] = {}
+    restored = nbflow.restore("a.ipynb", into=names)
+    assert 3 == names["n"]
+    assert {"total": "is not one value: a and b have changed it, and none waits for the other"} == restored.left_out
+
+
 def test_runs_without_steps_of_cells_save_no_names(notebook: Any, folder: Path) -> None:
     nbflow.map(notebook(), grid={"n": [1]}, quiet=True)
     with pytest.raises(TargetError, match=r"is a map of work\.ipynb, whose items save no names"):

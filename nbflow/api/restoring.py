@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ..engine.plan import Plan, plan
-from ..errors import DefinitionError, NbflowError, ParameterError, RefusedError, StoreError, TargetError, did_you_mean
+from ..errors import NbflowError, ParameterError, RefusedError, StoreError, TargetError, did_you_mean
 from ..events import NodeFinished
 from ..loading.names import uses
 from ..model import NodeId, Step, node_text
@@ -217,13 +217,12 @@ class _Names:
 
     def _entries(self) -> Iterator[tuple[str, Entry]]:
         """Give the newest version of each name, where it can be loaded."""
-        for name in self.moment.past.known():
-            try:
-                found = self.moment.past.find(name)
-            except DefinitionError as problem:  # steps side by side have left different values
-                self.left_out[name] = problem.message.removeprefix(f"{name!r} ")
+        past = self.moment.past
+        for name, ids in past.unclear(None).items():
+            self.left_out[name] = f"is not one value: {' and '.join(ids)} have changed it, and none waits for the other"
+        for name in past.known():
+            if (found := past.find(name)) is None:
                 continue
-            assert found is not None, "somebody has left it"
             entry = found[1]
             if "unsaved" in entry:
                 self._leave_out(name, str(entry["unsaved"]))
