@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -253,6 +254,8 @@ def _commands(end: Ending, columns: int) -> list[str]:
     if which is not None:
         words = ["nbflow logs", quoted(end.target), str(which), end.options]
         todo.append(("what it printed", " ".join(filter(None, words))))
+    if end.notebook and end.failed and not end.options:
+        todo.append(("its names", f"nbflow.restore({json.dumps(end.target, ensure_ascii=False)})  # in Jupyter"))
     reasons = max((len(reason) for reason, _ in todo), default=0)
     lines = [f"{INDENT}{reason:<{reasons}}   {command}" for reason, command in todo]
     if all(width(line) <= columns for line in lines):
