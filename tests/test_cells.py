@@ -18,7 +18,9 @@ import pytest
 import nbflow
 from nbflow.errors import ChangedError, NbflowError, RunFailedError
 from nbflow.notebooks.held import Held, Lent
-from nbflow.notebooks.whole import executed_name
+from nbflow.notebooks.whole import Whole, executed_name
+from nbflow.outcome import Outcome
+from nbflow.source import read_notebook
 
 Make = Callable[..., Path]
 
@@ -662,6 +664,21 @@ def test_a_kernel_in_which_nobody_goes_on_ends_at_once(steps, folder):
         one = (run(path) if n == 3 else resume(path, changed="rerun")).check()
         assert f"{n} ended" == shown(one, 3)
     assert ["load", "note", "load"] == [step for step, _ in rows(folder)]
+
+
+def test_a_large_executed_notebook_is_not_written_all_the_time(steps, folder):
+    """While the run goes on that takes a twentieth of the time at most; when it ends all is told."""
+    times = iter([0.0, 1.0, 20.9, 21.0, 22.0])
+    whole = Whole(read_notebook(steps(("step:load", "1"))), folder, clock=lambda: next(times))
+    found = []
+    for at in range(3):
+        whole.put("load", (f"load{at}",), "load", None, Outcome("completed"))
+        whole.keep_up()
+        found.append(whole.is_written())
+    assert [True, False, True] == found
+    whole.put("load", ("load3",), "load", None, Outcome("completed"))
+    whole.catch_up()
+    assert whole.is_written()
 
 
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):

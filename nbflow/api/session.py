@@ -398,7 +398,9 @@ class Session:
         whole = self.request.definition.whole(self.request.folder)
         if whole is not None:
             take = partial(_take, whole)
-            audiences.append(Audience([take], name="the executed notebook", tick=whole.catch_up, interval=1.0))
+            audiences.append(
+                Audience([take], name="the executed notebook", tick=whole.keep_up, interval=1.0, finish=whole.catch_up)
+            )
         if self._reporter is not None:
             audiences.append(Audience.drawing(self._reporter, context=contextvars.copy_context()))
         return audiences

@@ -186,7 +186,7 @@ class CellsAttempt(Attempt):
             cells.finds[before] = cells.finds.pop(ids[begins[-1]])
         for piece in again:
             lost = ", ".join(cells.lost(cells.past, cells.piece)[:3])
-            self.log.printed("nbflow", f"repeats step {piece.id}: {lost} is saved nowhere\n")
+            self._say(f"repeats step {piece.id}: {lost} is saved nowhere")
         return self._managed(document)
 
     def _composed(

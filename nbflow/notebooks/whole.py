@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["Whole", "executed_name"]
 
 MOST_ROWS = 1000
 """Rows of the table of a fan-out."""
+SHARE = 0.05
+"""The share of the time that writing it takes while the run goes on."""
 
 
 def executed_name(notebook: str) -> str:
@@ -60,11 +63,22 @@ class Whole:
     """By the step's id."""
     late: bool = False
     """Whether something has ended that its file does not tell."""
+    due: float = 0.0
+    """When it may be written again while the run goes on."""
+    clock: Callable[[], float] = time.monotonic
 
     def put(self, step_id: str, node: NodeId, label: str, index: int | None, outcome: Outcome) -> None:
         """Take in how a step, or an item of one, ended."""
         self.ended.setdefault(step_id, {})[node] = Ended(label, index, outcome)
         self.late = True
+
+    def keep_up(self) -> None:
+        """Write it as far as it is known, if that has not taken too much of the time."""
+        begun = self.clock()
+        if begun >= self.due:
+            self.catch_up()
+            ended = self.clock()
+            self.due = ended + (ended - begun) / SHARE
 
     def catch_up(self) -> None:
         """Write it as far as it is known, if there is something new."""
