@@ -1,4 +1,4 @@
-"""Saving names and giving them back, beside what numpy, pandas and pickle take for the same: on disk, and in the cache."""
+"""Saving names and giving them back, beside what numpy, pandas and pickle take for it: on disk, and in the cache."""
 
 from __future__ import annotations
 
