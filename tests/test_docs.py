@@ -361,7 +361,7 @@ def told(text: str, name: str, top: Path) -> None:
     story.end(name)
 
 
-SOON = {"README.md", "workflows.md", "expressions.md"}
+SOON = {"README.md", "expressions.md"}
 """Pages whose examples are tried in `make test`; those of the others in `make check`."""
 
 

@@ -40,7 +40,7 @@ def last_line(folder):
     ("which", "code", "reason"),
     [
         ("SIGINT", 130, "Ctrl-C"),
-        ("SIGTERM", 143, "SIGTERM"),
+        pytest.param("SIGTERM", 143, "SIGTERM", marks=pytest.mark.long),
         pytest.param("SIGHUP", 129, "SIGHUP", marks=pytest.mark.long),
     ],
 )

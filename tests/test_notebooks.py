@@ -17,7 +17,7 @@ TOP = Path(__file__).parent.parent
 NOTEBOOKS = sorted((TOP / "notebooks").glob("*.ipynb"))
 SWEEP = "sweep.ipynb"
 """Runs a notebook twelve times, which takes a while."""
-LONG = {SWEEP, "progression.ipynb"}
+LONG = {SWEEP, "progression.ipynb", "wine-measure.ipynb", "wine-report.ipynb", "wine-together.ipynb"}
 """Those that take longest: the others show the same."""
 
 
@@ -106,6 +106,7 @@ def test_the_workflow_of_the_notebooks_runs_to_its_report(notebooks):
     assert Path(done["nodes"]["report"]["notebook"]).exists()
 
 
+@pytest.mark.long
 def test_the_notebook_of_steps_measures_every_company(notebooks):
     """By hand it is one company; as a workflow it is each, and the report has a value for all of them."""
     command = [sys.executable, "-m", "nbflow", "run", "prices.ipynb", "-i", 'companies=["IBM", "AAPL"]', "--json"]

@@ -91,6 +91,7 @@ def test_keep_is_remembered_also_where_no_item_had_to_run(notebook, ran, cli):
     assert {1: 1, 2: 1} == ran.times()
 
 
+@pytest.mark.long
 def test_map_resume_asks_the_same_question(done, notebook, ran, cli):
     """The command names its own remedy."""
     fix(notebook, ran)
@@ -201,6 +202,7 @@ def table(folder: Path, *rows: int) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_row_at_the_top_of_the_table_runs_one_item(notebook, ran, folder, cli):
     """Items are who they are by their values, not by their place; also rows that are gone or there twice."""
     path = notebook(ran.cell)
@@ -339,10 +341,10 @@ def test_limits_and_the_time_of_the_rest_can_be_given_anew(notebook, ran):
     ("options", "problem"),
     [
         (["--fail-fast"], "--fail-fast is an option of maps, and two.yml is a workflow"),
-        (["--no-fail-fast"], "--no-fail-fast is an option of maps"),
-        (["--max-failures", "2"], "--max-failures is an option of maps"),
-        (["--timeout", "5m"], "--timeout is an option of maps"),
-        (["--memory", "5GB"], "--memory is an option of maps"),
+        pytest.param(["--no-fail-fast"], "--no-fail-fast is an option of maps", marks=pytest.mark.long),
+        pytest.param(["--max-failures", "2"], "--max-failures is an option of maps", marks=pytest.mark.long),
+        pytest.param(["--timeout", "5m"], "--timeout is an option of maps", marks=pytest.mark.long),
+        pytest.param(["--memory", "5GB"], "--memory is an option of maps", marks=pytest.mark.long),
     ],
 )
 def test_limits_of_a_workflow_stand_in_its_file(options, problem, folder, cli):

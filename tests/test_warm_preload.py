@@ -582,6 +582,7 @@ def test_a_kernel_that_changed_what_imports_depend_on_teaches_nothing(warm, chan
     assert not {"yaml", "plistlib"} & learned(warm)
 
 
+@pytest.mark.long
 def test_a_module_in_the_kernels_directory_is_never_hidden_by_a_learned_one(warm, until):
     """The kernel starts cold, and has what a cold one has: IPython looks there before it looks at libraries."""
     names = ["code", "plistlib", "yaml", "dateutil"]

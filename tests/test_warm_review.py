@@ -194,7 +194,7 @@ print(tripled, mp.process.ORIGINAL_DIR)
 """
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.long)])
 @pytest.mark.parametrize("preload", [["multiprocessing.process"], "auto"])
 def test_workers_of_multiprocessing_find_modules_beside_the_notebook(
     notebook: Any, folder: Path, method: str, preload: Any

@@ -1216,6 +1216,7 @@ def test_a_forked_kernel_is_as_fresh_as_one_that_was_started(tmp_path, kernels, 
     fresh(Place(tmp_path, Story("probe", SEEN), kernels), heard)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a template begins early on a second core")
 def test_a_kernel_of_a_template_that_was_begun_early_is_as_fresh(tmp_path, specs, interpreter, heard):
     """It has the whole environment before it imports libraries, and kept nothing of the one that it began with."""

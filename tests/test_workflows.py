@@ -180,6 +180,7 @@ def test_json_of_a_workflow_has_the_promised_shape(gated, cli):
     assert "paused" == data["nodes"]["review"]["status"]
 
 
+@pytest.mark.long
 def test_an_answer_can_be_written_down_for_later(gated, cli, ran):
     """Nothing starts then; the next resume finds it, also when only the checkpoint is left."""
     cli("run", "monthly.yml", code=3)
@@ -333,6 +334,7 @@ def test_of_two_answers_the_first_counts_and_the_second_is_refused(gated, cli):
     assert "aborted" == cli.json("resume", "monthly.yml", code=1)["status"]
 
 
+@pytest.mark.long
 def test_an_answer_for_later_stands_in_the_checkpoint_too(gated, folder, cli, ran):
     """That file alone suffices to go on."""
     cli("run", "monthly.yml", code=3)
@@ -401,8 +403,8 @@ def test_resume_runs_what_is_missing(three, folder, cli, ran):
     ("words", "again"),
     [
         (["--from", "fit"], ["fit", "report"]),
-        (["--only", "load"], ["load"]),
-        (["--force"], ["load", "fit", "report"]),
+        pytest.param(["--only", "load"], ["load"], marks=pytest.mark.long),
+        pytest.param(["--force"], ["load", "fit", "report"], marks=pytest.mark.long),
         (["-i", "year=2027"], ["load", "fit", "report"]),
     ],
 )
@@ -451,14 +453,16 @@ steps:
 @pytest.mark.parametrize(
     ("words", "named", "again"),
     [
-        (["--from", "x"], {"decide/x": "asked for", "decide/y": "waits for x"}, ["x", "y"]),
+        pytest.param(
+            ["--from", "x"], {"decide/x": "asked for", "decide/y": "waits for x"}, ["x", "y"], marks=pytest.mark.long
+        ),
         (
             ["--from", "each:fit:1"],
             {"each:fit:1": "asked for", "each:plot:1": "waits for fit", "each:save:1": "waits for plot"},
             ["fit", "plot", "save"],
         ),
-        (["--from", "s/w"], {"s/w": "asked for", "s/v": "waits for w"}, ["w", "v"]),
-        (["-i", "year=2027"], {"a": "input year changed"}, ["a"]),
+        pytest.param(["--from", "s/w"], {"s/w": "asked for", "s/v": "waits for w"}, ["w", "v"], marks=pytest.mark.long),
+        pytest.param(["-i", "year=2027"], {"a": "input year changed"}, ["a"], marks=pytest.mark.long),
     ],
 )
 def test_a_dry_run_names_what_a_resume_starts_at_any_depth(words, named, again, folder, ran, cli):
@@ -488,6 +492,7 @@ def test_a_dry_run_goes_on_behind_an_open_gate_with_what_does_not_wait_for_it(fo
     }
 
 
+@pytest.mark.long
 def test_tasks_at_a_time_are_those_of_the_option_then_of_an_edit_then_as_before(three, cli):
     """They change nothing of what is repeated."""
 
@@ -503,6 +508,7 @@ def test_tasks_at_a_time_are_those_of_the_option_then_of_an_edit_then_as_before(
     assert 2 == at_a_time()
 
 
+@pytest.mark.long
 def test_what_made_a_file_that_is_gone_runs_again_where_a_step_that_runs_needs_it(folder, ran, cli):
     """Nothing else does: what nobody needs stays kept, and the run says that its file is gone."""
     (folder / "made.py").write_text(
@@ -536,6 +542,7 @@ steps:
     assert "load" == nbflow.status("w.yml")["use"].output
 
 
+@pytest.mark.long
 def test_a_turn_or_a_part_of_an_item_runs_again_with_what_is_behind_it(folder, ran, cli):
     """Later turns follow from earlier ones; of other items nothing runs."""
     note = "call: 'tasks:note', arguments: {name: "
@@ -594,7 +601,7 @@ steps:
     ("old", "new", "step", "again"),
     [
         pytest.param("echo $YEAR", "echo year $YEAR", "count", ["count"], marks=pytest.mark.long),
-        ("MODE: fast", "MODE: slow", "count", ["count"]),
+        pytest.param("MODE: fast", "MODE: slow", "count", ["count"], marks=pytest.mark.long),
         pytest.param("'list '", "'list again '", "list", [], marks=pytest.mark.long),
         ("tasks:note", "tasks:also", "load", ["load", "count"]),
         pytest.param("value: 1", "value: 2", "load", ["load", "count"], marks=pytest.mark.long),
@@ -619,6 +626,7 @@ def test_an_edit_of_what_a_finished_step_says_is_a_question(old, new, step, agai
     assert "count" == ran()[-1], "an input that was given needs no question"
 
 
+@pytest.mark.long
 def test_another_default_in_the_file_is_a_question_and_an_input_that_was_given_stays(three, folder, cli, ran):
     """Kept, the run keeps its value; rerun, it takes the new one; what ``-i`` gave does not follow the file."""
     (folder / "ok").touch()
@@ -642,6 +650,7 @@ def test_another_default_in_the_file_is_a_question_and_an_input_that_was_given_s
     assert (9, 2030) == (len(ran()), nbflow.status("three.yml").inputs["year"])
 
 
+@pytest.mark.long
 def test_the_question_counts_all_that_changed_and_what_waits_for_it(folder, ran, cli):
     """Also what is reached only after others, in fan-outs; the gate and the command behind are told apart."""
     file = folder / "w.yml"
@@ -700,6 +709,7 @@ steps:
 """
 
 
+@pytest.mark.long
 def test_all_views_of_a_run_count_the_same_tasks(folder, ran, cli):
     """Of eight tasks one fails, two wait for it, and five are done; what a condition leaves out is none of them."""
     (folder / "w.yml").write_text(COUNTED)
@@ -913,6 +923,7 @@ print(open("/proc/self/io").read().split("wchar: ")[1].split()[0])
 """
 
 
+@pytest.mark.long
 def test_what_is_written_grows_with_the_steps_and_not_with_their_square(folder):
     """500 and 2,000 steps with outputs of 1 KB: four times the steps, at most five times the bytes."""
     written = []
@@ -933,6 +944,7 @@ def test_what_is_written_grows_with_the_steps_and_not_with_their_square(folder):
 # -- plug-ins -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_files_that_name_each_other_again_and_again_are_refused_in_time(folder, cli):
     """Each is short; together they would have more steps than anybody waits for."""
     for level in range(14):
@@ -959,6 +971,7 @@ def test_a_plug_in_brings_a_step_kind_of_its_own(folder, cli, monkeypatch):
     assert "Did you mean 'line'" in cli("validate", "w.yml", code=2).stdout
 
 
+@pytest.mark.long
 def test_a_plug_in_brings_an_executor_and_a_reporter(folder, ran, cli, monkeypatch, until):
     """Chosen by name, also for a process of its own; a name that nobody brings is refused before anything begins."""
     here = Path(__file__).parent / "plugin"
@@ -1088,6 +1101,7 @@ def test_a_frame_goes_from_step_to_step_as_the_path_of_its_file(folder, passed):
     assert '"artifacts/' in (run.folder / "journal.jsonl").read_text()
 
 
+@pytest.mark.long
 def test_a_project_that_moved_repeats_nothing_for_its_frames(folder, passed):
     """Whole paths are made when a task starts, and are in no fingerprint."""
     assert "completed" == nbflow.run("w.yml", quiet=True).check().status
@@ -1494,6 +1508,7 @@ def test_a_run_at_work_has_its_table_too(fitted):
     assert [[("train:fit:0", "tree", "running"), ("train:fit:1", "late", "completed")]] == seen
 
 
+@pytest.mark.long
 def test_what_an_item_is_called_outlives_an_answer(fitted, cli):
     """Before and after a resume, by its node, its whole name, or the item alone where that is one task."""
     cli("run", "fit.yml", code=3)
@@ -1507,6 +1522,7 @@ def test_what_an_item_is_called_outlives_an_answer(fitted, cli):
         assert "It has: load, train, train:fit:0" in refused
 
 
+@pytest.mark.long
 def test_logs_of_a_step_are_those_of_its_items_each_with_its_name(folder, cli):
     """Also where there are many, the error about another one says that there are more."""
     (folder / "many.yml").write_text(
@@ -1570,6 +1586,7 @@ def test_status_tells_of_steps_as_the_run_itself_does(naps, cli, until):
         assert (["1/5", "cancelled"], ["-", "pending"]) == (told["each"], told["review"])
 
 
+@pytest.mark.long
 def test_a_finished_or_broken_run_still_has_its_table(folder, cli):
     """Of an aborted run, and of one whose items are no list; what was not taken is through too."""
     (folder / "w.yml").write_text(
@@ -1595,6 +1612,7 @@ steps:
     assert re.search(r"\n  step +status +seconds\n  each +failed ", cli("status", "bad.yml").stdout)
 
 
+@pytest.mark.long
 def test_items_that_write_the_same_file_are_told_of_once_and_with_the_key_of_workflows(folder, notebook, cli):
     """A log has the warning at its time; what helps is what can be written in the file."""
     notebook("import time; time.sleep(0.3); open('ran.txt', 'w').write(str(n)); time.sleep(0.5)", results=None)
@@ -1645,6 +1663,7 @@ def test_a_question_breaks_between_words_and_says_why_it_comes_again(folder, ran
     assert ["report"] == ran()
 
 
+@pytest.mark.long
 def test_a_gate_whose_time_is_up_stays_open_and_says_so(folder, ran, cli):
     """In a terminal the question goes; the run pauses, and can be answered later."""
     (folder / "w.yml").write_text(ASKING.replace("60s", "1s"))
@@ -1682,6 +1701,7 @@ steps:
     ]
 
 
+@pytest.mark.long
 def test_a_table_that_needs_a_missing_library_is_refused(folder, cli):
     """Exit code 2, as for whatever was asked for and cannot begin; the list of runs has files, not notebooks alone."""
     (folder / "w.yml").write_text('nbflow: 1\nsteps:\n  - {id: one, call: "builtins:dict"}\n')
