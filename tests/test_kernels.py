@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nbflow.errors import DefinitionError, NbflowError
-from nbflow.kernels import LocalKernels, check, kernel_names
+from nbflow.kernels import LocalKernels, check, kernel_names, local
 from nbflow.kernels.endpoints import make_endpoint
 
 
@@ -85,8 +85,9 @@ def test_a_kernel_is_offered_to_be_made_where_that_makes_what_was_meant(name, ma
     assert "Installed: " in caught.value.remedy
 
 
-def test_a_kernel_listens_in_a_private_folder_that_is_gone_with_it():
+def test_a_kernel_listens_in_a_private_folder_that_is_gone_with_it(monkeypatch):
     """Unix sockets under a short absolute path, files for this user only, more likely to be ended for memory."""
+    monkeypatch.setattr(local, "FAREWELL_SECONDS", 60.0)  # it ends by itself, however slow the machine is
     kernels = LocalKernels()
     kernel, seen = asyncio.run(once(kernels))
     kernels.close()
