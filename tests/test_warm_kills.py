@@ -19,6 +19,7 @@ import threading
 import time
 import types
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -104,6 +105,11 @@ def alive(pid: int) -> bool:
 def descriptors(pid: int) -> list[Path]:
     """Give what a process has open."""
     return list(Path(f"/proc/{pid}/fd").iterdir())
+
+
+def has_closed_all(pid: int) -> bool:
+    """Whether a process has nothing open but its standard streams, or has ended."""
+    return not alive(pid) or len(descriptors(pid)) <= 4
 
 
 def settled(what, wanted, seconds: float = 10.0):
@@ -828,7 +834,7 @@ def test_a_cell_that_closes_all_descriptors_does_not_outlive_its_owner(kernels, 
             kernel = await launched(kernels)
             process = kernel.manager.provisioner.process
             kernel.client.execute("import os, signal; os.closerange(3, 1000)\nwhile True: signal.pause()")
-            settled(lambda: not alive(process.pid) or len(descriptors(process.pid)) <= 4, True)
+            settled(partial(has_closed_all, process.pid), True)
             if alive(process.pid):
                 return kernel, process
             await kernel.close()
