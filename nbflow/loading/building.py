@@ -7,7 +7,7 @@ import os.path
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -203,6 +203,8 @@ class Building:
     problems: list[DefinitionError] = field(default_factory=list)
     named: dict[str, Notebook] = field(default_factory=dict)
     """The notebooks by the text that names them."""
+    read: dict[str, Notebook | None] = field(default_factory=dict)
+    """The notebooks by their paths."""
     linked: dict[str, Links | None] = field(default_factory=dict)
     """What the steps of notebooks are to each other, by the same text."""
     read_whole: bool = False
@@ -243,6 +245,12 @@ class Building:
         """Note what is wrong."""
         self.problems.append(self.source.problem(place, message, remedy))
 
+    def notebook(self, path: str) -> Notebook | None:
+        """Give a notebook, which is read once."""
+        if path not in self.read:
+            self.read[path] = self.files.notebook(path)
+        return self.read[path]
+
     def links(self, text: str, path: str, notebook: Notebook) -> Links | None:
         """Give what the steps of a notebook are to each other; nothing where its names cannot be told."""
         if text not in self.linked:
@@ -252,9 +260,14 @@ class Building:
 
     def asked(self, one: d.Cells, *, lists: bool = False) -> tuple[str, ...]:
         """Give the names that expressions ask of some cells; or those over which alone a fan-out runs."""
-        texts = [text for place, text in _texts(self.definition.data()) if not lists or place[-1] == "items"]
-        found = {(a or b, name) for text in texts for a, b, name in _ASKED.findall(text)}
-        return tuple(sorted(name for step_id, name in found if step_id == one.id))
+        found = {name for step_id, name, in_items in self._asked if step_id == one.id and (in_items or not lists)}
+        return tuple(sorted(found))
+
+    @cached_property
+    def _asked(self) -> frozenset[tuple[str, str, bool]]:
+        """The names that expressions ask of steps, and whether as the items of a fan-out."""
+        texts = [(text, place[-1] == "items") for place, text in _texts(self.definition.data())]
+        return frozenset((a or b, name, items) for text, items in texts for a, b, name in _ASKED.findall(text))
 
     def path(self, text: str) -> str:
         """Give a path of this file as the outermost workflow says it."""
@@ -278,7 +291,7 @@ class Building:
         whole = len(self.problems) == before
         made = []
         for step, place in zip(given, places, strict=True):
-            near = ListSight(ids, order.ended(step.id), step.id, turns, order.waits)
+            near = ListSight(ids, order.ended(step.id), step.id, turns, order.waits, order.behind)
             made.append(Here(self, place, sight.inside(near), step, order.needs[step.id]).step())
         ready = [step for step in made if step is not None]
         return Block(ready, on_failure) if whole and len(ready) == len(given) else Block([])
@@ -482,7 +495,7 @@ def _tags(tags: Sequence[str]) -> str:
 
 def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
     try:
-        return here.building.named.get(text) or here.building.files.notebook(path)
+        return here.building.named.get(text) or here.building.notebook(path)
     except NbflowError as problem:
         here.problem(problem.message, problem.remedy, key)
         return None

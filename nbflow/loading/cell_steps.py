@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .. import definition as d
@@ -87,21 +88,25 @@ class Links:
             found |= piece.reads
         return frozenset(found)
 
+    @cached_property
+    def _ids(self) -> frozenset[int]:
+        return frozenset(map(id, self.readers))
+
     def has(self, step: d.Step) -> bool:
         """Whether a step is one of them."""
-        return any(step is one for one in self.readers)
+        return id(step) in self._ids
 
     def _earlier(self, sight: Sight) -> Iterator[Piece]:
         """Give those that have ended when a step starts, in the order of one worker, those of outer lists first."""
         outer: frozenset[str] = frozenset()
         for each in reversed(sight.lists):
-            place = list(each.steps).index
+            place = {step_id: at for at, step_id in enumerate(each.steps)}
             pieces = []
-            for step_id in sorted(each.seen, key=lambda one: (len(each.behind(one)), place(one))):
+            for step_id in sorted(each.seen, key=lambda one: (len(each.behind.get(one, ())), place[one])):
                 step = each.steps[step_id]
                 inner = step.step if isinstance(step, d.FanOut) else step
                 if isinstance(inner, d.Cells) and self.has(inner):
-                    pieces.append(self.piece(inner, step_id, outer | each.behind(step_id)))
+                    pieces.append(self.piece(inner, step_id, outer | each.behind.get(step_id, frozenset())))
             yield from pieces
             outer |= {piece.id for piece in pieces}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..definition import FanIn, Step
 from ..errors import did_you_mean
@@ -25,6 +26,11 @@ class Order:
     """What each waits for, of what there is."""
     circle: tuple[str, ...]
     """Steps that wait for each other; the first of them waits for the second."""
+
+    @cached_property
+    def behind(self) -> Mapping[str, frozenset[str]]:
+        """What each waits for, however far."""
+        return {step: frozenset(_behind(step, self.waits)) for step in self.waits}
 
     @staticmethod
     def of(given: Sequence[Step]) -> Order:
@@ -73,7 +79,7 @@ class Order:
         everything = frozenset(self.waits)
         if self.circle or len(self.waits) < len(self.given):  # an id twice: nobody knows which is meant
             return everything
-        behind = frozenset(_behind(step, self.waits))
+        behind = self.behind[step]
         broken = any(set(self.needs[one] or ()) - everything for one in (step, *behind))
         return everything if broken else behind
 

@@ -42,6 +42,8 @@ class ListSight:
     """Whether it is the body of a loop: other steps are seen as they ended in the turn before."""
     waits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What each of them waits for."""
+    behind: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The same, however far."""
 
     def later(self, step_id: str) -> bool:
         """Whether a step waits for the one in which the expression stands, however far."""
@@ -51,16 +53,6 @@ class ListSight:
             seen.update(fresh)
             left += fresh
         return self.me in seen
-
-    def behind(self, step_id: str) -> frozenset[str]:
-        """Give the steps that a step waits for, however far."""
-        found: set[str] = set()
-        left = [step_id]
-        while left:
-            fresh = set(self.waits.get(left.pop(), ())) - found
-            found |= fresh
-            left += fresh
-        return frozenset(found)
 
     def with_need(self, step_id: str) -> str:
         """Give the needs of the one in which the expression stands, with one more."""
