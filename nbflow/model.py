@@ -201,6 +201,11 @@ class Step:
         """Give the ids of the steps whose work counts for its own; ``None``: of all that it waits for."""
         return None
 
+    @property
+    def made_of(self) -> frozenset[str]:
+        """Ids of the steps whose outputs say what tasks there are in it."""
+        return frozenset()
+
     @cached_property
     def code_digest(self) -> str:
         """Digest of kind and content: the first part of the fingerprint of its nodes, what an edit changes."""

@@ -140,6 +140,8 @@ class CellsStep(NotebookStep):
     """Names that later steps may read; ``None``: all."""
     assigned: tuple[str, ...] = ()
     """Those of its parameters that are assigned right before its own cells."""
+    counts: frozenset[str] | None = None
+    """Those of its parameters that it, or the cells which prepare its kernel, may read; ``None``: all."""
     prepared: frozenset[str] = frozenset()
     """Names that the cells assign which prepare its kernel."""
     prepares: bool = False
@@ -161,6 +163,12 @@ class CellsStep(NotebookStep):
         work = super().work()
         assert isinstance(work, dict), "it is a mapping"
         return {**work, "also": list(self.also)} if self.also else work
+
+    def given_digest(self, parameters: Value, environment: Value = None) -> str:
+        """Give the digest of what it is given and may read."""
+        if self.counts is not None and isinstance(parameters, dict):
+            parameters = {name: value for name, value in parameters.items() if name in self.counts}
+        return super().given_digest(parameters, environment)
 
     def follows(self, ended: Ended) -> frozenset[str] | None:
         """Give the steps that it names, and those whose names it reads."""
@@ -281,10 +289,18 @@ class FanOut(Step):
         """The lists of steps in it, in the order of the text."""
         return (self.body,)
 
+    @property
+    def made_of(self) -> frozenset[str]:
+        """Those that its items come from."""
+        return self.drawn_from
+
     def follows(self, ended: Ended) -> frozenset[str] | None:
-        """Give what its step follows, where that is told, with the steps that it names and that its items come from."""
+        """Give what its step follows, where that is told, with the steps that it names.
+
+        The steps that its items come from count by the values of the items, which each item has.
+        """
         followed = self.body.steps[0].follows(ended) if self.single else None
-        return None if followed is None else followed | self.drawn_from | frozenset(self.needs or ())
+        return None if followed is None else followed | frozenset(self.needs or ())
 
 
 def _is_window(value: Value) -> bool:

@@ -681,6 +681,25 @@ def test_a_large_executed_notebook_is_not_written_all_the_time(steps, folder):
     assert whole.is_written()
 
 
+def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder):
+    """One more city costs that city, and not the hours before it."""
+    path = steps(
+        ("parameters", "cities = ['Lima']\nleast = 1\nfolder = 'data'"),
+        ("setup", "where = folder + '/days'\ndef scaled(days):\n    return days * least"),
+        ("step:load", ran("load") + "days = {'Lima': 3, 'Oslo': 4}"),
+        ("step:fit each:cities as:city", ran("fit") + "score = scaled(days[city])"),
+        ("results", "score"),
+        ("step:end needs:fit", ran("end") + "print(score)"),
+    )
+    assert "[3]" == shown(run(path).check(), 6)
+    assert "[3, 4]" == shown(resume(path, parameters={"cities": ["Lima", "Oslo"]}).check(), 6)
+    assert ["load", "fit", "end", "fit", "end"] == [step for step, _ in rows(folder)]
+    assert "[6, 8]" == shown(resume(path, parameters={"least": 2}).check(), 6)
+    assert ["fit", "fit", "end"] == [step for step, _ in rows(folder)][5:]
+    resume(path, parameters={"folder": "more"}).check()  # a cell that prepares each kernel reads it: all may follow
+    assert ["load", "fit", "fit", "end"] == [step for step, _ in rows(folder)][8:]
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")

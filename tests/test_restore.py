@@ -108,7 +108,8 @@ def test_without_a_step_there_is_what_the_first_failed_one_found(back: Any) -> N
     restored, names = back()
     assert "fit city=Lima" == restored.step
     assert restored.found
-    assert {"limit", "rows", "model", "city"} == set(restored.names)
+    assert {"rows", "model", "city"} == set(restored.names)
+    assert 10 == names["limit"], "setup has made it here"
     assert ("Lima", [5, 2, 1, 10]) == (names["city"], names["rows"])
     assert "score" not in names
 
@@ -192,7 +193,7 @@ def test_what_cannot_be_saved_is_left_out_with_the_cell_that_makes_it(back: Any)
     assert {"conn": "is a sqlite3.Connection: run cell 3"} == restored.left_out
     assert names["conn"] is None  # as the setup cell makes it
     first, second = repr(restored).splitlines()
-    assert first.startswith("restored limit, rows, model (")
+    assert first.startswith("restored rows, model (")
     assert first.endswith("B) as step clean left them")
     assert "left out: conn (is a sqlite3.Connection: run cell 3)" == second
 
@@ -360,7 +361,7 @@ def test_in_a_kernel_the_failed_cell_is_run_by_hand(failed: Path, monkeypatch: A
     made = nbformat.v4.new_notebook(cells=list(map(new, cells)))
     NotebookClient(made, kernel_name="python3", timeout=60, resources={"metadata": {"path": str(failed)}}).execute()
     (shown,) = made.cells[0].outputs
-    assert shown["data"]["text/plain"].startswith("restored limit, rows, model, city (")
+    assert shown["data"]["text/plain"].startswith("restored rows, model, city (")
     (printed,) = made.cells[1].outputs
     assert "45 Lima 10 None\n" == printed["text"]
     assert "setup cell 2 of analysis.ipynb failed here: FileNotFoundError" in made.cells[2].outputs[-1]["text"]

@@ -246,7 +246,7 @@ class StepGroup(Group):
         node.label = _joined(step.name or step.id, node.where)
         if lost := [other for other in self.block.waits[place] if self._lost >> other & 1]:
             node.spared = _left(f"waits for {self.block.steps[lost[0]].id}, which did not complete", "skipped")
-        elif unknown := [other for other in self._follows(place) if self._unknown >> other & 1]:
+        elif self._unknown and (unknown := [at for at in self._made_of(place) if self._unknown >> at & 1]):
             node.spared = _left(f"waits for {self.block.steps[unknown[0]].id}", "pending")
         return node
 
@@ -254,6 +254,11 @@ class StepGroup(Group):
         """Chain the steps it waits for, since notebooks talk through files."""
         waits = self._follows(place)
         return _hash(self._entry, *(str(self.tokens[p]) for p in waits)).hex() if waits else self._entry
+
+    def _made_of(self, place: int) -> Sequence[int]:
+        """Give the places without which it is not known what there is to do."""
+        at = self.block.at
+        return sorted({*self._follows(place), *(at[one] for one in self.block.steps[place].made_of if one in at)})
 
     def _follows(self, place: int) -> Sequence[int]:
         """Give the places whose work counts for a step: where they are not told, those that it waits for."""

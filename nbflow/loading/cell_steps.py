@@ -41,6 +41,8 @@ class Links:
     """What names it in the definitions."""
     setup: Use
     """Of the cells that prepare each kernel."""
+    rest: Use
+    """Of those among them that come behind the parameters."""
     steps: Mapping[tuple[str, ...], Use]
     """Of each selection of cells, by its tags."""
     readers: tuple[d.Cells, ...]
@@ -57,6 +59,7 @@ class Links:
             "leaves": frozenset() if list(one.tags) == [SETUP] else self.leaves(one, earlier),
             "prepares": list(one.tags) == [SETUP],
             "assigned": tuple(one.names),
+            "counts": self._counts(one),
             "prepared": frozenset(self.setup.assigns),
             "goes_on": _above(one, sight.lists[0]),
             "goes_on_in": _below(one, sight.lists[0]),
@@ -69,6 +72,13 @@ class Links:
         reads = None if any(unknown.reads for unknown in use.unknown) else frozenset(use.reads) - own
         assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
         return Piece(step_id, path_of(self.path, one), reads, assigns, behind)
+
+    def _counts(self, one: d.Cells) -> frozenset[str] | None:
+        """Give the parameters whose values count for a step: those that it, or a cell which prepares it, may read."""
+        use = self.steps[tuple(one.tags)]
+        if list(one.tags) == [SETUP] or any(unknown.reads for unknown in (*use.unknown, *self.rest.unknown)):
+            return None
+        return frozenset(one.names) | use.reads.keys() | self.rest.reads.keys()
 
     def _differ(self, name: str) -> bool:
         """Whether steps are given different values of a parameter: each has its own then, whatever others left."""
@@ -123,7 +133,9 @@ def links(notebook: Notebook, path: str, text: str, steps: Sequence[d.Cells]) ->
     prepare = selected(notebook, ()).cells
     own = [[cell for cell in part.cells if cell.number not in part.preparing] for part in chosen.values()]
     setup, found = uses(prepare, own)
-    return Links(path, text, setup, dict(zip(chosen, found, strict=True)), tuple(steps))
+    given = [cell for cell in prepare if "parameters" in cell.tags]
+    _, (rest,) = uses(given, [[cell for cell in prepare if cell not in given]])
+    return Links(path, text, setup, rest, dict(zip(chosen, found, strict=True)), tuple(steps))
 
 
 def cells_of(step: d.Step) -> d.Cells:

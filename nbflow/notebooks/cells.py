@@ -316,7 +316,13 @@ class CellsAttempt(Attempt):
         if self.cells.saved is None or outcome.status != "completed":
             return outcome
         stale = self.cells.stale()
-        names: dict[str, Value] = {name: entry for name, entry in self.cells.saved.names.items() if name not in stale}
+        # What setup has made is made again in each kernel, and may have another value in a later run.
+        made = self.cells.step.prepared
+        names: dict[str, Value] = {
+            name: entry
+            for name, entry in self.cells.saved.names.items()
+            if name not in stale and (name not in made or entry.get("changed"))
+        }
         warnings = []
         secret = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
         for name, why in {**self.cells.saved.unsaved, **secret}.items():
