@@ -107,7 +107,7 @@ def describe(value: Any, seen: Any = None) -> str:
         own = {slot: getattr(value, slot) for slot in slots if hasattr(value, slot) and not slot.startswith("__")}
         own.update(getattr(value, "__dict__", {}))
         if isinstance(value, logging.Logger):
-            own.pop("_cache", None)
+            own = {key: part for key, part in own.items() if key not in ("_cache", "manager")}  # those of all loggers
         if own:
             return f"{name} {inner(own)}"
     text = repr(value)
