@@ -178,9 +178,16 @@ class Past:
         givers = self.givers(name) or tuple(self._unasked(name))
         ids = {giver.id for giver in givers}
         entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
-        beside = (other for entry in entries for other in cast("list[str]", entry.get("shares", [])))
-        later = (piece for other in beside for piece in self.givers(other) if ids & piece.behind)
+        beside = {other for entry in entries for other in cast("list[str]", entry.get("shares", []))}
+        later = [
+            piece
+            for piece in self.pieces
+            if ids & piece.behind and any(self._has_changed(piece, one) for one in beside)
+        ]
         return [*givers, *later]
+
+    def _has_changed(self, piece: Piece, name: str) -> bool:
+        return name in self.left.get(piece.id, ()) and bool(self._entry(piece, name).get("changed"))
 
     def _entry(self, piece: Piece, name: str) -> Entry:
         return cast("Entry", self.left[piece.id][name])

@@ -58,6 +58,16 @@ def test_names_come_with_those_that_their_functions_use_and_that_share_objects()
     assert {"f", "g", "k", "l", "z"} == past.wanted(None).keys()
 
 
+def test_all_who_changed_what_a_lost_name_shares_are_repeated_with_it():
+    """Not only the last of them: the one before has changed the same object."""
+    lost: Entry = {**LOST, "shares": ["lamp"]}
+    pieces = (piece("a"), piece("b", "a"), piece("c", "a", "b"), piece("d", "a", "b", "c"))
+    left = {"a": {"shop": lost, "lamp": saved("1")}, "b": {"lamp": saved("2")}, "c": {"lamp": saved("3")}}
+    assert ["a", "b", "c"] == [one.id for one in Past(pieces, left).repeated(["shop"])]
+    left["b"] = {"lamp": saved("1", changed=False)}
+    assert ["a", "c"] == [one.id for one in Past(pieces, left).repeated(["shop"])]
+
+
 def test_a_lost_name_is_repeated_from_where_it_was_made():
     """With all that changed it since, and with what those need that is lost, too; others are left alone."""
     pieces = (

@@ -600,6 +600,26 @@ def test_what_cannot_be_saved_is_told_and_the_others_are_saved(kernel, text, rea
     getattr(kernel["value"], "close", lambda: None)()
 
 
+def test_who_shares_objects_with_what_cannot_be_saved_is_told(kernel):
+    """Also through a class of the notebook, a closure, or an object of that class: all are made together again."""
+    kernel.run("""
+import threading
+class Shop:
+    lock = threading.Lock()
+    goods = {}
+lamp, tea = [1], [2]
+Shop.goods["lamp"] = lamp
+shop = Shop()
+def opened(lock=threading.Lock()):
+    goods = [tea]
+    return lambda: (goods, lock)
+door = opened()
+""")
+    found = kernel.save("Shop", "shop", "door", "lamp", "tea")
+    assert {"Shop", "shop", "door"} == set(found["unsaved"])
+    assert {"Shop": ["lamp"], "shop": ["lamp"], "door": ["tea"]} == found["beside"]
+
+
 def test_what_is_nested_too_deeply_is_told(kernel):
     kernel.run("value = []\nfor _ in range(100_000): value = [value]")
     assert {"value": "is nested too deeply to be saved"} == kernel.save("value")["unsaved"]

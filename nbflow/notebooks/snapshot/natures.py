@@ -191,13 +191,17 @@ MOST_REACHED = 200_000
 
 
 def reach(value: object, namespace: dict[str, Any]) -> set[int]:
-    """Give the ids of what can be changed and is reached from a value; not through modules, classes and functions."""
+    """Give the ids of what can be changed and is reached from a value; not through modules, and not through functions
+    and classes but by what those of the notebook hold."""
     found: dict[int, object] = {}
     todo = [value]
     while todo and len(found) < MOST_REACHED:
         one = todo.pop()
-        if id(one) in found or one is namespace or isinstance(one, (types.ModuleType, type, types.FunctionType)):
+        if id(one) in found or one is namespace or isinstance(one, types.ModuleType):
             continue
         found[id(one)] = one
-        todo += gc.get_referents(one)
+        if isinstance(one, (type, types.FunctionType)):
+            todo += [held for _, held in _held(one)] if getattr(one, "__module__", "") == "__main__" else ()
+        else:
+            todo += gc.get_referents(one)
     return {key for key, one in found.items() if type(one) not in ATOMS and not isinstance(one, FIXED)}
