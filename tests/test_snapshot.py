@@ -600,6 +600,26 @@ def test_what_cannot_be_saved_is_told_and_the_others_are_saved(kernel, text, rea
     getattr(kernel["value"], "close", lambda: None)()
 
 
+def test_that_fewer_names_are_asked_for_is_no_change(kernel):
+    """What shares a class without a name is packed together, and so differently with each of the others."""
+    kernel.run("""
+def make():
+    class Item:
+        def whole(self):
+            return k
+    return Item
+k = 1
+Item = make()
+lamp, tea = Item(), Item()
+del Item
+""")
+    kernel.save("lamp", "tea", "k")
+    other = kernel.next("lamp", "tea", watch=["lamp", "tea"])
+    assert [] == other.save("lamp", touched=["lamp"])["changed"]
+    other.run("lamp.price = 3")
+    assert ["lamp"] == other.save("lamp", touched=["lamp"])["changed"]
+
+
 def test_who_shares_objects_with_what_cannot_be_saved_is_told(kernel):
     """Also through a class of the notebook, a closure, or an object of that class: all are made together again."""
     kernel.run("""

@@ -133,10 +133,14 @@ class Reducer(pickle.Pickler):
             return ("file", value.stem)
         token = self.save.named.get(key)
         if token is not None and token not in self.packed.members:
-            return self.save.link(self.packed, token)
+            return self.linked(token)
         if self.save.has_identity(kind):
             self.packed.seen[key] = value
         return None
+
+    def linked(self, token: str) -> Any:
+        """Give what stands for another name's value."""
+        return self.save.link(self.packed, token)
 
     def reducer_override(self, value: Any) -> Any:
         self.culprit = value
@@ -225,6 +229,14 @@ class Reducer(pickle.Pickler):
         return super().reducer_override(value) if made is None else made
 
 
-def pickler(cloudpickle: Any) -> type[Reducer]:
+class Lone(Reducer):
+    """Writes what a value is beside the names that there are: who they are, and nothing of what they are."""
+
+    def linked(self, token: str) -> Any:
+        """Give who it is."""
+        return ("name", token)
+
+
+def pickler(cloudpickle: Any, kind: type[Reducer] = Reducer) -> type[Reducer]:
     """Give the class of our picklers, once it is known which cloudpickle stands behind it."""
-    return type("Pickler", (Reducer, cloudpickle.Pickler), {"library": cloudpickle})
+    return type(kind.__name__, (kind, cloudpickle.Pickler), {"library": cloudpickle})

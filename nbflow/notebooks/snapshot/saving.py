@@ -526,16 +526,32 @@ class Save:
 
     def state(self, token: str) -> str | None:
         """Give what changes of a token's value are told from: of a pickle not its own digest, for that depends on which
-        other names there are."""
+        other names are saved, and packed with it."""
         if token not in self.packed:
             return self.known[token].state
         packed = self.packed[token]
         form = packed.form
-        if form["form"] != "pickle" or packed.code or packed.needs or is_code(self.values[token]):
+        if form["form"] != "pickle":
             return str(form["stem"])
-        if token not in self.alone:
-            self.alone[token] = digest_alone(self.shelf.cloudpickle, self.values[token]) or form["stem"]
-        return self.alone[token]
+        if token in self.alone:
+            return self.alone[token]
+        if packed.code or packed.needs or is_code(self.values[token]):
+            found = self._digest_beside(token)
+        else:
+            found = digest_alone(self.shelf.cloudpickle, self.values[token])
+        return self.alone.setdefault(token, found or form["stem"])
+
+    def _digest_beside(self, token: str) -> str | None:
+        """Give a digest of a value beside the names that there are; None where it cannot be told."""
+        pickling = self.shelf.lone(self, Packed(frozenset({token})))
+        try:
+            pickling.dump(self.values[token])
+            return digest_of(pickling.sink.chunks, self.budget)
+        except Exception as problem:
+            # Whatever a __reduce__ or __getstate__ raises: it was packed with others.
+            if of_the_machine(problem):
+                raise
+            return None
 
     def shape(self, token: str) -> str | None:
         """Give what the packing of a token's value is told from."""

@@ -16,7 +16,7 @@ from .files import Budget, Files, write_chunks
 from .frames import is_stable
 from .known import Known
 from .natures import ATOMS, FIXED, Ref, of_the_machine, reach, shortened
-from .pickling import pickler
+from .pickling import Lone, pickler
 from .restoring import Restore, place_of
 from .saving import Save
 from .settings import RANDOM, SETTINGS, Settings
@@ -42,6 +42,7 @@ class Shelf:
         self.files = Files(folder)
         self.cloudpickle = load_cloudpickle(cloudpickle)
         self.pickler = pickler(self.cloudpickle)
+        self.lone = pickler(self.cloudpickle, Lone)
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         self.hidden: dict[str, Any] = dict(shell.user_ns_hidden) if shell is not None else {}
         self.setup: set[str] = set()
