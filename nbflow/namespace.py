@@ -179,15 +179,13 @@ class Past:
         ids = {giver.id for giver in givers}
         entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
         beside = {other for entry in entries for other in cast("list[str]", entry.get("shares", []))}
-        later = [
-            piece
-            for piece in self.pieces
-            if ids & piece.behind and any(self._has_changed(piece, one) for one in beside)
-        ]
+        later = [piece for piece in self.pieces if ids & piece.behind and not beside.isdisjoint(self.changed_by(piece))]
         return [*givers, *later]
 
-    def _has_changed(self, piece: Piece, name: str) -> bool:
-        return name in self.left.get(piece.id, ()) and bool(self._entry(piece, name).get("changed"))
+    def changed_by(self, piece: Piece) -> list[str]:
+        """Give the names that a step changed."""
+        left = self.left.get(piece.id, {})
+        return [name for name in left if not name.startswith("$") and self._entry(piece, name).get("changed")]
 
     def _entry(self, piece: Piece, name: str) -> Entry:
         return cast("Entry", self.left[piece.id][name])

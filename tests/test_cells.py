@@ -614,6 +614,27 @@ def test_a_repeated_step_is_not_repeated_again_for_the_step_below(steps, folder)
     assert "0 1\n" == (folder / "log.txt").read_text()
 
 
+def test_what_repeated_steps_share_with_restored_names_stays_shared(steps, folder):
+    """Also where one of the names was saved again meanwhile, beside others: it is not restored a second time."""
+    made = code(
+        "k = 1",
+        "def made():",
+        "    class Item:",
+        "        def price(self):",
+        "            return k",
+        "    return Item",
+        "lamp, tea = [one() for one in [made()] * 2]",
+    )
+    path = steps(
+        ("step:things", made),
+        ("step:shop needs:things", "import threading\nshop = {'lock': threading.Lock(), 'goods': [lamp]}\nprint(tea)"),
+        ("step:order needs:shop", "print(lamp.price())"),
+        ("step:day needs:order", "shop['sold'] = lamp"),
+        ("step:end needs:day", "print(shop['goods'][0] is lamp, shop['sold'] is lamp)"),
+    )
+    assert "True True" == shown(run(path).check(), 5)
+
+
 def test_two_steps_for_each_element_of_a_list_may_both_read_it(steps):
     """The items of one cannot have changed the list for the other."""
     path = steps(

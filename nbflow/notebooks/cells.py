@@ -70,12 +70,14 @@ class _Cells:
     """The kernel in which it goes on."""
     lent: Lent | None = None
     """Gives that kernel."""
-    has: dict[str, Entry] = field(default_factory=dict)
-    """Names that were restored in its kernel."""
+    has: dict[str, str] = field(default_factory=dict)
+    """Whose value its kernel has of names that were restored or changed there: ids of steps."""
     again: frozenset[str] = frozenset()
     """Ids of the steps that are repeated in it."""
     finds: dict[str, tuple[Past, Piece]] = field(default_factory=dict)
     """Before which cells, by their ids, names are restored, and for which step."""
+    at: Piece | None = None
+    """The step whose cells are running: one that is repeated, or its own."""
     saved: Saved | None = None
     problem: str | None = None
     """Why nothing could be saved."""
@@ -84,19 +86,25 @@ class _Cells:
         """Give the names that a step reads and that can be restored from nowhere."""
         return past.lost(piece, lambda entry: trusted(entry, self.runner.signer))
 
-    def is_there(self, name: str, giver: Piece, entry: Entry) -> bool:
-        """Whether the kernel has a name already, with the value that is meant.
+    def is_there(self, name: str, giver: Piece) -> bool:
+        """Whether the kernel has a name already, with the value that a step gave it.
 
-        What steps make that are repeated here belongs together: a generator and the list that it fills.
+        What steps make that are repeated here belongs together: a generator and the list that it fills. And what was
+        restored once is not restored again because it was saved again since, beside other names: its object is held
+        by others.
         """
         ran = self.kept.ran if self.kept is not None else self.again
-        return giver.id in ran or self.has.get(name) == entry
+        return self.has.get(name, giver.id if giver.id in ran else "") == giver.id
+
+    def has_run(self, piece: Piece) -> None:
+        """Note what a step that is repeated has changed in the kernel."""
+        self.has.update(dict.fromkeys(self.past.changed_by(piece), piece.id))
 
     def stale(self) -> frozenset[str]:
         """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
         assigned = self.piece.assigns or frozenset()
         wanted = self.past.wanted(self.step.prepared - assigned)
-        there = {name for name, (giver, entry) in wanted.items() if self.is_there(name, giver, entry)}
+        there = {name for name, (giver, _) in wanted.items() if self.is_there(name, giver)}
         return frozenset(wanted) & self.step.prepared - there
 
     def take(self, node: NodeId, made: object) -> None:
@@ -109,7 +117,7 @@ class _Cells:
         self.has = dict(self.kept.has)
         wanted = self.past.wanted(self.piece.reads, self.piece.assigns)
         lost = self.lost(self.past, self.piece)
-        there = all(name in wanted and self.is_there(name, *wanted[name]) for name in lost)
+        there = all(name in wanted and self.is_there(name, wanted[name][0]) for name in lost)
         if not there or self.kept.kernel.has_died():
             asyncio.run(end([self.kept.kernel]))
             self.kept, self.has = None, {}
@@ -212,12 +220,15 @@ class CellsAttempt(Attempt):
         if found is None:
             return ""
         past, piece = found
+        if self.cells.at is not None:
+            self.cells.has_run(self.cells.at)
+        self.cells.at = piece
         wanted = past.wanted(piece.reads, piece.assigns)
         lost = set(self.cells.lost(past, piece))
         entries = {
             name: entry
             for name, (giver, entry) in wanted.items()
-            if name not in lost and not self.cells.is_there(name, giver, entry)
+            if name not in lost and not self.cells.is_there(name, giver)
         }
         touches = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
         request = restore_request(
@@ -234,7 +245,7 @@ class CellsAttempt(Attempt):
             restored = read_restored(await execution.ask(request, None))
         except (ValueError, TimeoutError) as problem:
             return f"the names that step {piece.id} reads could not be restored: {self._shown(problem)}"
-        self.cells.has.update(entries)
+        self.cells.has.update({name: wanted[name][0].id for name in entries})
         problems = dict(restored.problems)
         for path in restored.missing:
             of = [name for name, entry in entries.items() if any(file.path == path for file in files_of(entry))]
@@ -360,6 +371,9 @@ class CellsAttempt(Attempt):
             return
         ran = {cells.piece.id} | cells.again | (cells.kept.ran if cells.kept is not None else set())
         node = self.task.node
+        if cells.saved is not None:
+            changed = (name for name, entry in cells.saved.names.items() if entry.get("changed"))
+            cells.has.update(dict.fromkeys((*changed, *cells.saved.unsaved), cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..events import Event, NodeFinished
 from ..model import NodeId
-from ..namespace import Entry
 from .kernel import Kernel, Kernels
 
 __all__ = ["Held", "Kept", "Lent"]
@@ -24,8 +23,8 @@ class Kept:
     """What it was made with: a step goes on in it only with the same."""
     ran: frozenset[str]
     """Ids of the steps that ran in it."""
-    has: Mapping[str, Entry]
-    """Names that were restored in it, and where they were saved."""
+    has: Mapping[str, str]
+    """Whose value it has of names that were restored or changed in it: ids of steps."""
     waits_for: NodeId = ()
     """The node that may go on in it."""
 
