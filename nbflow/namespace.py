@@ -179,6 +179,9 @@ class Past:
         ids = {giver.id for giver in givers}
         entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
         beside = {other for entry in entries for other in cast("list[str]", entry.get("shares", []))}
+        for giver in givers:
+            if name not in self.left[giver.id]:  # nobody knows what it shares, so with all of its step
+                beside |= {*(giver.assigns or ()), *self.left[giver.id]}
         later = [piece for piece in self.pieces if ids & piece.behind and not beside.isdisjoint(self.changed_by(piece))]
         return [*givers, *later]
 

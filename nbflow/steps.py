@@ -137,7 +137,9 @@ class CellsStep(NotebookStep):
     named: frozenset[str] = frozenset()
     """Ids of the steps that it says it needs."""
     leaves: frozenset[str] | None = frozenset()
-    """Names that later steps may read; ``None``: all."""
+    """Names that are saved behind it, if they are new or changed: see :class:`Links`; ``None``: all."""
+    wanted: frozenset[str] | None = frozenset()
+    """Those of them that later steps may read; ``None``: all."""
     assigned: tuple[str, ...] = ()
     """Those of its parameters that are assigned right before its own cells."""
     counts: frozenset[str] | None = None

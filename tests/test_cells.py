@@ -896,3 +896,26 @@ def test_results_that_have_no_name_are_told_before_a_run(steps, cli, last, told)
     steps(("step:load", "x, y = 1, [2]"), ("results", last))
     said = cli("validate", "analysis.ipynb").stdout
     assert told == ("cell 2 is tagged results and shows what has no name" in said)
+
+
+@pytest.mark.parametrize(
+    ("load", "clean", "seen"),
+    [
+        ("n = 1", "n = n + 1", "n"),
+        ("n = 1", "print(n); n = 2", "n"),
+        ("a = [1]", "a.append(2)", "a"),
+        ("a = [1]; b = a", "a.append(2)", "b"),
+        ("log.append(1)", "pass", "log"),
+        ("log.append(1)", "log.append(2)", "log"),
+        ("import random; rng = random.Random(0)", "first = rng.random()", "rng.random()"),
+        ("class A: k = [1]\nmodel = A()", "model.k.append(2); model.own = 3", "(model.k, model.own)"),
+    ],
+)
+def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps, folder):
+    """Also where it reads what no later step had read: not what was saved of it before that was changed."""
+    begin = [("setup", "log = []"), ("step:load", load), ("step:clean", clean)]
+    path = steps(*begin, ("step:end", "raise ValueError"))
+    assert "failed" == run(path).status
+    steps(*begin, ("step:end", f"print({seen})"))
+    new = shown(resume(path).check(), 4)
+    assert new == shown(run(path, resume=False).check() if False else run(steps(*begin, ("step:end", f"print({seen})"), name="b.ipynb")).check(), 4)

@@ -847,7 +847,7 @@ def _gathering(body: Block, here: Here) -> tuple[Block, tuple[str, ...]]:
     if not isinstance(step, steps.CellsStep) or step.piece is None or step.path not in here.building.built.notebooks:
         return body, ()
     shown = step.outputs or here.building.built.notebooks[step.path].result_names
-    read = tuple(name for name in shown if step.leaves is None or name in step.leaves)
+    read = tuple(name for name in shown if step.wanted is None or name in step.wanted)
     return Block([replace(step, leaves=frozenset(read), gathers=True)]), read
 
 

@@ -57,6 +57,7 @@ class Links:
             "given": Left(tuple(piece.id for piece in earlier)) if earlier else NOTHING,
             "named": frozenset(one.needs or ()),
             "leaves": frozenset() if list(one.tags) == [SETUP] else self.leaves(one, earlier),
+            "wanted": self.wanted(one, earlier),
             "prepares": list(one.tags) == [SETUP],
             "assigned": tuple(one.names),
             "counts": self._counts(one),
@@ -86,6 +87,18 @@ class Links:
         return any(value != given[0] for value in given)
 
     def leaves(self, me: d.Cells, earlier: Sequence[Piece]) -> frozenset[str] | None:
+        """Give the names that a step leaves as they are then; ``None``: all.
+
+        They are those that later steps may read, and those that were there before and that it may have changed: what
+        was saved before would be taken for what they are, as soon as somebody reads them.
+        """
+        wanted, piece = self.wanted(me, earlier), self.piece(me, me.id)
+        if wanted is None or piece.reads is None or piece.assigns is None:
+            return None
+        there = {*self.setup.assigns}.union(*(one.assigns or piece.assigns for one in earlier))
+        return wanted | piece.reads | (piece.assigns & there)
+
+    def wanted(self, me: d.Cells, earlier: Sequence[Piece]) -> frozenset[str] | None:
         """Give the names that steps may read which do not stand before one; ``None``: any."""
         before = {piece.path for piece in earlier}
         found: set[str] = set()
