@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from .values import File, Value
 
-__all__ = ["ASKED", "RANDOM", "SETTINGS", "Entry", "Past", "Piece", "files_of", "gathered"]
+__all__ = ["ASKED", "KEPT", "LOOKS", "RANDOM", "SETTINGS", "Entry", "Past", "Piece", "files_of", "gathered"]
 
 Entry: TypeAlias = dict[str, Value]
 """Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
@@ -21,8 +21,10 @@ ALONG = ("needs", "holds", "shares")
 """What names comes along with one: used by its functions, held by it under a name, or sharing objects with it."""
 ASKED = "$asked"
 """Under which a step tells for what names it was asked; null: for all."""
-SETTINGS, RANDOM = "$settings", "$random"
-"""Kept like names, and none: settings of the interpreter, and its generators of random numbers."""
+SETTINGS, LOOKS, RANDOM = "$settings", "$looks", "$random"
+KEPT = {SETTINGS: "settings", LOOKS: "looks", RANDOM: "random"}
+"""Kept like names, and none: settings of the interpreter, how things are shown, generators of random numbers; and what
+kernels call them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from .errors import DefinitionError, ParameterError
 from .model import NOTHING, NULL, ONE, Binding, Block, Condition, Ended, Step, TaskStep
 from .model import Literal as Constant
-from .namespace import Past, Piece
+from .namespace import RANDOM, SETTINGS, Past, Piece
 from .types import OnError, OnExhausted, OnReject, Order, Verdict
 from .values import Value
 
@@ -184,7 +184,7 @@ def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozense
     outcomes = {piece.id: outcome for piece in pieces if (outcome := ended(piece.id)) is not None}
     past = Past(pieces, {step_id: outcome.names for step_id, outcome in outcomes.items()})
     names = past.known() if reader.reads is None else reader.reads
-    givers = {giver.id for name in names for giver in past.givers(name)}
+    givers = {giver.id for name in (*names, SETTINGS, RANDOM) for giver in past.givers(name)}
     coming = (piece for piece in pieces if piece.id in outcomes and outcomes[piece.id].status == "pending")
     return frozenset(givers | {piece.id for piece in coming if _meet(piece, reader)})
 

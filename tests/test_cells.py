@@ -721,6 +721,36 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder):
     assert ["load", "fit", "fit", "end"] == [step for step, _ in rows(folder)][8:]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "seen"),
+    [
+        ("random.seed(1)", "random.seed(2)", "random.random()"),
+        ("random.seed(1); random.random()", "random.seed(1)", "random.random()"),
+        ("os.chdir('d1')", "os.chdir('d2')", "os.path.basename(os.getcwd())"),
+        ("os.environ['A1'] = 'x'", "os.environ['A1'] = 'y'", "os.environ['A1']"),
+    ],
+)
+def test_another_seed_or_setting_repeats_the_steps_below(one, other, seen, steps, folder):
+    """They may depend on it; a step between that changed none of that does not count."""
+    (folder / "d1").mkdir()
+    (folder / "d2").mkdir()
+
+    def made(begin: str, between: str) -> Path:
+        return steps(
+            ("", "import os, random\nfrom pathlib import Path\nran = Path('ran.txt').absolute()"),
+            ("step:begin", begin),
+            ("step:between", between),
+            ("step:end", f"print(os.getpid(), file=open(ran, 'a'))\nprint({seen})"),
+        )
+
+    path = made(one, "x = 1")
+    before = shown(run(path).check(), 4)
+    resume(made(one, "x = 2"), changed="rerun").check()
+    assert 1 == len((folder / "ran.txt").read_text().split())
+    after = shown(resume(made(other, "x = 2"), changed="rerun").check(), 4)
+    assert before != after == shown(run(path).check(), 4)
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")

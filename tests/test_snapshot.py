@@ -867,16 +867,15 @@ def ask(do, **arguments):
     (found,) = carried.answer(text)._repr_mimebundle_().values()
     return json.loads(found)
 table = json.loads({table!r})
-settings = table.pop("$settings", None)
-random = table.pop("$random", None)
-found = ask("restore", names=table, settings=settings, random=random)
+kept = {{kind: table.pop("$" + kind, None) for kind in ("settings", "looks", "random")}}
+found = ask("restore", names=table, **kept)
 assert not found["problems"] and not found["missing"], found
 outcome = shell.run_cell({source!r})
 outcome.raise_error()
 found = ask("save", names={names!r}, most=1e9, seconds=60)
 assert not found["unsaved"], found
 table.update(found["names"])
-table.update({{"$settings": found["settings"], "$random": found["random"]}})
+table.update({{"$" + kind: found[kind] or kept[kind] for kind in kept}})
 print("table", json.dumps(table))
 """
 
@@ -1013,7 +1012,7 @@ assert any(one[0] == "ignore" and one[1] and one[1].match("of a kind") for one i
 drawn = [random.random(), np.random.random()]
 """
     table = in_a_process(tmp_path, first)
-    assert {"$settings", "$random"} == set(table)
+    assert {"$settings", "$looks", "$random"} == set(table)
     table = in_a_process(tmp_path, second, "drawn", table=table)
     random.seed(1)
     random.random()
@@ -1026,7 +1025,7 @@ def test_names_of_ipython_do_not_come_along(tmp_path):
     """Functions use them, and each kernel has its own."""
     source = "def f():\n    return open, display, get_ipython(), __name__, In\nf()"
     table = in_a_process(tmp_path, source, "f")
-    assert {"f", "$settings", "$random"} == set(table)
+    assert {"f", "$settings", "$looks", "$random"} == set(table)
     in_a_process(tmp_path, "assert f()[2] is get_ipython()", table=table)
 
 
@@ -1052,7 +1051,7 @@ def test_a_module_of_a_path_that_a_step_added_is_found(tmp_path):
 
 def test_where_nothing_is_set_and_nothing_drawn_nothing_is_written(tmp_path):
     table = in_a_process(tmp_path, "x = 1", "x")
-    assert (None, None) == (table["$settings"], table["$random"])
+    assert [None] * 3 == [table[kind] for kind in ("$settings", "$looks", "$random")]
 
 
 @settings(max_examples=60, deadline=None)

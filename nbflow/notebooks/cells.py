@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import lean
 from ..model import NodeId
-from ..namespace import ASKED, RANDOM, SETTINGS, Entry, Past, Piece, files_of
+from ..namespace import ASKED, KEPT, LOOKS, RANDOM, SETTINGS, Entry, Past, Piece, files_of
 from ..outcome import Failure, Outcome
 from ..printing import short
 from ..signing import Signer
@@ -28,7 +27,7 @@ from .snapshot.settings import OF_THE_TASK
 
 __all__ = ["CellRunner"]
 
-_CALLED = {SETTINGS: "settings", RANDOM: "states of random numbers"}
+_CALLED = {SETTINGS: "settings", LOOKS: "settings", RANDOM: "states of random numbers"}
 
 
 class CellRunner(NotebookRunner):
@@ -236,8 +235,7 @@ class CellsAttempt(Attempt):
             entries,
             prepared=self.cells.step.prepared,
             touches=touches,
-            settings=self._last(past, SETTINGS),
-            random=self._last(past, RANDOM),
+            kept={name: self._last(past, name) for name in KEPT},
             environ={name: value for name, value in self._environment().items() if name in OF_THE_TASK},
             carried=execution.kernel.warm,
         )
@@ -267,7 +265,7 @@ class CellsAttempt(Attempt):
         givers = past.givers(name)
         if not givers or self.cells.kept is not None:
             return None
-        if name == SETTINGS and past.differ(name):
+        if name != RANDOM and past.differ(name):
             ids = " and ".join(piece.id for piece in givers)
             last = givers[-1].id
             self._say(f"{ids} have changed {_CALLED[name]}, and none waits for the other: those of {last} count")
@@ -336,24 +334,26 @@ class CellsAttempt(Attempt):
         }
         warnings = []
         secret = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
-        for name, why in {**self.cells.saved.unsaved, **secret}.items():
+        for name, told in {**self.cells.saved.unsaved, **secret}.items():
+            why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
             if name in stale or not self._made_here(name):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
-            warnings.append(
-                f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "
-                f"{self.cells.piece.id} there. In a cell tagged setup it would be made in each kernel"
-            )
+            if self.cells.step.wanted is None or name in self.cells.step.wanted:
+                warnings.append(
+                    f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "
+                    f"{self.cells.piece.id} there. In a cell tagged setup it would be made in each kernel"
+                )
         leaves = self.cells.step.leaves
         names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))
 
     def _is_secret(self, entry: Entry) -> bool:
         """Whether what would stand in the journal has a secret of this step in it."""
-        text = json.dumps({key: value for key, value in entry.items() if key in ("text", "stem")})
-        return self.masker.text(text) != text
+        text = str(entry.get("text", ""))  # JSON; all else is in files
+        return self.masker.json(text) != text
 
     def _made_here(self, name: str) -> bool:
         """Whether what a name is may be the work of this step: else others have made it, or setup does."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from ..namespace import Entry
+from ..namespace import KEPT, Entry
 from ..signing import Signer
 from ..values import File, Value
 from . import snapshot
@@ -74,8 +74,7 @@ def restore_request(
     *,
     prepared: Iterable[str],
     touches: Iterable[str] | None,
-    settings: Entry | None,
-    random: Entry | None,
+    kept: Mapping[str, Entry | None],
     environ: Mapping[str, str],
     carried: bool,
 ) -> str:
@@ -91,8 +90,8 @@ def restore_request(
         Names that the setup cells have assigned in this kernel.
     touches : iterable of str, optional
         Names that the coming cells may read or assign; ``None``: any.
-    settings, random : Entry, optional
-        Settings of the interpreter, and the state of its generators of random numbers.
+    kept : mapping of str to Entry
+        What is kept like names, by the keys of :data:`.namespace.KEPT`.
     environ : mapping of str to str
         What a kernel that goes on does not know of the task that it has now.
     carried : bool
@@ -105,8 +104,7 @@ def restore_request(
         names={name: plain(entry) for name, entry in entries.items()},
         setup=sorted(prepared),
         watch=sorted({*entries, *(touches or ())}),  # what came along shares objects with what is touched
-        settings=None if settings is None else plain(settings),
-        random=None if random is None else plain(random),
+        **{KEPT[name]: None if entry is None else plain(entry) for name, entry in kept.items()},
         environ=dict(environ),
     )
 
@@ -164,7 +162,7 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
         for name, ref in found["names"].items()
         if ref["form"] not in ("setup", "list") or name in changed  # setup is in every kernel, lists are of items
     }
-    for name, key in (("$settings", "settings"), ("$random", "random")):
+    for name, key in KEPT.items():
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
     return Saved(names, found["unsaved"], found["beside"], int(found["wrote"]), float(found["seconds"]))

@@ -133,9 +133,7 @@ SETTINGS = (
     Row("os", "environ", _environ, _set_environ, early=True, apart=_environ_apart),
     Row("sys", "path", lambda sys: list(sys.path), _set_path, early=True),
     Row("sys", "recursion", lambda sys: sys.getrecursionlimit(), lambda sys, value: sys.setrecursionlimit(value)),
-    Row("warnings", "filters", lambda warnings: list(warnings.filters), _set_filters),
     Row("decimal", "context", _context, _set_context),
-    Row("numpy", "printing", _print_options, _set_print_options, {}),
     Row(
         "numpy",
         "errors",
@@ -143,10 +141,16 @@ SETTINGS = (
         lambda np, value: np.seterr(**value),
         _USUAL_ERRORS,
     ),
+)
+"""What a result may depend on."""
+LOOKS = (
+    Row("warnings", "filters", lambda warnings: list(warnings.filters), _set_filters),
+    Row("numpy", "printing", _print_options, _set_print_options, {}),
     Row("pandas", "options", _pandas_options, _set_pandas_options, {}),
     Row("matplotlib", "rc", _rc, _set_rc, {}),
     Row("matplotlib.pyplot", "inline", lambda _: _INLINE in sys.modules, _show_inline, usual=False),
 )
+"""What only decides how things are shown; libraries set some of it when they are imported."""
 
 
 RANDOM = (
@@ -169,16 +173,29 @@ class Settings:
     def __init__(self, rows: tuple[Row, ...], cloudpickle: Any) -> None:
         self.rows = rows
         self.cloudpickle = cloudpickle
-        self.is_known = False
-        """Whether something else than the start has been saved or given: then what is as at the start is told, too."""
+        self.seen: dict[str, bytes] = {}
+        """The rows as they were when they were last looked at."""
         self.start: dict[str, Any] = {}
         for row in rows:
             with contextlib.suppress(OSError):  # the working directory may be gone
                 if row.module in sys.modules:
                     self.start[row.name] = row.take(sys.modules[row.module])
 
+    def look(self) -> dict[str, Exception]:
+        """Look at how they are; gives why some cannot be written."""
+        self.seen, failed = self._now()
+        return failed
+
     def changed(self) -> tuple[bytes | None, dict[str, Exception]]:
-        """Give all that is not as at the start, None if nothing ever was; and what cannot be written, with why."""
+        """Give all that is not as at the start, and what cannot be written, with why.
+
+        None, if they are as they were when they were last looked at.
+        """
+        before = self.seen
+        failed = self.look()
+        return (None if self.seen == before else pickle.dumps(self.seen, 5)), failed
+
+    def _now(self) -> tuple[dict[str, bytes], dict[str, Exception]]:
         found, failed = {}, {}
         for row in self.rows:
             if row.module in sys.modules:
@@ -189,8 +206,7 @@ class Settings:
                         found[row.name] = self._bytes(row.apart(usual, now))
                 except Exception as problem:  # noqa: BLE001 - a value of an option may be anything
                     failed[row.name] = problem
-        self.is_known = self.is_known or bool(found)
-        return (pickle.dumps(found, 5) if self.is_known else None), failed
+        return found, failed
 
     def _bytes(self, value: Any) -> bytes:
         return bytes(self.cloudpickle.dumps(value, 5))
@@ -198,7 +214,6 @@ class Settings:
     def give(self, data: bytes, *, early: bool) -> None:
         """Make it so again."""
         found = pickle.loads(data)  # noqa: S301 - it was checked
-        self.is_known = True
         for row in self.rows:
             if row.early == early and row.name in found:
                 row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301

@@ -19,7 +19,7 @@ from .natures import ATOMS, FIXED, Ref, of_the_machine, reach, shortened
 from .pickling import Lone, pickler
 from .restoring import Restore, place_of
 from .saving import Save
-from .settings import RANDOM, SETTINGS, Settings
+from .settings import LOOKS, RANDOM, SETTINGS, Settings
 
 _OF_IPYTHON = ("In", "Out", "exit", "quit", "get_ipython", "open")
 
@@ -49,6 +49,7 @@ class Shelf:
         self.known: dict[str, Known] = {}
         self.settings = {
             "settings": Settings(SETTINGS, self.cloudpickle),
+            "looks": Settings(LOOKS, self.cloudpickle),
             "random": Settings(RANDOM, self.cloudpickle),
         }
         self.there: set[str] = set()
@@ -77,6 +78,7 @@ class Shelf:
         setup: Sequence[str] = (),
         watch: Sequence[str] = (),
         settings: Ref | None = None,
+        looks: Ref | None = None,
         random: Ref | None = None,
         environ: dict[str, str] | None = None,
     ) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class Shelf:
             Names that setup cells made in this kernel.
         watch : sequence of str
             Names that the coming step may touch: their present state is learnt.
-        settings, random : dict, optional
+        settings, looks, random : dict, optional
             As :meth:`save` gave them.
         environ : dict, optional
             Variables that tell which task comes.
@@ -105,7 +107,7 @@ class Shelf:
         os.environ.update(environ or {})
         self._learn_setup(setup)
         restore = Restore(self, names)
-        given = {"settings": settings, "random": random}
+        given = {"settings": settings, "looks": looks, "random": random}
         for kind, ref in given.items():
             restore.trying(f"${kind}", functools.partial(self._give, kind, ref, early=True))
         values = restore.all()
@@ -115,6 +117,8 @@ class Shelf:
             self._bind(values, names)
             self._look(values, [*watch, *filter(self._is_cheap, setup)], restore)
         self.there = set(self.namespace)
+        for found in self.settings.values():
+            found.look()
         return {"read": restore.read, "problems": restore.problems, "missing": sorted(restore.missing)}
 
     def _is_cheap(self, name: str) -> bool:
