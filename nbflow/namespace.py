@@ -14,7 +14,8 @@ Entry: TypeAlias = dict[str, Value]
 """Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
 
 With ``needs`` its functions use other names, with ``holds`` it has values of others inside, with ``shares`` objects
-that others have inside too. With ``changed`` the step gave it this value; else it only was the first to save it.
+that others have inside too. With ``changed`` the step gave it this value; else it only was the first to save it. With
+``deleted`` it took the name away.
 """
 
 ALONG = ("needs", "holds", "shares")
@@ -76,7 +77,7 @@ class Past:
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
         givers = self.givers(name)
-        if not givers or self.differ(name):
+        if not givers or self.differ(name) or self._entry(givers[-1], name).get("deleted"):
             return None
         giver = givers[-1]
         again = [piece for piece in self.pieces if giver.id in piece.behind and name in self.left.get(piece.id, ())]

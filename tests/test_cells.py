@@ -751,6 +751,52 @@ def test_another_seed_or_setting_repeats_the_steps_below(one, other, seen, steps
     assert before != after == shown(run(path).check(), 4)
 
 
+@pytest.mark.parametrize(
+    ("make", "change", "see"),
+    [
+        ("cfg['lr'] = 2", "pass", "model.cfg['lr']"),
+        ("pass", "cfg['lr'] = 2", "model.cfg is cfg, model.cfg['lr']"),
+        ("import sqlite3\ncon = sqlite3.connect(':memory:')\ncur = con.cursor(); cur.execute('create table t(a)')",
+         "cur.execute('insert into t values(1)')", "con.execute('select * from t').fetchall()"),
+        ("import io\nbuffer = io.StringIO()\nsinks = {'a': buffer}", "sinks['a'].write('x')", "buffer.getvalue()"),
+        ("x = [1]", "del x", "'x' in globals()"),
+    ],
+)  # fmt: skip
+def test_what_a_step_did_through_another_name_is_there(make, change, see, steps, folder):
+    """Where each step has a kernel of its own as where they share one."""
+    begin = "class Model:\n    pass\ncfg = {'lr': 1}; model = Model(); model.cfg = cfg"
+
+    def shows(needs: str) -> str:
+        path = steps(
+            ("setup", begin),
+            ("step:make", make),
+            (f"step:change {needs.format('make')}", change),
+            (f"step:see {needs.format('change')}", f"print({see})"),
+            name=f"analysis{len(needs)}.ipynb",
+        )
+        one = run(path).check()
+        done = nbformat.read(one.folder / executed_name(path.name), 4)
+        return done.cells[3].outputs[0].text
+
+    assert shows("") == shows("needs:{}")
+
+
+def test_a_saved_file_that_was_changed_is_written_again_by_the_step_that_made_it(steps, folder):
+    """The remedy that is named makes it good: what lies there is not taken for what it is called."""
+    made = "import numpy as np, pandas as pd\nx = pd.DataFrame({'a': range(10)})\ny = np.arange(10.0)"
+    path = steps(("step:make", made), ("step:see needs:make", "print(x.a.sum(), y.sum())"))
+    one = run(path).check()
+    before = shown(one, 2)
+    (frame,) = one.folder.glob("names/*.parquet")
+    frame.write_bytes(frame.read_bytes()[:-100])
+    (array,) = one.folder.glob("names/*.npy")
+    data = bytearray(array.read_bytes())
+    data[-1] ^= 1
+    array.write_bytes(data)
+    assert "failed" == resume(path, from_="see").status
+    assert before == shown(resume(path, from_="make").check(), 2)
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")

@@ -637,7 +637,7 @@ door = opened()
 """)
     found = kernel.save("Shop", "shop", "door", "lamp", "tea")
     assert {"Shop", "shop", "door"} == set(found["unsaved"])
-    assert {"Shop": ["lamp"], "shop": ["lamp"], "door": ["tea"]} == found["beside"]
+    assert {"Shop": ["lamp", "shop"], "shop": ["lamp"], "door": ["tea"]} == found["beside"]
 
 
 def test_what_is_nested_too_deeply_is_told(kernel):

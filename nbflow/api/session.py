@@ -372,6 +372,8 @@ class Session:
         from ..notebooks.held import Held
         from ..notebooks.runner import NotebookRunner, load
 
+        for left in folder.glob("names/.*.tmp"):  # of a kernel that was killed while it saved
+            left.unlink(missing_ok=True)
         request = self.request
         workflow = request.definition.workflow()
         kernels = LocalKernels(templates=shared(workflow), meanwhile=load)

@@ -346,6 +346,7 @@ class CellsAttempt(Attempt):
                     f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "
                     f"{self.cells.piece.id} there. In a cell tagged setup it would be made in each kernel"
                 )
+        names.update((name, {"deleted": True, "changed": True}) for name in self.cells.saved.gone if name not in made)
         leaves = self.cells.step.leaves
         names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))

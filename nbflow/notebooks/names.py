@@ -53,6 +53,8 @@ class Saved:
     names: Mapping[str, Entry]
     unsaved: Mapping[str, str]
     """Why a name could not be saved: words that follow it."""
+    gone: tuple[str, ...]
+    """Names that were deleted."""
     beside: Mapping[str, Sequence[str]]
     """For each of those the names that share objects with it."""
     wrote: int
@@ -165,7 +167,9 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
     for name, key in KEPT.items():
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
-    return Saved(names, found["unsaved"], found["beside"], int(found["wrote"]), float(found["seconds"]))
+    return Saved(
+        names, found["unsaved"], tuple(found["gone"]), found["beside"], int(found["wrote"]), float(found["seconds"])
+    )
 
 
 def _answer(reply: Mapping[str, Any]) -> dict[str, Any]:

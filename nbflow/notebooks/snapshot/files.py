@@ -98,6 +98,10 @@ class Files:
         names = self.path("names")
         return {one.stat().st_size for one in names.glob("*.npy")} if names.is_dir() else set()
 
+    def has(self, relative: str, sha256: str) -> bool:
+        """Whether there is such a file, and in it what was written."""
+        return self.there(relative) and self.seen(relative)["sha256"] == sha256
+
     def seen(self, relative: str) -> Ref:
         """Give size and SHA-256 of a file that is there."""
         digest, size = hashlib.sha256(), 0

@@ -204,4 +204,5 @@ def reach(value: object, namespace: dict[str, Any]) -> set[int]:
             todo += [held for _, held in _held(one)] if getattr(one, "__module__", "") == "__main__" else ()
         else:
             todo += gc.get_referents(one)
+            todo += [getattr(one, "base", None)] if type(one).__module__ == "numpy" else ()  # views of an array
     return {key for key, one in found.items() if type(one) not in ATOMS and not isinstance(one, FIXED)}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .arrays import address_of, array_digest, is_plain_array, npy, owner_of
 from .codes import is_code
 from .files import Budget, digest_of, write_chunks
-from .frames import frame_digest, has_parquet, is_closed, is_frame, owners_of, to_parquet
+from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
 from .helpers import itself, new_array, new_view, thaw
 from .known import Known
 from .natures import (
@@ -468,11 +468,22 @@ class Save:
         if not is_frame(value):
             return self._write(stem, "npy", len(next(npy(value))) + value.nbytes, npy(value))
         form = "series" if value.ndim == 1 else "parquet"
-        for kind, suffix in ((form, "parquet"), ("frame", "frame")):
-            path = f"names/{stem}.{suffix}"
-            if self.shelf.files.there(path):
-                return {"form": kind, "stem": stem, "path": path, **self.shelf.files.seen(path)}
+        path = f"names/{stem}.parquet"
+        if self.shelf.files.there(path) and self._holds(path, form, stem):
+            return {"form": form, "stem": stem, "path": path, **self.shelf.files.seen(path)}
         return self._write_frame(stem, form, value)
+
+    def _holds(self, path: str, form: str, stem: str) -> bool:
+        """Whether a file of Parquet is what its name says: somebody may have changed it."""
+        try:
+            return frame_digest(from_parquet(self.shelf.files.path(path), form), self.budget) == stem
+        except Refused:
+            raise
+        except Exception as problem:
+            # Whatever pyarrow raises: it is none.
+            if of_the_machine(problem):
+                raise
+            return False
 
     def _write_frame(self, stem: str, form: str, value: Any) -> Ref:
         files = self.shelf.files
@@ -498,7 +509,7 @@ class Save:
 
     def _write(self, stem: str, form: str, size: int, chunks: Iterable[Any]) -> Ref:
         files, path = self.shelf.files, f"names/{stem}.{form}"
-        if not files.there(path):
+        if not files.has(path, stem):
             self.budget.take(size)
             files.make(path, lambda file: write_chunks(file, chunks, self.budget), self.budget)
         return {"form": form, "stem": stem, "path": path, "size": size, "sha256": stem}
@@ -523,6 +534,11 @@ class Save:
             ref["shares"] = sorted((self._names_of({token, *packed.members}) | self.beside(token)) - {name})
             found[name] = ref
         return found
+
+    def held(self, name: str) -> set[str]:
+        """Give the names whose values one holds."""
+        packed = self.packed.get(self.tokens[name])
+        return set() if packed is None else self._names_of(packed.data)
 
     def state(self, token: str) -> str | None:
         """Give what changes of a token's value are told from: of a pickle not its own digest, for that depends on which

@@ -170,6 +170,7 @@ class Shelf:
 
     def _look(self, values: dict[str, Any], names: Sequence[str], restore: Restore) -> None:
         """Learn the state of names from which a later save tells changes: pickles may differ between processes."""
+        names = [*names, *self._holders(names)]
         restored = {name for name, value in values.items() if is_stable(value, restore.refs[name]["form"])}
         wanted = [name for name in dict.fromkeys(names) if name in self.namespace and name not in restored]
         wanted = [name for name in wanted if name in values or name not in self.known or not self.known[name].state]
@@ -184,6 +185,13 @@ class Shelf:
                 known.state, known.shape = look.state(token), look.packed[token].form["stem"]
                 known.shares |= (connected[token] | look.beside(token)) - {name}
                 known.holds |= look.packed[token].needs
+
+    def _holders(self, names: Sequence[str]) -> list[str]:
+        """Give the names of setup that have something of others inside: if those change, they do, too."""
+        ours = [name for name in names if name in self.setup and name in self.namespace]
+        inside = {id(self.namespace[name]) for name in ours if not isinstance(self.namespace[name], (*ATOMS, *FIXED))}
+        others = sorted(name for name in self.setup - {*names} if inside and name in self.namespace)
+        return [name for name in others if not inside.isdisjoint(reach(self.namespace[name], self.namespace))]
 
     def save(
         self, names: Sequence[str] | None, *, touched: Sequence[str] | None = None, most: float, seconds: float
@@ -205,14 +213,18 @@ class Shelf:
         -------
         dict
             ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
-            what it was; ``unsaved``: for each name that is not saved the reason, and for ``$settings``;
-            ``settings``, ``random``;
+            what it was; ``gone``: names that were deleted; ``unsaved``: for each name that is not saved the reason,
+            and for ``$settings`` and others; ``settings``, ``looks``, ``random``;
             ``wrote``: bytes; ``seconds``.
         """
-        budget = Budget(most, seconds)
+        budget, affected = Budget(most, seconds), self._affected(touched)
+        gone = sorted(
+            self.there - self.namespace.keys() if names is None else {*names} & self.there - {*self.namespace}
+        )
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
-        save = Save(self, names, self._affected(touched), budget)
+        beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
+        save = Save(self, list(dict.fromkeys([*names, *beside])), affected, budget)
         save.pack_all(dry=False)
         save.write_all()
         found, changed, connected = {}, [], save.connected()
@@ -231,20 +243,32 @@ class Shelf:
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
         for name in unsaved:
             self.known.pop(name, None)
-        lost = {name: self._beside_lost(name, save) for name in unsaved}
+        changed += self._held_by_setup(changed, save)
+        reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
+        lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
         self._forget(touched, set(save.names))
         self.there = set(self.namespace)
         taken = {"wrote": budget.written, "seconds": time.monotonic() - budget.start}
         kept = {kind: self._keep(kind, unsaved) for kind in self.settings}
-        return {"names": found, "changed": changed, "unsaved": unsaved, "beside": lost, **kept, **taken}
+        told = {"names": found, "changed": changed, "gone": gone, "unsaved": unsaved, "beside": lost}
+        return {**told, **kept, **taken}
 
-    def _beside_lost(self, name: str, save: Save) -> list[str]:
+    def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
+        """Give the names of setup that hold what has changed: setup makes them with what it makes itself."""
+        found: list[str] = []
+        while True:
+            new = {*changed, *found}
+            more = [name for name in save.names if name in self.setup - new and not save.held(name).isdisjoint(new)]
+            if not more:
+                return found
+            found += more
+
+    def _beside_lost(self, name: str, save: Save, lost: dict[str, set[int]]) -> list[str]:
         """Give the names that share objects with one that cannot be saved: only together they are what they were."""
-        reached = reach(self.namespace[name], self.namespace)
-        found = []
+        reached, found = lost[name], []
         for other, token in save.tokens.items():
             packed = save.packed.get(token)
-            inside = set() if packed is None else packed.seen.keys() | packed.arrays.keys()
+            inside = lost.get(other, set()) if packed is None else packed.seen.keys() | packed.arrays.keys()
             fixed = type(self.namespace[other]) in ATOMS or isinstance(self.namespace[other], FIXED)
             if other != name and not fixed and (id(self.namespace[other]) in reached or inside & reached):
                 found.append(other)
