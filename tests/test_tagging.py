@@ -262,6 +262,24 @@ def test_a_step_can_need_several(analysis):
     assert ["step:load", "mine", "needs:one", "needs:two"] == stored(analysis, 2)
 
 
+def test_steps_that_are_needed_become_a_tag_each_where_commas_stand_between_them(analysis):
+    """Jupyter opens no notebook with a comma in a tag."""
+    assert add_tag(analysis, 2, "needs:one,two", "needs:two, three").endswith(
+        "cell 2 is tagged needs:one, needs:two, needs:three now."
+    )
+    assert ["step:load", "mine", "needs:one", "needs:two", "needs:three"] == stored(analysis, 2)
+    nbformat.validate(nbformat.read(analysis, 4))
+    assert remove_tag(analysis, 2, "needs:one,two").endswith("cell 2 is not tagged needs:one, needs:two any more.")
+
+
+def test_a_tag_with_a_comma_that_stands_there_can_be_removed(tmp_path):
+    """Whoever wrote it."""
+    path = steps(tmp_path / "n.ipynb", ("a = 1", "step:load", "needs:one"))
+    path.write_text(path.read_text().replace("needs:one", "needs:one,two"))
+    remove_tag(path, 1, "needs:one,two")
+    assert ["step:load"] == stored(path, 1)
+
+
 def test_what_stands_there_already_is_not_written_again(analysis):
     """As a tag or in the first line; what is new among it is written."""
     before = analysis.stat()
@@ -297,6 +315,14 @@ def test_several_tags_are_removed_at_once(analysis):
         (3, "step:x retry:1.5", "'1.5' is no whole number from 1", "retry:2"),
         (3, f"step:x retry:{'9' * 5000}", "is no whole number from 1", "retry:2"),
         (3, "step:x timeout:0s", "is no time above zero", "30s"),
+        (3, "step:x,y", "cell 3: 'step:x,y' is no tag, for it has a comma", "one by one: step:x y"),
+        (
+            3,
+            "results,setup",
+            "cell 3: 'results,setup' is no tag, for it has a comma",
+            "one by one: results setup",
+        ),
+        (3, "step:x needs:,", "cell 3: 'needs:,' is no tag, for it has a comma", "one by one: needs:"),
         (3, "step=x", "Did you mean 'step:x'?", "step:clean"),
         (3, "stp:x", "Did you mean 'step:x'?", "step:clean"),
         (3, "step", "Did you mean 'step:'?", "step:clean"),
@@ -388,7 +414,8 @@ def test_whatever_is_accepted_stands_there_and_whatever_is_refused_changes_nothi
         except DefinitionError:
             assert before == path.read_bytes()
         else:
-            assert {*given_tags} <= {*read_tags(path).cells[cell - 1].tags, *read_tags(path).cells[cell - 1].said}
+            wanted = {one for tag in given_tags for one in tag.replace(",", " needs:").split()}
+            assert wanted <= {*read_tags(path).cells[cell - 1].tags, *read_tags(path).cells[cell - 1].said}
     found = read_tags(path)
     assert found.mistake is None
     begun = [tag for cell in found.cells for tag in (*cell.tags, *cell.said) if tag.startswith("step:")]

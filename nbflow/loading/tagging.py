@@ -128,7 +128,8 @@ def add_tag(path: Path, cell: int, *tags: str) -> str:
     *tags : str
         ``parameters``, ``results``, ``raises-exception``, ``skip-execution``, ``setup``; or with a value:
         ``step:clean``, ``needs:load``, ``each:cities``, ``as:city``, ``max:4``, ``timeout:30s``, ``retry:2``. One with
-        a value takes the place of the one that begins alike; only of ``needs:`` there can be several.
+        a value takes the place of the one that begins alike; only of ``needs:`` there can be several, and
+        ``needs:load,clean`` is two of them.
 
     Returns
     -------
@@ -144,9 +145,9 @@ def add_tag(path: Path, cell: int, *tags: str) -> str:
     StoreError
         If the file cannot be written.
     """
-    tags = tuple(dict.fromkeys(tags))
+    tags = tuple(dict.fromkeys(one for tag in tags for one in _several(tag)))
     for tag in tags:
-        _check(tag)
+        _check(path, cell, tag)
     _check_once(tags)
     notebook = read_tags(path)
     target = _target(notebook, cell)
@@ -190,6 +191,7 @@ def remove_tag(path: Path, cell: int, *tags: str) -> str:
     """
     notebook = read_tags(path)
     target = _target(notebook, cell)
+    tags = tuple(one for tag in tags for one in ([tag] if tag in target.tags else _several(tag)))
     said = [tag for tag in tags if tag in target.said and tag not in target.tags]
     if said:
         raise DefinitionError(
@@ -279,9 +281,20 @@ _FORMS: Mapping[str, tuple[re.Pattern[str], str, str]] = {
 _EXAMPLES = "step:clean, needs:load, each:cities, as:city, max:4, timeout:30s, retry:2"
 
 
-def _check(tag: str) -> None:
+def _several(tag: str) -> list[str]:
+    """Give the tags that are meant: ``needs:load,clean`` is two, for no tag may have a comma."""
+    return [f"needs:{one}" for one in _needed(tag)] or [tag] if "," in tag else [tag]
+
+
+def _check(path: Path, cell: int, tag: str) -> None:
     """Refuse what is no tag."""
     name, sign, value = tag.partition(":")
+    if "," in tag:
+        apart = " ".join(tag.replace(",", " ").split())
+        raise DefinitionError(
+            f"{path.name}: cell {cell}: {tag!r} is no tag, for it has a comma.",
+            f"Jupyter opens no such notebook. Give several tags one by one: {apart}",
+        )
     if sign and name == "timeout":
         try:
             seconds(value, "the time-out")
