@@ -22,6 +22,7 @@ from .values import NotAValueError, Value, argument
 
 __all__ = [
     "ANY",
+    "EXAMPLES",
     "PREFIXES",
     "SETUP",
     "WORDS",
@@ -467,24 +468,79 @@ def _kernel(data: Mapping[str, Value]) -> tuple[str, str]:
 # Tags, and comments that stand for them
 
 _MARK = re.compile(r"#\s*nbflow:\s*(.+)")
+_NEARLY = re.compile(r"(#+\s*nbflow(?:\s*:|(?=\s)))(.+)", re.IGNORECASE)
+"""A mark, and what may be meant as one."""
 WORDS = ("parameters", "results", "raises-exception", "skip-execution", "setup")
 PREFIXES = ("step", "needs", "each", "as", "max", "timeout", "retry")
+EXAMPLES = ("step:clean", "needs:load", "each:cities", "as:city", "max:4", "timeout:30s", "retry:2")
+"""A tag with each of the prefixes."""
 
 
 def marks(path: Path, number: int, source: str) -> Iterator[str]:
-    """Give the tags that a first line ``# nbflow: ...`` stands for."""
-    first = next(iter(source.lstrip().splitlines()), "")
-    match = _MARK.fullmatch(first.strip())
-    for word in re.split(r"[,\s]+", match[1].strip()) if match else ():
-        name, sign, value = word.replace("=", ":", 1).partition(":")
-        if word in WORDS or (sign and name in PREFIXES):
-            yield f"{name}{sign}{value}"
-        elif get_close_matches(name, PREFIXES if sign else WORDS, n=1, cutoff=0.75):
-            near = did_you_mean(name, list(PREFIXES if sign else WORDS))
-            raise DefinitionError(
-                f"{path.name}: cell {number} begins with {first.strip()!r}, and {word!r} is no mark.{near}",
-                f"The marks are: {', '.join(WORDS)}, and with a value: timeout:30s.",
-            )
+    """Give the tags that a first line ``# nbflow: ...`` stands for.
+
+    Raises
+    ------
+    DefinitionError
+        For a line that is nearly one. As a comment it would say nothing, and the cell would go with the step above.
+    """
+    first = next(iter(source.lstrip().splitlines()), "").strip()
+    match = _NEARLY.fullmatch(first)
+    words = re.findall(r"[^,\s]+", re.sub(r"\s+=\s*", "=", match[2])) if match else []
+    tags = [_mark(word) for word in words]
+    if match is None or not words or not _is_meant(words, tags, colon=match[1].endswith(":")):
+        return
+    wrong = "and a mark begins with '# nbflow:'"
+    if _MARK.fullmatch(first):
+        for word, tag in zip(words, tags, strict=True):
+            if tag != word.replace("=", ":", 1):
+                near = f" Did you mean {tag.partition(':')[0]!r}?" if tag else ""
+                wrong = f"and {word!r} is no mark.{near}"
+                break
+            yield tag
+        else:
+            return
+    right = _right(words, tags)
+    values = ", ".join(EXAMPLES).replace(":", "=")
+    raise DefinitionError(
+        f"{path.name}: cell {number} begins with {first!r}, {wrong}",
+        (f"Write it like this: # nbflow: {right}\n" if right else "")
+        + f"The marks are: {', '.join(WORDS)}, and with a value: {values}.",
+    )
+
+
+def _mark(word: str) -> str:
+    """Give the tag that a word of a first line stands for, or nearly does; else nothing.
+
+    Examples
+    --------
+    >>> _mark("step=load"), _mark("setp=load"), _mark("paramters"), _mark("load")
+    ('step:load', 'step:load', 'parameters', '')
+    """
+    name, sign, value = word.replace("=", ":", 1).partition(":")
+    known = PREFIXES if sign else WORDS
+    near = [name] if name in (*PREFIXES, *known) else get_close_matches(name, known, n=1, cutoff=0.75)
+    return f"{near[0]}{sign}{value}" if near and near[0] in known else ""
+
+
+def _is_meant(words: Sequence[str], tags: Sequence[str], *, colon: bool) -> bool:
+    """Whether a first line is meant as marks, and is no other comment that begins with nbflow."""
+    if not colon:
+        return all(tags) or ":" in tags[0]
+    named = words[0] in PREFIXES and len(words) == 2
+    return any(tags) or named or (len(words) == 1 and re.fullmatch(r"[\w-]+", words[0]) is not None)
+
+
+def _right(words: Sequence[str], tags: Sequence[str]) -> str:
+    """Give what a first line should say; nothing where that cannot be told."""
+    if not any(tags):
+        return "=".join(words) if len(words) == 2 else "" if words[0] in PREFIXES else f"step={words[0]}"
+    found: list[str] = []
+    for word, tag in zip(words, tags, strict=True):
+        if not tag and not (found and found[-1].startswith("needs=")):
+            return ""
+        found.append(tag.replace(":", "=", 1) or f"needs={word}")
+    return ", ".join(found)
 
 
 def _timeout(path: Path, number: int, tags: Iterable[str]) -> float | None:

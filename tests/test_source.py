@@ -141,6 +141,65 @@ def test_a_misspelt_comment_is_refused_with_a_suggestion(read):
     assert len(read("# nbflow: see the docs").cells) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("# nbflow step=load", "step=load"),
+        ("# nbflow : step=load", "step=load"),
+        ("# NBFLOW: step=load", "step=load"),
+        ("## nbflow: step=load", "step=load"),
+        ("# nbflow step:load, needs = first", "step=load, needs=first"),
+        ("# nbflow setp=load", "step=load"),
+        ("# nbflow results", "results"),
+        ("# nbflow: load", "step=load"),
+        ("# nbflow: step load", "step=load"),
+        ("# nbflow: setp=load", "step=load"),
+        ("# nbflow: step=load, needs=one,two", "step=load, needs=one, needs=two"),
+    ],
+)
+def test_a_first_line_that_is_nearly_a_mark_is_refused_with_the_right_one(read, line, right):
+    """As a comment it would say nothing, and the cell would go with the step above."""
+    with pytest.raises(DefinitionError) as caught:
+        read("x = 1", f"{line}\ny = 1")
+    assert f"forecast.ipynb: cell 2 begins with {line!r}" in caught.value.message
+    assert f"Write it like this: # nbflow: {right}" == caught.value.remedy.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "line", ["# nbflow: step", "# nbflow: step=sp ace", "# nbflow: results of all", "# nbflow: step=load see there"]
+)
+def test_words_beside_a_mark_are_refused(read, line):
+    """Half of a name, perhaps, or a second step that is needed."""
+    with pytest.raises(DefinitionError, match="is no mark") as caught:
+        read(line)
+    assert caught.value.remedy == (
+        "The marks are: parameters, results, raises-exception, skip-execution, setup, and with a value: "
+        "step=clean, needs=load, each=cities, as=city, max=4, timeout=30s, retry=2."
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# nbflow runs this",
+        "# nbflow results are read below",
+        "# nbflow: this step is slow",
+        "# nbflow: step by step",
+        "# nbflow: https://example.org/?step=1",
+        "# nbflow run forecast.ipynb -i step=3",
+        "# nbflow.run('forecast.ipynb', step=3)",
+        "# nbflow_step = 3",
+        "# see nbflow: step=load",
+        "# nbflow",
+        "# nbflow:",
+        "# nbflow: ,",
+    ],
+)
+def test_other_comments_about_nbflow_are_comments(read, line):
+    """They are no marks, and nobody takes them for some."""
+    assert read(f"{line}\nx = 1").cells[0].tags == frozenset()
+
+
 def test_cells_are_counted_among_the_code_cells(read):
     """Markdown has a position and no number."""
     notebook = read(("markdown", "# Load", []), "a = 1", ("raw", "x", []), "b = 2")

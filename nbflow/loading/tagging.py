@@ -15,7 +15,7 @@ from ..definition import ID, NAME
 from ..durations import seconds
 from ..errors import DefinitionError, ParameterError, StoreError, TargetError, did_you_mean
 from ..files import write_atomically
-from ..source import PREFIXES, SETUP, WORDS, Cell, marks, owners, read_cells
+from ..source import EXAMPLES, PREFIXES, SETUP, WORDS, Cell, marks, owners, read_cells
 
 __all__ = ["TaggedCell", "TaggedNotebook", "add_tag", "read_tags", "remove_tag"]
 
@@ -278,7 +278,6 @@ _FORMS: Mapping[str, tuple[re.Pattern[str], str, str]] = {
     "retry": (_COUNT, "is no whole number from 1", "Say how often it is tried: retry:2"),
 }
 """The form of a value, what one is that has it not, and the remedy."""
-_EXAMPLES = "step:clean, needs:load, each:cities, as:city, max:4, timeout:30s, retry:2"
 
 
 def _several(tag: str) -> list[str]:
@@ -312,7 +311,7 @@ def _check(path: Path, cell: int, tag: str) -> None:
     elif tag not in WORDS:
         raise DefinitionError(
             f"{tag!r} is no tag that nbflow knows.{_meant(tag)}",
-            f"The tags are: {', '.join(WORDS)}, and with a value: {_EXAMPLES}.",
+            f"The tags are: {', '.join(WORDS)}, and with a value: {', '.join(EXAMPLES)}.",
         )
 
 
