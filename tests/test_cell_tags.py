@@ -124,6 +124,11 @@ def test_a_step_that_needs_nothing_starts_at_once(steps):
         ([("step:a max:2", "1")], "cell 1: has max:2, and no items"),
         ([("step:a each:x max:none", "x = 1")], "cell 1: max:none is no whole number from 1"),
         ([("step:a each:x.y", "1")], "cell 1: each:x.y names no variable"),
+        (
+            [("step:a", "x = [1]"), ("step:b each:x as:class", "1")],
+            "cell 2: as:class names no variable, for it is",
+        ),
+        ([("step:a", "x = [1]"), ("step:b each:x as:2x", "1")], "cell 2: as:2x names no variable"),
         ([("step:a step:b", "1")], "cell 1: has step: 2 times: a, b"),
         ([("step:a timeout:2s", "# nbflow: timeout=3s\n1")], "two time-outs"),
         ([("step:a needs:b", "1")], "cell 1, line 1: step 'a' needs 'b', which is no step of its list."),
@@ -133,6 +138,17 @@ def test_a_step_that_needs_nothing_starts_at_once(steps):
 def test_what_is_wrong_with_a_tag_is_told_with_its_cell(steps, cells, told):
     found = problems(steps(*cells))
     assert any(told in one for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("1", "step1"), ("2nd-run", "step2nd-run"), ("é", "clean"), ("a/b", "a-b")]
+)
+def test_the_remedy_for_a_step_id_is_one(steps, wrong, right):
+    """And not the tag that was refused."""
+    with pytest.raises(DefinitionError, match=f"step:{wrong} is no step id") as caught:
+        read_steps(steps((f"step:{wrong}", "x = 1")))
+    assert caught.value.remedy == f"A letter or _, then letters, digits, _ and -: step:{right}"
+    read_steps(steps((f"step:{right}", "x = 1")))
 
 
 def test_tags_and_first_line_must_agree(steps):

@@ -310,6 +310,7 @@ def test_several_tags_are_removed_at_once(analysis):
         (3, "step:x needs:a,9", "'9' is no step id", "needs:load"),
         (3, "step:x each:my-list", "'my-list' names no variable", "each:cities"),
         (3, "step:x each:cities as:1", "'1' names no variable", "as:city"),
+        (3, "step:x each:cities as:class", "'class' names no variable", "as:city"),
         (3, "step:x each:cities max:0", "'0' is no whole number from 1", "max:4"),
         (3, "step:x each:cities max:many", "'many' is no whole number from 1", "max:4"),
         (3, "step:x retry:1.5", "'1.5' is no whole number from 1", "retry:2"),

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from keyword import iskeyword
 from typing import Any
 
 from .. import definition as d
@@ -97,9 +98,8 @@ def _begin(parts: Parts, cell: Cell, said: Mapping[str, list[str]]) -> None:
     step_id = said["step"][0]
     earlier = next((part for part in parts.steps if part.id == step_id), None)
     if not d.ID.fullmatch(step_id):
-        like = re.sub(r"[^A-Za-z0-9_-]+", "-", step_id).strip("-") or "clean"
         rule = "A letter or _, then letters, digits, _ and -"
-        parts.problem(cell, f"step:{step_id} is no step id", f"{rule}: step:{like}")
+        parts.problem(cell, f"step:{step_id} is no step id", f"{rule}: step:{_id_like(step_id)}")
     elif step_id == SETUP:
         parts.problem(cell, "step:setup is what runs first in every kernel", "Tag it setup, or choose another name.")
     elif earlier is not None:
@@ -121,11 +121,24 @@ def _begin(parts: Parts, cell: Cell, said: Mapping[str, list[str]]) -> None:
         parts.problem(cell, f"has {alone[0]}:{said[alone[0]][0]}, and no items", "Name a list to run over: each:cities")
 
 
+def _id_like(text: str) -> str:
+    """Give a step id that is like a text.
+
+    Examples
+    --------
+    >>> _id_like("sp ace"), _id_like("1"), _id_like("é")
+    ('sp-ace', 'step1', 'clean')
+    """
+    like = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "clean"
+    return like if d.ID.fullmatch(like) else f"step{like}"
+
+
 def _variable(parts: Parts, cell: Cell, prefix: str, said: Mapping[str, list[str]], default: str) -> str:
     name = said.get(prefix, [default])[0]
-    if prefix in said and not d.NAME.fullmatch(name):
+    if prefix in said and (iskeyword(name) or not d.NAME.fullmatch(name)):
+        told = ", for it is a word of Python" if iskeyword(name) else ""
         remedy = "each: names a list of the notebook, as: what its element is called."
-        parts.problem(cell, f"{prefix}:{name} names no variable", remedy)
+        parts.problem(cell, f"{prefix}:{name} names no variable{told}", remedy)
     return name
 
 

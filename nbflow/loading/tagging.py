@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +303,7 @@ def _check(path: Path, cell: int, tag: str) -> None:
     elif sign and name in _FORMS:
         form, told, remedy = _FORMS[name]
         values = _needed(tag) if name == "needs" else [value]
-        wrong = next((one for one in values if not form.fullmatch(one)), None)
+        wrong = next((one for one in values if not form.fullmatch(one) or (form is NAME and iskeyword(one))), None)
         if wrong is not None:
             raise DefinitionError(f"{tag!r} is no tag: {wrong!r} {told}.", remedy)
         if tag == f"step:{SETUP}":
