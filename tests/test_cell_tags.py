@@ -157,6 +157,15 @@ def test_tags_and_first_line_must_agree(steps):
     )
 
 
+def test_a_cell_that_python_cannot_read_is_told_with_the_file(steps):
+    """As all problems are, in the words by which messages call it."""
+    path = steps(("step:a", "x = 1\ny = = 2"))
+    with pytest.raises(DefinitionError, match=r"^a\.ipynb: cell 1, line 2: invalid syntax"):
+        read_steps(path)
+    with pytest.raises(DefinitionError, match=r"^\.\./a\.ipynb: cell 1, line 2: invalid syntax"):
+        read_steps(path, "../a.ipynb")
+
+
 def test_a_misspelt_mark_is_told(steps):
     with pytest.raises(DefinitionError, match=r"'nedes=a' is no mark\. Did you mean 'needs'"):
         read_steps(steps(("step:a", "1"), ("", "# nbflow: step=b nedes=a\n2")))

@@ -109,13 +109,23 @@ def read_steps(path: Path, name: str = "", given: Collection[str] = ()) -> tuple
     source = CellSource(
         name, [f"cell {cell.number} (setup)" for cell in parts.setup[:1]] + [p.called for p in parts.steps]
     )
-    told = links(notebook, path.name, path.name, [cells_of(step) for step in steps])
+    try:
+        told = links(notebook, path.name, path.name, [cells_of(step) for step in steps])
+    except DefinitionError as problem:  # a cell that Python cannot read: who looks into it does not know the file
+        raise _in_file(problem, name) from None
     found = look(notebook, name, told, steps, {part.id: part.each for part in parts.steps if part.each})
     refuse(found.problems)
     source.warnings += found.warnings
     drawn = _drawn(steps, parts.steps, told, found.order)
     listed: list[Value] = [{**step.data(), **drawn.get(step.id, {})} for step in steps]
     return define({"nbflow": 1, "inputs": inputs, "steps": listed}, source), source
+
+
+def _in_file(problem: DefinitionError, name: str) -> DefinitionError:
+    """Give a problem of a cell with the name of the file."""
+    if not problem.place.startswith("cell "):
+        return problem
+    return DefinitionError(f"{name}: {problem.message}", problem.remedy, f"{name}: {problem.place}")
 
 
 def _refuse_others(notebook: Notebook, name: str) -> None:
