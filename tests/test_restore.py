@@ -185,6 +185,45 @@ def test_a_setup_cell_that_fails_here_is_told_by_its_number(back: Any, tmp_path:
     assert "rows" not in names
 
 
+def changed(path: Path, old: str, new: str) -> None:
+    """Change the code in a notebook."""
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_setup_cells_that_are_none_of_the_notebook_beside_the_run_are_refused(copied: Path) -> None:
+    """The copy that a run keeps is somebody else's code where somebody else made the run; who wants it says so."""
+    (run,) = (copied / "nbflow-runs" / "analysis.ipynb").iterdir()
+    changed(copied / "analysis.ipynb", "limit = n * factor", "limit = 100")
+    names: dict[str, Any] = {}
+    for target in ("analysis.ipynb", run):
+        with pytest.raises(RefusedError, match=r"setup cell 2 of analysis\.ipynb, as the run has kept it") as caught:
+            nbflow.restore(target, "load", into=names)
+        assert "setup=True runs the setup cells of the run all the same, setup=False leaves" in caught.value.remedy
+    assert {} == names
+    nbflow.restore("analysis.ipynb", "load", into=names, setup=True)
+    assert 10 == names["limit"]
+
+
+@pytest.mark.parametrize("away", [Path.unlink, lambda path: changed(path, '"setup"', '"skip-execution", "setup"')])
+def test_setup_cells_are_refused_where_the_notebook_beside_the_run_does_not_run_them(away: Any, copied: Path) -> None:
+    away(copied / "analysis.ipynb")
+    (run,) = (copied / "nbflow-runs" / "analysis.ipynb").iterdir()
+    with pytest.raises(RefusedError, match="is no setup cell of"):
+        nbflow.restore(run, "load", into={})
+    names: dict[str, Any] = {}
+    assert ("rows",) == nbflow.restore(run, "load", into=names, setup=False).names
+    assert {"rows": [5, 2, 1]} == names
+
+
+def test_what_else_was_changed_in_the_notebook_keeps_no_setup_cell_from_running(copied: Path) -> None:
+    """A step that is mended, and one more setup cell."""
+    changed(copied / "analysis.ipynb", "rows = [n, 2, 1]", "rows = []")
+    changed(copied / "analysis.ipynb", '"results"', '"setup"')
+    names: dict[str, Any] = {}
+    nbflow.restore("analysis.ipynb", "load", into=names)
+    assert ([5, 2, 1], 10) == (names["rows"], names["limit"])
+
+
 # -- what is left out ----------------------------------------------------------------------------------------------
 
 

@@ -676,7 +676,7 @@ def restore(
     *,
     state_dir: str | os.PathLike[str] | None = None,
     into: dict[str, Any] | None = None,
-    setup: bool = True,
+    setup: bool | None = None,
 ) -> Restored:
     """Bring the names of a notebook's run into this kernel, to look at them or to run a failed cell by hand.
 
@@ -694,8 +694,10 @@ def restore(
         began. By default the first that failed, else the last that completed.
     into : dict, optional
         Where the names go: ``globals()``. By default the notebook's variables; elsewhere than in IPython it is needed.
-    setup : bool
-        Whether the setup cells run. Without them it is for you to have run them.
+    setup : bool, optional
+        Whether the setup cells run, as the run has kept them. By default they do, and are refused where they are other
+        ones than in the notebook beside the run: then you have changed them since, or somebody else made the run, whose
+        code they may be. With ``True`` they run all the same; with ``False`` it is for you to have run them.
 
     Returns
     -------
@@ -705,7 +707,8 @@ def restore(
     Raises
     ------
     RefusedError
-        If there is no such run or step, or it saves no names; then nothing was changed.
+        If there is no such run or step, it saves no names, or its setup cells are not those of the notebook beside it;
+        then nothing was changed.
     NbflowError
         If a setup cell raises an error here.
 

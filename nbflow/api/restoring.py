@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.plan import Plan, plan
@@ -21,7 +22,7 @@ from ..outcome import Record
 from ..printing import short
 from ..reporters.amounts import size
 from ..signing import Signer
-from ..source import SETUP, Cell, Notebook
+from ..source import SETUP, Cell, Notebook, owners, read_cells
 from ..steps import CellsStep, FanOut
 from ..task import Task
 from ..values import argument
@@ -63,13 +64,14 @@ class Restored:
         return "\n".join([first, *(f"{'' if at else 'left out:':<9} {line}" for at, line in enumerate(lines))])
 
 
-def bring(stored: Stored, name: str | None, *, into: dict[str, Any] | None, setup: bool) -> Restored:
+def bring(stored: Stored, name: str | None, *, into: dict[str, Any] | None, setup: bool | None) -> Restored:
     """Bring the names of a run into a namespace, as :func:`nbflow.restore` says."""
     place = _place(into)
     steps = _Steps(stored)
     moment = steps.moment(name)
-    if setup:
-        _set_up(moment, steps.notebook(moment.step), place)
+    if setup is not False:
+        beside = None if setup else stored.home.folder / moment.step.path.partition("#")[0]
+        _set_up(moment, steps.notebook(moment.step), place, beside)
     names, left_out, read = _Names(stored, steps, moment).put(place.namespace)
     own = {name: argument(moment.task.parameters[name]) for name in moment.own}
     place.namespace.update(own)
@@ -163,12 +165,18 @@ def _place(into: dict[str, Any] | None) -> _Place:
     return _Namespace(into)
 
 
-def _set_up(moment: Moment, notebook: Notebook, place: _Place) -> None:
-    """Run the cells that prepare each kernel of a notebook, with the parameters of the run."""
+def _set_up(moment: Moment, notebook: Notebook, place: _Place, beside: Path | None) -> None:
+    """Run the cells that prepare each kernel of a notebook, with the parameters of the run.
+
+    They are the run's own copy, which anybody may have made. So where the notebook is given that stands beside the run,
+    which its reader would run by hand as well, they must stand there too.
+    """
     step = moment.step
     given = {name: argument(value) for name, value in moment.task.parameters.items() if name not in step.assigned}
     itself = moment.piece.path.partition("#")[2] == SETUP and not moment.found  # these cells are a step, too
     cells = [cell for cell in notebook.cells if (itself or cell.number in notebook.preparing) and _runs(cell)]
+    if beside is not None:
+        _check_known(cells, notebook.name, beside)
     runners = [(cell, place.runner(cell, notebook.name)) for cell in cells]
     if notebook.parameters_cell not in {cell.number for cell in cells}:
         place.namespace.update(given)
@@ -182,6 +190,22 @@ def _set_up(moment: Moment, notebook: Notebook, place: _Place) -> None:
             ) from problem
         if cell.number == notebook.parameters_cell:
             place.namespace.update(given)
+
+
+def _check_known(cells: Sequence[Cell], name: str, beside: Path) -> None:
+    """Refuse setup cells that are none of the notebook beside the run."""
+    try:
+        there = read_cells(beside)[1]
+    except RefusedError:
+        there = ()
+    known = {cell.source for cell, owner in zip(there, owners(there), strict=True) if owner == SETUP and _runs(cell)}
+    unknown = next((cell for cell in cells if cell.source not in known), None)
+    if unknown is not None:
+        raise RefusedError(
+            f"setup cell {unknown.number} of {name}, as the run has kept it, is no setup cell of {beside}: it may be "
+            "somebody else's",
+            "setup=True runs the setup cells of the run all the same, setup=False leaves them out",
+        )
 
 
 def _runs(cell: Cell) -> bool:
