@@ -316,7 +316,8 @@ def test_several_tags_are_removed_at_once(analysis):
         (3, "step:x retry:1.5", "'1.5' is no whole number from 1", "retry:2"),
         (3, f"step:x retry:{'9' * 5000}", "is no whole number from 1", "retry:2"),
         (3, "step:x timeout:0s", "is no time above zero", "30s"),
-        (3, "step:x,y", "cell 3: 'step:x,y' is no tag, for it has a comma", "one by one: step:x y"),
+        (3, "step:x,y", "'x,y' is no step id", "step:clean"),
+        (3, "step:x timeout:1s,2s", "is no time above zero", "30s"),
         (
             3,
             "results,setup",

@@ -289,7 +289,7 @@ def _several(tag: str) -> list[str]:
 def _check(path: Path, cell: int, tag: str) -> None:
     """Refuse what is no tag."""
     name, sign, value = tag.partition(":")
-    if "," in tag:
+    if "," in tag and name not in ONE:
         apart = " ".join(tag.replace(",", " ").split())
         raise DefinitionError(
             f"{path.name}: cell {cell}: {tag!r} is no tag, for it has a comma.",
