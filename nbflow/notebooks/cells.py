@@ -333,8 +333,8 @@ class CellsAttempt(Attempt):
             if name not in stale and (name not in made or entry.get("changed"))
         }
         warnings = []
-        secret = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
-        for name, told in {**self.cells.saved.unsaved, **secret}.items():
+        lost = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
+        for name, told in {**self._lost_before(), **self.cells.saved.unsaved, **lost}.items():
             why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
@@ -350,6 +350,13 @@ class CellsAttempt(Attempt):
         leaves = self.cells.step.leaves
         names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))
+
+    def _lost_before(self) -> dict[str, str]:
+        """Give the names that a step before could not save, or must not, and that this one has not assigned."""
+        saved = self.cells.saved.names if self.cells.saved is not None else {}
+        assigns = self.cells.piece.assigns or frozenset()
+        found = ((name, self.cells.past.find(name)) for name in saved if name not in assigns)
+        return {name: str(one[1]["unsaved"]) for name, one in found if one is not None and "unsaved" in one[1]}
 
     def _is_secret(self, entry: Entry) -> bool:
         """Whether what would stand in the journal has a secret of this step in it."""
@@ -373,8 +380,9 @@ class CellsAttempt(Attempt):
         ran = {cells.piece.id} | cells.again | (cells.kept.ran if cells.kept is not None else set())
         node = self.task.node
         if cells.saved is not None:
-            changed = (name for name, entry in cells.saved.names.items() if entry.get("changed"))
-            cells.has.update(dict.fromkeys((*changed, *cells.saved.unsaved), cells.piece.id))
+            changed = [name for name, entry in cells.saved.names.items() if entry.get("changed")]
+            mine = filter(self._made_here, (*changed, *cells.saved.unsaved))
+            cells.has.update(dict.fromkeys(mine, cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)
 
