@@ -49,6 +49,23 @@ def problems(path: Path) -> list[str]:
 # -- parts --------------------------------------------------------------------------------------------------------
 
 
+def test_what_items_change_and_nobody_will_see_is_told(steps):
+    """Each item has its own copy; by hand the cells below would see what all of them did."""
+    path = steps(
+        ("step:load", "cities = ['a', 'b']; rows = []; table = {}; n = 0; frame = 1; city = ''"),
+        ("step:fit each:cities as:city", "rows.append(city)\nfor one in 'x':\n    table[one] = 1\nn += 1"),
+        ("", "score = len(frame.sort_values(inplace=True))\nspare = 1\ndef inner(): rows.append(2)"),
+        ("results", "score, frame"),
+        ("step:end", "print(rows, table, n, score, frame, city)"),
+    )
+    _, source = read_steps(path)
+    told = "reads it as it was before: show in a cell of fit tagged results what comes along"
+    assert [
+        f"cell {cell}, line {line} (step fit): each item changes a {name!r} of its own, and step end {told}"
+        for cell, line, name in [(2, 1, "rows"), (2, 3, "table"), (2, 4, "n")]
+    ] == source.warnings
+
+
 def test_cells_go_with_the_step_above_and_those_above_the_first_with_the_setup(steps):
     """A cell tagged setup goes there from wherever it stands, and runs before the others."""
     path = steps(

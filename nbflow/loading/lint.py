@@ -9,6 +9,7 @@ from .. import definition as d
 from ..errors import DefinitionError, did_you_mean
 from ..source import SETUP, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
+from .changes import changes
 from .names import Place, Unknown, Use
 from .order import Order
 
@@ -81,6 +82,7 @@ class _Looking:
         for use, where in [(self.setup, "setup"), *((self.uses[one], f"step {one}") for one in ids)]:
             self.found.warnings += [self._unknown(unknown, where) for unknown in use.unknown]
         self.found.warnings += self._out_of_order()
+        self.found.warnings += [told for step in self.shown for told in self._of_items(step, behind)]
         self.found.warnings += [
             f"cell {number} is tagged results and shows what has no name, which is no result: assign it (total = ...)"
             for number in nameless(self.notebook)
@@ -134,6 +136,20 @@ class _Looking:
             message = f"{told}, which no cell assigns.{did_you_mean(name, known)}"
             remedy = "Assign it in a setup cell, or in a step before this one."
         self._problem(place, message, remedy, me)
+
+    def _of_items(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
+        """Tell which names items change that were there before, and that later steps read as they were."""
+        step = next(step for step in self.steps if step.id == me)
+        part = selected(self.notebook, cells_of(step).tags)
+        before = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me])) - self.given[me]
+        for name, place in changes(cell for cell in part.cells if cell.number not in part.preparing).items():
+            reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
+            if name in before and name not in self.shown[me] and reader is not None:
+                where = f"cell {place.cell}, line {place.line} (step {me})"
+                yield (
+                    f"{where}: each item changes a {name!r} of its own, and step {reader} reads it as it was before: "
+                    f"show in a cell of {me} tagged results what comes along"
+                )
 
     # -- names of which nobody can say whose they are ---------------------------------------------------
 
