@@ -307,6 +307,10 @@ class CellsAttempt(Attempt):
     def _shown(self, problem: Exception) -> str:
         return short(self.masker.text(str(problem)))
 
+    def _is_needed(self, name: str) -> bool:
+        """Whether it is a failure that a result has no value: what is no list is that of the step which runs over it."""
+        return super()._is_needed(name) and name not in self.step.lists
+
     def _output(self) -> tuple[Value, Failure | None]:
         """Give the output, or why there is none: also where later steps would not find what they read."""
         output, failure = super()._output()

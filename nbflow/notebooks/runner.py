@@ -393,7 +393,7 @@ class Attempt:
         for name, reason in found.problems.items():
             if name in output:
                 continue
-            if asked or name in self.step.also:
+            if self._is_needed(name):
                 problems.append(f"{name!r} was asked for, and {reason}")
             else:
                 self.warnings.append(f"{name!r} is left out of the results: {reason}.")
@@ -407,6 +407,10 @@ class Attempt:
             self.warnings.append(f"{self.foreign}.")
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
+
+    def _is_needed(self, name: str) -> bool:
+        """Whether it is a failure that a result has no value."""
+        return bool(self.step.outputs) or name in self.step.also
 
     def _mask_saved(self) -> dict[str, File]:
         return mask_saved(self.places.artifacts, self.places.folder, self.masker) if self.masker else {}
