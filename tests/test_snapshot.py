@@ -771,6 +771,29 @@ def test_a_random_generator_goes_on_where_it_was(kernel):
     assert kernel["rng"].random() == other["rng"].random()
 
 
+@pytest.mark.parametrize(
+    ("source", "generator"),
+    [
+        ("from random import choice as draw, random as other", random._inst),
+        ("from numpy.random import normal as draw, rand as other", np.random.mtrand._rand),
+        ("import numpy as np\ndraw = np.random.mtrand._rand.normal\nother = {'a': draw}", np.random.mtrand._rand),
+    ],
+)
+def test_a_method_of_a_modules_own_generator_is_bound_to_that_of_the_next_kernel(kernel, source, generator):
+    """A seed of that kernel holds for it; and that something was drawn is no change of it."""
+    other = passed_on(kernel, source, "draw", "other")
+    assert generator is other["draw"].__self__
+    assert [] == kernel.table["draw"]["shares"]
+    generator.__setstate__(type(generator)(5).__getstate__())
+    assert [] == kernel.save("draw", "other")["changed"]
+
+
+def test_a_generator_of_the_notebook_goes_on_where_it_was(kernel):
+    other = passed_on(kernel, "import random\nr = random.Random(4)\nr.random()\ndraw = r.random", "r", "draw")
+    assert kernel["r"].random() == other["draw"]()
+    assert kernel["r"].random() == other["r"].random()
+
+
 FRAMES = [
     "pd.DataFrame({'a': [1, 2], 'b': ['x', None], 'c': [1.5, float('nan')]})",
     "pd.DataFrame({'a': pd.Categorical(['x', 'y', 'x'], ordered=True)})",

@@ -96,6 +96,16 @@ REFUSED: tuple[tuple[str, str], ...] = (
 """What means something in its own process only. cloudpickle would read an open file to its end, and call it saved."""
 
 
+GENERATORS = (("random", "_inst"), ("numpy.random.mtrand", "_rand"))
+"""The random generators that modules have for all: what is bound to one is bound to that of its kernel."""
+
+
+def generator_of(value: object) -> tuple[str, str] | None:
+    """Give the module and the name of a module's own random generator; None if it is none."""
+    rows = (row for row in GENERATORS if value is getattr(sys.modules.get(row[0]), row[1], None))
+    return next(rows, None)
+
+
 def loaded(rows: tuple[tuple[str, str], ...]) -> tuple[type, ...]:
     """Give those of the classes whose modules this process has imported."""
     found = [getattr(sys.modules.get(module), name, None) for module, name in rows]

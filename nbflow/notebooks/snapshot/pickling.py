@@ -22,7 +22,7 @@ from .helpers import (
     new_function,
     new_masked,
 )
-from .natures import ATOMS, Ref, Unsavable, of_the_machine
+from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine
 
 if TYPE_CHECKING:
     from .saving import Save
@@ -46,9 +46,14 @@ def digest_alone(cloudpickle: Any, value: object) -> str | None:
             digest.update(data)
             return memoryview(data).nbytes
 
+    class Alone(cloudpickle.Pickler):  # type: ignore[misc] # the kernel's cloudpickle has no types
+        def reducer_override(self, one: Any) -> Any:
+            generator = generator_of(one)
+            return (getattr, generator) if generator else super().reducer_override(one)
+
     buffers: list[pickle.PickleBuffer] = []
     try:
-        cloudpickle.Pickler(Sink(), protocol=5, buffer_callback=buffers.append).dump(value)
+        Alone(Sink(), protocol=5, buffer_callback=buffers.append).dump(value)
         for buffer in buffers:
             digest.update(buffer.raw())
     except Exception as problem:
@@ -218,6 +223,13 @@ class Reducer(pickle.Pickler):
         self.packed.arrays[id(value)] = value
         made = self.save.array_inside(self.packed, value)
         return super().reducer_override(value) if made is None else made
+
+    def reduce_generator(self, value: Any) -> Any:
+        generator = generator_of(value)
+        if generator is None:
+            return super().reducer_override(value)
+        self.packed.seen.pop(id(value), None)  # it has a name, in its module
+        return getattr, (sys.modules[generator[0]], generator[1])
 
     def reduce_masked(self, value: Any) -> Any:
         nomask = sys.modules["numpy"].ma.nomask

@@ -141,6 +141,9 @@ class Save:
         rows[functools.cached_property] = kind.reduce_cached_property
         rows.update(dict.fromkeys((weakref.WeakKeyDictionary, weakref.WeakValueDictionary), kind.reduce_weak))
         rows.update(dict.fromkeys(loaded((("numpy", "ndarray"), ("numpy", "memmap"))), kind.reduce_array))
+        rows.update(
+            dict.fromkeys(loaded((("random", "Random"), ("numpy.random", "RandomState"))), kind.reduce_generator)
+        )
         rows.update(dict.fromkeys(loaded((("numpy.ma", "MaskedArray"),)), kind.reduce_masked))
         rows.update(dict.fromkeys(loaded((("pandas", "DataFrame"), ("pandas", "Series"))), kind.reduce_frame))
         return rows
