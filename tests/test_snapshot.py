@@ -1044,6 +1044,13 @@ drawn = [random.random(), np.random.random()]
     assert [random.random(), generator.random_sample()] == json.loads(table["drawn"]["text"])
 
 
+def test_times_are_those_of_the_time_zone_that_a_step_has_set(tmp_path):
+    """The variable alone does not make it so in a process that runs already."""
+    source = "import os, time\nos.environ['TZ'] = 'XYZ-5'\ntime.tzset()"
+    table = in_a_process(tmp_path, source)
+    in_a_process(tmp_path, "import time\nassert ('XYZ', -18000) == (time.tzname[0], time.timezone)", table=table)
+
+
 def test_names_of_ipython_do_not_come_along(tmp_path):
     """Functions use them, and each kernel has its own."""
     source = "def f():\n    return open, display, get_ipython(), __name__, In\nf()"

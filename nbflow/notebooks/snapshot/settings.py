@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import pickle
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,6 +46,8 @@ def _set_environ(module: Any, value: dict[str, str | None]) -> None:
             module.environ.pop(name, None)
         else:
             module.environ[name] = one
+    if "TZ" in value and hasattr(time, "tzset"):  # not on Windows
+        time.tzset()
 
 
 def _set_path(module: Any, value: list[str]) -> None:
