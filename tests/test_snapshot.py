@@ -600,6 +600,32 @@ def test_what_cannot_be_saved_is_told_and_the_others_are_saved(kernel, text, rea
     getattr(kernel["value"], "close", lambda: None)()
 
 
+MADE = """
+import sys, types
+made = types.ModuleType("made_by_a_test")
+exec("def f(): return 1\\nclass C: pass", made.__dict__)
+sys.modules["made_by_a_test"] = made
+made.f.__module__ = made.C.__module__ = "made_by_a_test"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[made]", "holds a module (in [0])"),
+        ("made.f", "is a function"),
+        ("{'f': made.f}", "holds a function (in ['f'])"),
+        ("made.C", "is a type"),
+        ("[made.C()]", "holds a type"),
+    ],
+)
+def test_what_stands_in_a_module_that_a_step_has_made_cannot_be_saved(kernel, monkeypatch, text, reason):
+    """No other kernel finds such a module by its name."""
+    monkeypatch.setitem(sys.modules, "made_by_a_test", None)
+    kernel.run(f"{MADE}value = {text}\nfine = [types, types.SimpleNamespace]")
+    assert {"value": reason} == kernel.save("value", "fine")["unsaved"]
+
+
 def test_that_fewer_names_are_asked_for_is_no_change(kernel):
     """What shares a class without a name is packed together, and so differently with each of the others."""
     kernel.run("""

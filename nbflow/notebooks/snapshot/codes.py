@@ -37,6 +37,23 @@ def source_of(code: types.CodeType) -> tuple[str, int, list[str]] | None:
     return code.co_filename, code.co_firstlineno, lines[2][code.co_firstlineno - 1 : last]
 
 
+def is_made(module: object) -> bool:
+    """Whether a step has made a module and put it into ``sys.modules``: no other kernel can import it."""
+    if not isinstance(module, types.ModuleType) or sys.modules.get(module.__name__) is not module:
+        return False
+    found = getattr(module, "__spec__", None) or getattr(module, "__loader__", None)
+    if found is not None or module.__name__ == "__main__":
+        return False
+    above = sys.modules.get(module.__name__.rpartition(".")[0])  # compiled modules make some that come with them
+    return above is None or is_made(above)
+
+
+def is_of_made(value: Any) -> bool:
+    """Whether a function or a class stands in a module that a step has made."""
+    name = getattr(value, "__module__", None)
+    return isinstance(name, str) and is_made(sys.modules.get(name))
+
+
 def is_code(value: object) -> bool:
     """Whether a value is a function or a class."""
     return isinstance(value, (type, types.FunctionType))

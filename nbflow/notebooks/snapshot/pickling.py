@@ -9,7 +9,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from .codes import source_of, uses
+from .codes import is_made, is_of_made, source_of, uses
 from .files import Budget
 from .helpers import (
     HELPER_IDS,
@@ -160,6 +160,8 @@ class Reducer(pickle.Pickler):
 
     def reduce_function(self, value: types.FunctionType) -> Any:
         if self.library._should_pickle_by_reference(value):  # noqa: SLF001
+            if is_of_made(value):
+                raise Unsavable
             return NotImplemented
         self.packed.seen[id(value)] = value
         if value.__globals__ is not self.save.namespace:
@@ -210,6 +212,8 @@ class Reducer(pickle.Pickler):
     def reduce_class(self, value: type) -> Any:
         made: Any = super().reducer_override(value)
         if not isinstance(made, tuple) or made[0] not in self._makers:
+            if is_of_made(value):
+                raise Unsavable
             return made
         self.packed.seen[id(value)] = value
         make, arguments, state, *_ = made
@@ -223,6 +227,11 @@ class Reducer(pickle.Pickler):
         self.packed.arrays[id(value)] = value
         made = self.save.array_inside(self.packed, value)
         return super().reducer_override(value) if made is None else made
+
+    def reduce_module(self, value: types.ModuleType) -> Any:
+        if is_made(value):
+            raise Unsavable
+        return super().reducer_override(value)
 
     def reduce_generator(self, value: Any) -> Any:
         generator = generator_of(value)

@@ -135,6 +135,7 @@ class Save:
         rows: dict[Any, Callable[[Any, Any], Any]] = {
             types.FunctionType: kind.reduce_function,
             types.CellType: kind.reduce_cell,
+            types.ModuleType: kind.reduce_module,
             CACHED: kind.reduce_cached,
         }
         rows[types.CodeType] = kind.reduce_code
