@@ -820,6 +820,72 @@ def test_a_generator_of_the_notebook_goes_on_where_it_was(kernel):
     assert kernel["r"].random() == other["r"].random()
 
 
+MAP = """
+import mmap, numpy as np
+np.arange(1.0, 7.0).tofile(path)
+def opened(mode, **how):
+    return np.memmap(path, "f8", mode, **how)
+def raw(access):
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 0, access=access)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("opened('r+')", "is a numpy.memmap"),
+        ("{'rows': opened('w+', shape=(2, 3))}", "holds a numpy.memmap (in ['rows'])"),
+        ("opened('r+')[2:]", "holds a numpy.memmap"),
+        ("np.asarray(opened('r+'))", "holds a numpy.memmap"),
+        ("[np.asarray(opened('r+'))[1:]]", "holds a numpy.memmap"),
+        ("np.ma.masked_less(opened('r+'), 3, copy=False)", "holds a numpy.memmap"),
+        ("np.frombuffer(raw(mmap.ACCESS_WRITE))", "holds a mmap.mmap"),
+    ],
+)
+def test_an_array_that_is_written_to_a_file_cannot_be_saved(kernel, text, reason):
+    """What the next kernel writes to another array would not reach the file."""
+    kernel.names["path"] = str(kernel.folder / "of_a_step.bin")
+    kernel.run(f"{MAP}value = {text}")
+    assert {"value": reason} == kernel.save("value")["unsaved"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "opened('c')",
+        "opened('c')[1:]",
+        "np.asarray(opened('r'))",
+        "opened('r')[::2]",
+        "opened('r') + 1",
+        "opened('r+').copy()",
+        "np.frombuffer(raw(mmap.ACCESS_READ))",
+    ],
+)
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_an_array_of_a_file_that_is_not_written_to_becomes_one_of_its_values(kernel, text, held):
+    kernel.names["path"] = str(kernel.folder / "of_a_step.bin")
+    other = passed_on(kernel, f"{MAP}value = {f'[{text}]' if held else text}", "value")
+    np.testing.assert_array_equal(np.asarray(kernel["value"]), np.asarray(other["value"]))
+
+
+@pytest.mark.parametrize("how", ["", "offset=8, shape=(2, 2)", "offset=16, shape=(2, 2), order='F'"])
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_a_file_that_an_array_reads_is_opened_again(kernel, how, held):
+    """What is written to it later is seen, as in one kernel."""
+    kernel.names["path"] = str(kernel.folder / "of_a_step.bin")
+    text = f"opened('r', {how})"
+    other = passed_on(kernel, f"{MAP}value = {f'[{text}]' if held else text}", "value")
+    before, after = (one["value"][0] if held else one["value"] for one in (kernel, other))
+    assert (np.memmap, before.shape, before.flags.f_contiguous, "r") == (
+        *(type(after), after.shape, after.flags.f_contiguous),
+        after.mode,
+    )
+    np.arange(10.0, 16.0).tofile(kernel["path"])
+    np.testing.assert_array_equal(before, after)
+    assert after.min() >= 10
+
+
 FRAMES = [
     "pd.DataFrame({'a': [1, 2], 'b': ['x', None], 'c': [1.5, float('nan')]})",
     "pd.DataFrame({'a': pd.Categorical(['x', 'y', 'x'], ordered=True)})",

@@ -100,6 +100,24 @@ def owner_of(value: Any) -> Any:
     return value
 
 
+def map_of(value: Any) -> Any:
+    """Give what maps a file into the memory that an array looks at, an array or an ``mmap``; None if nothing does."""
+    np = sys.modules["numpy"]
+    while isinstance(value.base, np.ndarray):
+        value = value.base
+    owner = value.base.obj if isinstance(value.base, memoryview) else value.base
+    maps = getattr(sys.modules.get("mmap"), "mmap", ())
+    return None if not isinstance(owner, maps) else value if isinstance(value, np.memmap) else owner
+
+
+def is_written_through(value: Any) -> bool:
+    """Whether what is written to an array is written to a file: the file can be saved by no other."""
+    found = map_of(value)
+    if isinstance(found, sys.modules["numpy"].memmap):
+        return bool(found.flags.writeable and found.mode != "c")
+    return found is not None and not memoryview(found).readonly
+
+
 def address_of(value: Any) -> int:
     """Give the address where a thing's memory begins."""
     np = sys.modules["numpy"]

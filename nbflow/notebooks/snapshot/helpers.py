@@ -108,6 +108,12 @@ def new_array(data: bytes, shape: Any, dtype: Any, order: str, writeable: bool) 
     return made
 
 
+def new_map(path: str, dtype: Any, offset: int, shape: Any, order: str) -> Any:
+    """Give an array that maps a file into memory, to read it."""
+    np = sys.modules.get("numpy") or __import__("numpy")
+    return np.memmap(path, dtype, "r", offset, shape, order)
+
+
 def new_masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:  # noqa: FBT001
     """Give a masked array that looks at these two."""
     np = sys.modules.get("numpy") or __import__("numpy")
@@ -128,6 +134,7 @@ HELPERS: dict[str, Any] = {
         thaw,
         new_view,
         new_array,
+        new_map,
         new_masked,
     )
 }

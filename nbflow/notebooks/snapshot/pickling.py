@@ -9,6 +9,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from .arrays import is_written_through, map_of
 from .codes import is_made, is_of_made, source_of, uses
 from .files import Budget
 from .helpers import (
@@ -20,6 +21,7 @@ from .helpers import (
     new_class,
     new_code,
     new_function,
+    new_map,
     new_masked,
 )
 from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine
@@ -225,6 +227,9 @@ class Reducer(pickle.Pickler):
 
     def reduce_array(self, value: Any) -> Any:
         self.packed.arrays[id(value)] = value
+        if is_written_through(value):
+            self.culprit = map_of(value)
+            raise Unsavable
         made = self.save.array_inside(self.packed, value)
         return super().reducer_override(value) if made is None else made
 
@@ -239,6 +244,13 @@ class Reducer(pickle.Pickler):
             return super().reducer_override(value)
         self.packed.seen.pop(id(value), None)  # it has a name, in its module
         return getattr, (sys.modules[generator[0]], generator[1])
+
+    def reduce_map(self, value: Any) -> Any:
+        if value.mode != "r" or value.filename is None or map_of(value) is not value:
+            return self.reduce_array(value)
+        self.packed.arrays[id(value)] = value
+        order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+        return new_map, (str(value.filename), value.dtype, value.offset, value.shape, order)
 
     def reduce_masked(self, value: Any) -> Any:
         nomask = sys.modules["numpy"].ma.nomask

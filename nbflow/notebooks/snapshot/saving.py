@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arrays import address_of, array_digest, is_plain_array, npy, owner_of
+from .arrays import address_of, array_digest, is_plain_array, is_written_through, npy, owner_of
 from .codes import is_code
 from .files import Budget, digest_of, write_chunks
 from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
@@ -141,7 +141,8 @@ class Save:
         rows[types.CodeType] = kind.reduce_code
         rows[functools.cached_property] = kind.reduce_cached_property
         rows.update(dict.fromkeys((weakref.WeakKeyDictionary, weakref.WeakValueDictionary), kind.reduce_weak))
-        rows.update(dict.fromkeys(loaded((("numpy", "ndarray"), ("numpy", "memmap"))), kind.reduce_array))
+        rows.update(dict.fromkeys(loaded((("numpy", "ndarray"),)), kind.reduce_array))
+        rows.update(dict.fromkeys(loaded((("numpy", "memmap"),)), kind.reduce_map))
         rows.update(
             dict.fromkeys(loaded((("random", "Random"), ("numpy.random", "RandomState"))), kind.reduce_generator)
         )
@@ -369,7 +370,9 @@ class Save:
 
     def _is_array_file(self, value: Any) -> bool:
         np = sys.modules.get("numpy")
-        if np is None or type(value) not in (np.ndarray, np.memmap) or id(owner_of(value)) in self.shared_memory:
+        if np is None or type(value) is not np.ndarray or id(owner_of(value)) in self.shared_memory:
+            return False
+        if is_written_through(value):
             return False
         return bool(value.flags.writeable and 0 not in value.strides and is_plain_array(value))
 
