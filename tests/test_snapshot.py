@@ -772,6 +772,12 @@ ARRAYS = [
     "frozen(np.arange(3))",
     "np.arange(200_000.0).reshape(400, 500).T",
     "np.random.default_rng(3)",
+    "np.arange(4).reshape(2, 2).view(np.matrix)",
+    "np.rec.array([(1, 2.5), (3, 4.5)], names='a,b')",
+    "np.char.array(['a', 'bc'])",
+    "np.zeros(20_000, [('a', 'f8')]).view(np.recarray)",
+    "frozen(np.asfortranarray(np.ones((2, 3)))).view(np.matrix)",
+    "np.array([None, 1]).view(np.recarray)",
 ]
 
 
@@ -818,6 +824,58 @@ def test_a_generator_of_the_notebook_goes_on_where_it_was(kernel):
     other = passed_on(kernel, "import random\nr = random.Random(4)\nr.random()\ndraw = r.random", "r", "draw")
     assert kernel["r"].random() == other["draw"]()
     assert kernel["r"].random() == other["r"].random()
+
+
+VIEWS = {
+    "a recarray": ("base = np.zeros(3, [('a', 'i4')])\nview = base.view(np.recarray)", "view.a[0] = 6"),
+    "a matrix": ("base = np.arange(4).reshape(2, 2)\nview = base.view(np.matrix)", "view[0, 0] = 9"),
+    "a class of the notebook": ("base = np.arange(4)\nview = base.view(Q)", "view[0] = 9"),
+    "a part of it": ("base = np.arange(4).view(Q)\nview = base[1:]", "view[0] = 9"),
+    "one that owns its memory": ("base = Q(4)\nbase[:] = 1\nview = np.asarray(base)[::2]", "view[0] = 9"),
+    "a large one": ("base = np.zeros(100_000).view(Q)\nview = base[::-1]", "view[0] = 9"),
+}
+
+
+@pytest.mark.parametrize(("source", "write"), VIEWS.values(), ids=VIEWS)
+@pytest.mark.parametrize("held", [False, True], ids=["named", "held"])
+def test_what_is_written_to_an_array_of_a_subclass_is_in_the_one_that_it_looks_at(kernel, source, write, held):
+    kernel.run("import numpy as np\nclass Q(np.ndarray): pass\n" + source + ("\nvalue = [base, view]" if held else ""))
+    names = ["value"] if held else ["base", "view"]
+    assert {} == kernel.save(*names)["unsaved"]
+    other = kernel.next(*names)
+    if held:
+        other.run("base, view = value")
+    for one in (kernel, other):
+        one.run(write)
+    for name in ("base", "view"):
+        assert type(kernel[name]).__name__ == type(other[name]).__name__
+        np.testing.assert_array_equal(np.asarray(kernel[name]), np.asarray(other[name]))
+
+
+def test_an_array_of_a_subclass_keeps_its_attributes(kernel):
+    """numpy itself forgets them."""
+    source = """
+import numpy as np
+class Q(np.ndarray):
+    def __array_finalize__(self, other):
+        self.unit = getattr(other, "unit", None)
+q = np.arange(3.0).view(Q)
+q.unit = ["m"]
+unit = q.unit
+"""
+    other = passed_on(kernel, source, "q", "unit", "Q")
+    assert type(other["q"]) is other["Q"]
+    assert other["q"].unit is other["unit"]
+    assert other["q"][1:].unit is other["unit"]
+
+
+def test_a_recarray_is_one_in_a_kernel_that_has_not_asked_for_its_module(tmp_path):
+    """numpy imports it when it is asked for; a class of no module would come along as one of the notebook."""
+    table = in_a_process(tmp_path, "import numpy as np\nr = np.zeros(3, [('a', 'i4')])", "r")
+    source = "r = r.view(np.recarray)\nheld = [r]"
+    table = in_a_process(tmp_path, "import numpy as np\n" + source, "r", "held", table=table)
+    source = "import numpy as np\nassert type(r) is type(held[0]) is np.recarray\nassert [0, 0, 0] == r.a.tolist()"
+    in_a_process(tmp_path, source, table=table)
 
 
 MAP = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import importlib
 import importlib.util
@@ -52,6 +53,15 @@ def is_of_made(value: Any) -> bool:
     """Whether a function or a class stands in a module that a step has made."""
     name = getattr(value, "__module__", None)
     return isinstance(name, str) and is_made(sys.modules.get(name))
+
+
+def import_module_of(value: type) -> None:
+    """Import the module that a class says it is of, where that is a part of a package that is there: numpy imports
+    ``numpy.rec`` only when that is asked for. Else such a class is none of a module, and pickled as one of a cell."""
+    name = value.__module__
+    if isinstance(name, str) and name not in sys.modules and name.partition(".")[0] in sys.modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def is_code(value: object) -> bool:

@@ -114,6 +114,15 @@ def new_map(path: str, dtype: Any, offset: int, shape: Any, order: str) -> Any:
     return np.memmap(path, dtype, "r", offset, shape, order)
 
 
+def new_kind(make: Callable[..., Any], arguments: tuple[Any, ...], kind: type) -> Any:
+    """Give an array of a subclass, on the memory of the one that is made."""
+    return make(*arguments).view(kind)
+
+
+def fill_attributes(value: Any, attributes: dict[str, Any]) -> None:
+    value.__dict__.update(attributes)
+
+
 def new_masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:  # noqa: FBT001
     """Give a masked array that looks at these two."""
     np = sys.modules.get("numpy") or __import__("numpy")
@@ -135,6 +144,8 @@ HELPERS: dict[str, Any] = {
         new_view,
         new_array,
         new_map,
+        new_kind,
+        fill_attributes,
         new_masked,
     )
 }

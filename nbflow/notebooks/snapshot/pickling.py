@@ -10,10 +10,11 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .arrays import is_written_through, map_of
-from .codes import is_made, is_of_made, source_of, uses
+from .codes import import_module_of, is_made, is_of_made, source_of, uses
 from .files import Budget
 from .helpers import (
     HELPER_IDS,
+    fill_attributes,
     fill_cell,
     fill_function,
     new_cached,
@@ -21,15 +22,22 @@ from .helpers import (
     new_class,
     new_code,
     new_function,
+    new_kind,
     new_map,
     new_masked,
 )
-from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine
+from .natures import ATOMS, Ref, Unsavable, generator_of, loaded, of_the_machine
 
 if TYPE_CHECKING:
     from .saving import Save
 
 _SPECIAL = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+def is_reduced_by(kind: type, base: type) -> bool:
+    """Whether a class is pickled as its base is, and has no ways of its own."""
+    ways = ("__reduce__", "__reduce_ex__", "__setstate__")
+    return all(getattr(kind, way, None) is getattr(base, way, None) for way in ways)
 
 
 class External:
@@ -153,12 +161,24 @@ class Reducer(pickle.Pickler):
         self.culprit = value
         if isinstance(value, self.save.refused):
             raise Unsavable
-        reduce = self.save.reducers.get(type(value))
+        reduce = self._reduce_of(type(value))
         if reduce is not None:
             return reduce(self, value)
         if isinstance(value, type):
             return self.reduce_class(value)
         return super().reducer_override(value)
+
+    def _reduce_of(self, kind: type) -> Any:
+        """Give what reduces objects of a type; None where the type itself does it."""
+        rows = self.save.reducers
+        if kind not in rows:
+            rows[kind] = None if kind in self.dispatch_table else self._reduce_by_base(kind)
+        return rows[kind]
+
+    def _reduce_by_base(self, kind: type) -> Any:
+        if any(issubclass(kind, array) and is_reduced_by(kind, array) for array in loaded((("numpy", "ndarray"),))):
+            return type(self).reduce_array_kind
+        return None
 
     def reduce_function(self, value: types.FunctionType) -> Any:
         if self.library._should_pickle_by_reference(value):  # noqa: SLF001
@@ -212,6 +232,7 @@ class Reducer(pickle.Pickler):
         return self.library._make_skeleton_class, self.library._make_skeleton_enum  # noqa: SLF001
 
     def reduce_class(self, value: type) -> Any:
+        import_module_of(value)
         made: Any = super().reducer_override(value)
         if not isinstance(made, tuple) or made[0] not in self._makers:
             if is_of_made(value):
@@ -244,6 +265,14 @@ class Reducer(pickle.Pickler):
             return super().reducer_override(value)
         self.packed.seen.pop(id(value), None)  # it has a name, in its module
         return getattr, (sys.modules[generator[0]], generator[1])
+
+    def reduce_array_kind(self, value: Any) -> Any:
+        """Reduce an array of a subclass: numpy itself forgets whose memory it looks at, and its attributes."""
+        made = self.reduce_array(value)
+        if not isinstance(made, tuple):
+            return made
+        attributes = getattr(value, "__dict__", None)
+        return new_kind, (*made, type(value)), attributes or None, None, None, fill_attributes
 
     def reduce_map(self, value: Any) -> Any:
         if value.mode != "r" or value.filename is None or map_of(value) is not value:

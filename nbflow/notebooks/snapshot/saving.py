@@ -130,9 +130,9 @@ class Save:
                 self.enter(name)
         self.names = [name for name in dict.fromkeys(names) if name in self.namespace]
 
-    def _reducers(self) -> dict[Any, Callable[[Any, Any], Any]]:
+    def _reducers(self) -> dict[Any, Callable[[Any, Any], Any] | None]:
         kind = self.shelf.pickler
-        rows: dict[Any, Callable[[Any, Any], Any]] = {
+        rows: dict[Any, Callable[[Any, Any], Any] | None] = {
             types.FunctionType: kind.reduce_function,
             types.CellType: kind.reduce_cell,
             types.ModuleType: kind.reduce_module,
