@@ -869,6 +869,15 @@ unit = q.unit
     assert other["q"][1:].unit is other["unit"]
 
 
+def test_a_changed_attribute_of_an_array_is_a_change(kernel):
+    kernel.run("import numpy as np\nr = np.zeros(3, [('a', 'i4')]).view(np.recarray)\nr.unit = 'm'")
+    kernel.save("r")
+    assert [] == kernel.save("r")["changed"]
+    kernel.run("r.unit = 'cm'")
+    assert ["r"] == kernel.save("r")["changed"]
+    assert "cm" == kernel.next("r")["r"].unit
+
+
 def test_a_recarray_is_one_in_a_kernel_that_has_not_asked_for_its_module(tmp_path):
     """numpy imports it when it is asked for; a class of no module would come along as one of the notebook."""
     table = in_a_process(tmp_path, "import numpy as np\nr = np.zeros(3, [('a', 'i4')])", "r")

@@ -102,8 +102,10 @@ GENERATORS = (("random", "_inst"), ("numpy.random.mtrand", "_rand"))
 
 def generator_of(value: object) -> tuple[str, str] | None:
     """Give the module and the name of a module's own random generator; None if it is none."""
-    rows = (row for row in GENERATORS if value is getattr(sys.modules.get(row[0]), row[1], None))
-    return next(rows, None)
+    for module, name in GENERATORS:
+        if value is getattr(sys.modules.get(module), name, None) is not None:
+            return module, name
+    return None
 
 
 def loaded(rows: tuple[tuple[str, str], ...]) -> tuple[type, ...]:

@@ -26,12 +26,18 @@ from .helpers import (
     new_map,
     new_masked,
 )
-from .natures import ATOMS, Ref, Unsavable, generator_of, loaded, of_the_machine
+from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine
 
 if TYPE_CHECKING:
     from .saving import Save
 
 _SPECIAL = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+
+
+def is_array_kind(kind: type) -> bool:
+    """Whether a class is a subclass of ``numpy.ndarray`` that is pickled as that is."""
+    array: Any = getattr(sys.modules.get("numpy"), "ndarray", ())
+    return issubclass(kind, array) and kind is not array and is_reduced_by(kind, array)
 
 
 def is_reduced_by(kind: type, base: type) -> bool:
@@ -59,7 +65,11 @@ def digest_alone(cloudpickle: Any, value: object) -> str | None:
     class Alone(cloudpickle.Pickler):  # type: ignore[misc] # the kernel's cloudpickle has no types
         def reducer_override(self, one: Any) -> Any:
             generator = generator_of(one)
-            return (getattr, generator) if generator else super().reducer_override(one)
+            if generator is not None:
+                return getattr, generator
+            if is_array_kind(type(one)) and getattr(one, "__dict__", None):
+                return tuple, ((one.__reduce_ex__(5), one.__dict__),)
+            return super().reducer_override(one)
 
     buffers: list[pickle.PickleBuffer] = []
     try:
@@ -176,7 +186,7 @@ class Reducer(pickle.Pickler):
         return rows[kind]
 
     def _reduce_by_base(self, kind: type) -> Any:
-        if any(issubclass(kind, array) and is_reduced_by(kind, array) for array in loaded((("numpy", "ndarray"),))):
+        if is_array_kind(kind):
             return type(self).reduce_array_kind
         return None
 
