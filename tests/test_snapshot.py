@@ -1037,6 +1037,128 @@ def test_a_value_that_does_not_come_back_is_a_problem_and_the_others_come(kernel
     assert "o" not in other.names
 
 
+EXCEPTIONS = {
+    "other arguments": (
+        (
+            "class E(Exception):\n    def __init__(self, code, msg):\n        super().__init__(msg)\n"
+            "        self.code = [code]"
+        ),
+        "E(404, 'x')",
+        "(e.code, e.args, str(e)) == ([404], ('x',), 'x')",
+    ),
+    "an error of the system": (
+        "class E(OSError):\n    def __init__(self, path):\n        super().__init__(2, 'not there', path)",
+        "E('a')",
+        "(e.errno, e.filename, str(e)) == (2, 'a', \"[Errno 2] not there: 'a'\")",
+    ),
+    "only named arguments": (
+        "class E(ValueError):\n    def __init__(self, *, code):\n        self.code = code",
+        "E(code=3)",
+        "(e.code, e.args) == (3, ())",
+    ),
+    "a new of its own": (
+        (
+            "class E(KeyError):\n    def __new__(cls, a, b):\n        return super().__new__(cls, a)\n"
+            "    def __init__(self, a, b):\n        super().__init__(a)"
+        ),
+        "E(1, 2)",
+        "e.args == (1,)",
+    ),
+    "two bases": (
+        "class E(KeyError, AttributeError):\n    def __init__(self, a, b):\n        super().__init__(a)",
+        "E(1, 2)",
+        "e.args == (1,) and isinstance(e, AttributeError)",
+    ),
+    "slots": (
+        (
+            "class E(Exception):\n    __slots__ = ('code',)\n    def __init__(self, code):\n"
+            "        super().__init__(code)\n        self.code = code"
+        ),
+        "E(5)",
+        "e.code == 5",
+    ),
+    "a state of its own": (
+        (
+            "class E(Exception):\n    def __init__(self, a, b):\n        super().__init__(a)\n        self.b = b\n"
+            "    def __setstate__(self, state):\n        self.b = state['b'] + 1"
+        ),
+        "E(1, 2)",
+        "(e.args, e.b) == ((1,), 3)",
+    ),
+    "a way of its own": (
+        (
+            "class E(Exception):\n    def __init__(self, a, b):\n        super().__init__(a)\n        self.b = b\n"
+            "    def __reduce__(self):\n        return E, (*self.args, self.b)"
+        ),
+        "E(1, 2)",
+        "(e.args, e.b) == ((1,), 2)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "text", "holds"), EXCEPTIONS.values(), ids=EXCEPTIONS)
+def test_exceptions_come_back_however_they_are_made(kernel, source, text, holds):
+    """Their own ``__init__`` may take other arguments than those that they keep."""
+    other = passed_on(
+        kernel, f"{source}\ntry:\n    raise {text}\nexcept E as problem:\n    found = [problem]", "found", "E"
+    )
+    assert type(other["found"][0]) is other["E"]
+    assert eval(holds, {"e": other["found"][0]})
+
+
+ASKED = {
+    "keys as attributes": (
+        (
+            "class C:\n    def __init__(self, d): self.d = d\n    def __getattr__(self, k): return self.d[k]\n"
+            "v = C({'lr': 1})"
+        ),
+        "v.lr == 1 and v.__dict__ == {'d': {'lr': 1}}",
+    ),
+    "slots": (
+        (
+            "class C:\n    __slots__ = ('d', '__dict__')\n    def __getattr__(self, k): return self.d[k]\n"
+            "v = C()\nv.d = {'lr': 1}\nv.e = [2]"
+        ),
+        "v.lr == 1 and v.e == [2] and v.__dict__ == {'e': [2]}",
+    ),
+    "a dict": (
+        "class C(dict):\n    __getattr__ = dict.__getitem__\nv = C(lr=1)\nv.e = [2]\nv['self'] = v",
+        "v.lr == 1 and v.e == [2] and v.self is v and len(v) == 2",
+    ),
+    "one that cannot be changed": (
+        (
+            "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass C:\n    d: dict\n"
+            "    def __getattr__(self, k): return self.d[k]\nv = C({'lr': 1})"
+        ),
+        "v.lr == 1",
+    ),
+    "a state of its own": (
+        (
+            "class C:\n    d = {'lr': 1}\n    def __getattr__(self, k): return self.d[k]\n"
+            "    def __getstate__(self): return {'e': 1}\n    def __setstate__(self, s): self.e = s['e'] + 1\nv = C()"
+        ),
+        "v.e == 2",
+    ),
+    "one that stands for another": (
+        (
+            "class C:\n    def __init__(self, o): self.o = o\n    def __getattr__(self, k): return getattr(self.o, k)\n"
+            "v = C([3, 3])"
+        ),
+        "v.count(3) == 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "holds"), ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_objects_that_give_attributes_by_a_function_come_back(kernel, source, holds, held):
+    """It is not called before they are what they were."""
+    other = passed_on(kernel, source + ("\nv = [v]" if held else ""), "v", "C")
+    value = other["v"][0] if held else other["v"]
+    assert type(value) is other["C"]
+    assert eval(holds, {"v": value})
+
+
 PROCESS = """
 import json, sys
 from IPython.core.interactiveshell import InteractiveShell

@@ -123,6 +123,25 @@ def fill_attributes(value: Any, attributes: dict[str, Any]) -> None:
     value.__dict__.update(attributes)
 
 
+def new_exception(kind: Any, arguments: tuple[Any, ...]) -> Any:
+    """Give an exception without its own ``__init__``, which may take other arguments than those that it kept."""
+    known = kind
+    while known.__module__ != "builtins":
+        known = known.__base__
+    made = known.__new__(kind, *arguments)
+    known.__init__(made, *arguments)
+    return made
+
+
+def fill_object(value: Any, state: Any) -> None:
+    """Give an object its state, and ask it nothing: its ``__getattr__`` may need what it does not have yet."""
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        object.__getattribute__(value, "__dict__").update(attributes)
+    for name, one in (slots or {}).items():
+        object.__setattr__(value, name, one)
+
+
 def new_masked(data: Any, mask: Any, fill: Any, hard: bool) -> Any:  # noqa: FBT001
     """Give a masked array that looks at these two."""
     np = sys.modules.get("numpy") or __import__("numpy")
@@ -144,6 +163,8 @@ HELPERS: dict[str, Any] = {
         new_view,
         new_array,
         new_map,
+        new_exception,
+        fill_object,
         new_kind,
         fill_attributes,
         new_masked,

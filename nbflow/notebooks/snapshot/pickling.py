@@ -17,10 +17,12 @@ from .helpers import (
     fill_attributes,
     fill_cell,
     fill_function,
+    fill_object,
     new_cached,
     new_cell,
     new_class,
     new_code,
+    new_exception,
     new_function,
     new_kind,
     new_map,
@@ -43,7 +45,21 @@ def is_array_kind(kind: type) -> bool:
 def is_reduced_by(kind: type, base: type) -> bool:
     """Whether a class is pickled as its base is, and has no ways of its own."""
     ways = ("__reduce__", "__reduce_ex__", "__setstate__")
-    return all(getattr(kind, way, None) is getattr(base, way, None) for way in ways)
+    return all(attribute_of(kind, way) is attribute_of(base, way) for way in ways)
+
+
+def has_own_init(kind: type[BaseException]) -> bool:
+    """Whether an exception is made in a way of its own, and pickled as builtin ones are."""
+    makes = (attribute_of(kind, "__init__"), attribute_of(kind, "__new__"))
+    pickled = (attribute_of(kind, "__reduce__"), attribute_of(kind, "__reduce_ex__"))
+    usual = not any(isinstance(one, types.FunctionType) for one in pickled)
+    has_slots = any(vars(one).get("__slots__") for one in kind.__mro__)  # only its own __init__ fills them
+    return usual and not has_slots and any(isinstance(one, (types.FunctionType, staticmethod)) for one in makes)
+
+
+def attribute_of(kind: type, name: str) -> Any:
+    """Give what a class or its bases define under a name, and ask no metaclass."""
+    return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
 
 
 class External:
@@ -188,6 +204,11 @@ class Reducer(pickle.Pickler):
     def _reduce_by_base(self, kind: type) -> Any:
         if is_array_kind(kind):
             return type(self).reduce_array_kind
+        if issubclass(kind, BaseException):
+            return type(self).reduce_exception if has_own_init(kind) else None
+        asked = attribute_of(kind, "__getattr__") is not None and not issubclass(kind, type)
+        if asked and is_reduced_by(kind, object):
+            return type(self).reduce_asked
         return None
 
     def reduce_function(self, value: types.FunctionType) -> Any:
@@ -268,6 +289,15 @@ class Reducer(pickle.Pickler):
         if is_made(value):
             raise Unsavable
         return super().reducer_override(value)
+
+    def reduce_exception(self, value: BaseException) -> Any:
+        made: Any = value.__reduce__()
+        return (new_exception, (type(value), made[1]), *made[2:])
+
+    def reduce_asked(self, value: Any) -> Any:
+        """Reduce an object with a ``__getattr__``, which would be asked for a ``__setstate__`` before it has a state."""
+        made: Any = object.__reduce_ex__(value, 5)
+        return (*made, fill_object)
 
     def reduce_generator(self, value: Any) -> Any:
         generator = generator_of(value)
