@@ -826,11 +826,36 @@ def test_a_generator_of_the_notebook_goes_on_where_it_was(kernel):
     assert kernel["r"].random() == other["r"].random()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "np.broadcast_to(np.arange(3.0), (100_000, 3))",
+        "np.broadcast_to(5, (1000, 1000))",
+        "np.lib.stride_tricks.sliding_window_view(np.arange(1000), 500)",
+        "np.arange(20_000)[::-1]",
+        "np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2)",
+    ],
+)
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+def test_an_array_that_shows_the_memory_of_another_one_takes_no_more_than_that(kernel, text, held):
+    """Broadcast it is many times as large; and reversed it stays as it is in memory."""
+    source = f"import numpy as np\nvalue = {f'[{text}]' if held else text}"
+    other = passed_on(kernel, source, "value")
+    before, after = (one["value"][0] if held else one["value"] for one in (kernel, other))
+    assert (before.strides, before.flags.writeable) == (after.strides, after.flags.writeable)
+    np.testing.assert_array_equal(before, after)
+    assert 200_000 > sum(one.stat().st_size for one in kernel.folder.glob("names/*"))
+
+
 VIEWS = {
     "a recarray": ("base = np.zeros(3, [('a', 'i4')])\nview = base.view(np.recarray)", "view.a[0] = 6"),
     "a matrix": ("base = np.arange(4).reshape(2, 2)\nview = base.view(np.matrix)", "view[0, 0] = 9"),
     "a class of the notebook": ("base = np.arange(4)\nview = base.view(Q)", "view[0] = 9"),
     "a part of it": ("base = np.arange(4).view(Q)\nview = base[1:]", "view[0] = 9"),
+    "a strided one": (
+        "base = np.arange(9)\nview = np.lib.stride_tricks.as_strided(base, (3,), (24,))",
+        "view[1] = 9",
+    ),
     "one that owns its memory": ("base = Q(4)\nbase[:] = 1\nview = np.asarray(base)[::2]", "view[0] = 9"),
     "a large one": ("base = np.zeros(100_000).view(Q)\nview = base[::-1]", "view[0] = 9"),
 }
@@ -838,7 +863,7 @@ VIEWS = {
 
 @pytest.mark.parametrize(("source", "write"), VIEWS.values(), ids=VIEWS)
 @pytest.mark.parametrize("held", [False, True], ids=["named", "held"])
-def test_what_is_written_to_an_array_of_a_subclass_is_in_the_one_that_it_looks_at(kernel, source, write, held):
+def test_what_is_written_to_an_array_is_in_the_one_whose_memory_it_looks_at(kernel, source, write, held):
     kernel.run("import numpy as np\nclass Q(np.ndarray): pass\n" + source + ("\nvalue = [base, view]" if held else ""))
     names = ["value"] if held else ["base", "view"]
     assert {} == kernel.save(*names)["unsaved"]
@@ -906,6 +931,7 @@ def raw(access):
         ("opened('r+')[2:]", "holds a numpy.memmap"),
         ("np.asarray(opened('r+'))", "holds a numpy.memmap"),
         ("[np.asarray(opened('r+'))[1:]]", "holds a numpy.memmap"),
+        ("np.lib.stride_tricks.as_strided(opened('r+'), (2,), (8,))", "holds a numpy.memmap"),
         ("np.ma.masked_less(opened('r+'), 3, copy=False)", "holds a numpy.memmap"),
         ("np.frombuffer(raw(mmap.ACCESS_WRITE))", "holds a mmap.mmap"),
     ],

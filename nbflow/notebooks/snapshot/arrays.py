@@ -92,19 +92,32 @@ def array_digest(value: Any, budget: Budget) -> str:
     return digest_of(npy(value), budget)
 
 
+def _base_of(value: Any) -> Any:
+    """Give what an array was made from; ``as_strided`` and ``sliding_window_view`` put a thing of theirs between."""
+    return value.base.base if type(value.base).__name__ == "DummyArray" else value.base
+
+
 def owner_of(value: Any) -> Any:
     """Give what owns the memory of an array."""
     np = sys.modules["numpy"]
-    while isinstance(value, np.ndarray) and value.base is not None:
-        value = value.base
+    while isinstance(value, np.ndarray) and _base_of(value) is not None:
+        value = _base_of(value)
     return value
+
+
+def is_other_look(value: Any) -> bool:
+    """Whether an array shows, in an order of its own or more than once, memory that is no larger than it is."""
+    owner = owner_of(value)
+    if owner is value or not isinstance(owner, sys.modules["numpy"].ndarray) or value.dtype.hasobject:
+        return False
+    return bool(owner.nbytes <= value.nbytes and not (value.flags.c_contiguous or value.flags.f_contiguous))
 
 
 def map_of(value: Any) -> Any:
     """Give what maps a file into the memory that an array looks at, an array or an ``mmap``; None if nothing does."""
     np = sys.modules["numpy"]
-    while isinstance(value.base, np.ndarray):
-        value = value.base
+    while isinstance(_base_of(value), np.ndarray):
+        value = _base_of(value)
     owner = value.base.obj if isinstance(value.base, memoryview) else value.base
     maps = getattr(sys.modules.get("mmap"), "mmap", ())
     return None if not isinstance(owner, maps) else value if isinstance(value, np.memmap) else owner

@@ -295,7 +295,7 @@ class Reducer(pickle.Pickler):
         return (new_exception, (type(value), made[1]), *made[2:])
 
     def reduce_asked(self, value: Any) -> Any:
-        """Reduce an object with a ``__getattr__``, which would be asked for a ``__setstate__`` before it has a state."""
+        """Reduce an object with a ``__getattr__``: that would be asked for a ``__setstate__`` before it has a state."""
         made: Any = object.__reduce_ex__(value, 5)
         return (*made, fill_object)
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arrays import address_of, array_digest, is_plain_array, is_written_through, npy, owner_of
+from .arrays import address_of, array_digest, is_other_look, is_plain_array, is_written_through, npy, owner_of
 from .codes import is_code
 from .files import Budget, digest_of, write_chunks
 from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
@@ -372,7 +372,7 @@ class Save:
         np = sys.modules.get("numpy")
         if np is None or type(value) is not np.ndarray or id(owner_of(value)) in self.shared_memory:
             return False
-        if is_written_through(value):
+        if is_written_through(value) or is_other_look(value):
             return False
         return bool(value.flags.writeable and 0 not in value.strides and is_plain_array(value))
 
@@ -416,7 +416,8 @@ class Save:
         """Reduce an array that something else holds; None where numpy does it itself."""
         np = sys.modules["numpy"]
         owner = owner_of(value)
-        if owner is not value and id(owner) in self.shared_memory and not value.dtype.hasobject:
+        shared = owner is not value and id(owner) in self.shared_memory and not value.dtype.hasobject
+        if shared or is_other_look(value):
             start = address_of(value) - address_of(owner)
             return new_view, (owner, start, value.shape, value.strides, value.dtype, value.flags.writeable)
         if not is_plain_array(value):
