@@ -612,6 +612,7 @@ made.f.__module__ = made.C.__module__ = "made_by_a_test"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("made", "is a module"),
         ("[made]", "holds a module (in [0])"),
         ("made.f", "is a function"),
         ("{'f': made.f}", "holds a function (in ['f'])"),
@@ -1217,7 +1218,8 @@ def in_a_process(folder, source, *names, table=None, sees=True):
     parts["carry"] = carry if sees else carry.replace(snapshot.__file__, "/of another machine/__init__.py")
     script = PROCESS.format(**parts, source=source, names=list(names), table=json.dumps(table or {}))
     environ = {**os.environ, "IPYTHONDIR": str(folder / "ipython")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, env=environ)
+    run = [sys.executable, "-"]
+    done = subprocess.run(run, input=script, capture_output=True, text=True, cwd=folder, env=environ)
     assert 0 == done.returncode, done.stdout + done.stderr
     return json.loads(done.stdout.rpartition("table ")[2])
 

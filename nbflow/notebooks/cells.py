@@ -308,7 +308,7 @@ class CellsAttempt(Attempt):
         return short(self.masker.text(str(problem)))
 
     def _is_needed(self, name: str) -> bool:
-        """Whether it is a failure that a result has no value: what is no list is that of the step which runs over it."""
+        """Whether it is a failure that a result has no value: what is no list fails the step that runs over it."""
         return super()._is_needed(name) and name not in self.step.lists
 
     def _output(self) -> tuple[Value, Failure | None]:
