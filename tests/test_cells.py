@@ -797,6 +797,23 @@ def test_a_saved_file_that_was_changed_is_written_again_by_the_step_that_made_it
     assert before == shown(resume(path, from_="make").check(), 2)
 
 
+def test_steps_that_do_not_wait_for_a_failed_one_go_on(steps, folder):
+    """In the morning there is all that could be had."""
+    path = steps(
+        ("step:load", "x = 1"),
+        ("step:bad needs:load", "assert __import__('os').path.exists('ok')\ny = 1"),
+        ("step:behind needs:bad", ran("behind") + "print(y)"),
+        ("step:good needs:load", ran("good")),
+    )
+    one = run(path, max_workers=1)
+    assert {"bad": "failed", "behind": "skipped", "good": "completed"} == {
+        node.id: node.status for node in one.outcomes if node.id != "load"
+    }
+    (folder / "ok").touch()
+    resume(path).check()
+    assert ["good", "behind"] == [step for step, _ in rows(folder)]
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")

@@ -118,7 +118,8 @@ def read_steps(path: Path, name: str = "", given: Collection[str] = ()) -> tuple
     source.warnings += found.warnings
     drawn = _drawn(steps, parts.steps, told, found.order)
     listed: list[Value] = [{**step.data(), **drawn.get(step.id, {})} for step in steps]
-    return define({"nbflow": 1, "inputs": inputs, "steps": listed}, source), source
+    whole: dict[str, Any] = {"nbflow": 1, "on_failure": "continue", "inputs": inputs, "steps": listed}
+    return define(whole, source), source
 
 
 def _in_file(problem: DefinitionError, name: str) -> DefinitionError:
