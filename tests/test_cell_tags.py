@@ -256,6 +256,21 @@ def test_a_notebook_that_will_run_is_not_refused(steps, cells):
     assert [] == problems(steps(*cells))
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "from math import *\nprint(sqrt(2))",
+        "source = 'q = 1'\nexec(source)\nprint(q)",
+        "globals().update(q=1)\nprint(q)",
+        "%run helper.py\nprint(q)",
+    ],
+)
+def test_a_name_that_the_step_itself_may_make_is_not_refused(steps, cell):
+    """There is the warning that any name may come from there."""
+    _, source = read_steps(steps(("step:a", cell)))
+    assert any("cell 1" in one and "assign any name" in one for one in source.warnings)
+
+
 def test_what_cannot_be_told_is_a_warning(steps):
     _, source = read_steps(steps(("step:a", "from math import *"), ("step:b", "pi\neval(input())")))
     assert any("cell 1, line 1 (step a): from math import *" in one for one in source.warnings)

@@ -93,7 +93,7 @@ class _Looking:
     def _reads(self, me: str, behind: Mapping[str, frozenset[str]]) -> None:
         given = [self._assigns(one) for one in behind[me]]
         known = {*self.setup.assigns, *self.given[me], *(name for names in given for name in names)}
-        if any(unknown.assigns for use in self._before(me, behind) for unknown in use.unknown):
+        if any(unknown.assigns for use in self._until(me, behind) for unknown in use.unknown):
             return  # anything may be there: that is said as a warning
         if me in self.each and self.each[me] not in known:
             told = f"runs over {self.each[me]!r} (each:)"
@@ -104,9 +104,10 @@ class _Looking:
             if name not in known and name not in self.uses[me].assigns:  # else it may be assigned before it is read
                 self._missing(me, name, place, f"reads {name!r}", behind)
 
-    def _before(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[Use]:
+    def _until(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[Use]:
+        """Give what may have run when a step reads a name: the step itself, too."""
         yield self.setup
-        yield from (self.uses[one] for one in behind[me])
+        yield from (self.uses[one] for one in (*behind[me], me))
 
     def _assigns(self, step_id: str) -> frozenset[str]:
         """Give the names that a step gives to later ones: of items, only their results."""
