@@ -271,6 +271,71 @@ def test_a_name_that_the_step_itself_may_make_is_not_refused(steps, cell):
     assert any("cell 1" in one and "assign any name" in one for one in source.warnings)
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "import atexit\natexit.register(lambda: later())",
+        "import threading\ntimer = threading.Timer(0.1, lambda: later.append(1))",
+        "class A:\n    f = property(lambda self: later)\na = A()",
+    ],
+)
+def test_a_lambda_may_run_when_its_names_are_there(steps, cell):
+    """As a function with a name may, whose name it need not have."""
+    assert [] == problems(steps(("step:a", cell), ("step:b", "later = list")))
+
+
+def test_a_lambda_that_needs_what_no_cell_assigns_is_told_as_such(steps):
+    (found,) = problems(steps(("step:a", "x = (lambda: q)()")))
+    assert found.startswith("cell 1, line 1 (step a): reads 'q' (in a lambda), which no cell assigns")
+
+
+def test_a_lambda_that_comes_before_the_code_that_needs_the_name_excuses_nothing(steps):
+    (found,) = problems(steps(("step:a", "(lambda: q)()\nprint(q)"), ("step:b", "q = 1")))
+    assert found.startswith("cell 1, line 2 (step a): reads 'q', which only cell 2 assigns")
+
+
+@pytest.mark.parametrize("tag", ["step:a raises-exception", "step:a"])
+def test_a_cell_that_may_raise_may_miss_a_name(steps, tag):
+    """It is there to show the NameError, also one of a function that it calls."""
+    found = problems(steps((tag, "print(undefined)"), ("step:b raises-exception", "def f(): return q\nf()")))
+    assert (tag == "step:a") == bool(found)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "try:\n    text = unicode\nexcept NameError:\n    text = str",
+        "try:\n    q\nexcept (KeyError, Exception):\n    pass",
+        "try:\n    q\nexcept:\n    pass",
+        "def f(): return q\ntry:\n    f()\nexcept NameError:\n    pass",
+        "from contextlib import suppress\nwith suppress(NameError):\n    print(q)",
+        "if 'q' in globals():\n    print(q)",
+        "if 'q' not in dir():\n    pass\nelse:\n    del q",
+        "x = q if 'q' in locals() else 1",
+        "x = 'q' in globals() and q",
+    ],
+)
+def test_a_name_that_may_be_missing_is_not_refused(steps, cell):
+    """Where the code catches that, or asks first."""
+    assert [] == problems(steps(("step:a", cell)))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "try:\n    q\nexcept KeyError:\n    pass",
+        "try:\n    pass\nexcept NameError:\n    q",
+        "try:\n    q\nexcept NameError:\n    pass\nq",
+        "from contextlib import suppress\nwith suppress(KeyError):\n    q",
+        "if 'q' in globals():\n    pass\nq",
+        "def f(): return q\ntry:\n    [1].sort(key=f)\nexcept NameError:\n    pass\n[1].sort(key=f)",
+    ],
+)
+def test_a_name_that_is_missing_elsewhere_is_refused(steps, cell):
+    """What is caught or asked for at one place excuses no other one."""
+    assert 1 == len(problems(steps(("step:a", cell))))
+
+
 def test_what_cannot_be_told_is_a_warning(steps):
     _, source = read_steps(steps(("step:a", "from math import *"), ("step:b", "pi\neval(input())")))
     assert any("cell 1, line 1 (step a): from math import *" in one for one in source.warnings)

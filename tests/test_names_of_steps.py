@@ -64,6 +64,7 @@ def certain(source: str, *before: str) -> str:
         ("try:\n    a = f()\nfinally:\n    b = 1\na, b", "f"),
         ("try:\n    x\nexcept NameError:\n    x = 1", "x"),
         ("try:\n    1\nexcept E as e:\n    pass\ne", "E e"),
+        ("if 'x' in globals():\n    x", "x"),
         ("with open(p) as f:\n    a = f.read()\na", "p"),
         ("x = 1\ntry:\n    del x\n    f()\nexcept E:\n    x", "E f x"),
         ("import contextlib\nwith contextlib.suppress(KeyError):\n    a = d[0]\na", "a d"),
@@ -250,6 +251,12 @@ def test_the_function_is_named_that_reads():
     """The place is that of the call, in the step itself."""
     use = one("1\nf()", "def f(): return x")
     assert {"f": Place(2, 2), "x": Place(2, 2, "f")} == use.reads
+
+
+def test_a_name_that_is_asked_for_is_read():
+    """A step that asks whether a name is there must find it, so that it is brought; whose absence is no error."""
+    use = one("if 'x' in dir():\n    y = 1", "x = 1")
+    assert ({"x"}, set()) == (set(use.reads), set(one("try:\n    x\nexcept NameError: ...").needs))
 
 
 def test_steps_that_did_not_run_before_change_nothing():

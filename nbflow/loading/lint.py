@@ -10,7 +10,7 @@ from ..errors import DefinitionError, did_you_mean
 from ..source import SETUP, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .changes import changes
-from .names import Place, Unknown, Use
+from .names import LAMBDA, Place, Unknown, Use
 from .order import Order
 
 __all__ = ["Found", "look"]
@@ -100,7 +100,7 @@ class _Looking:
             self._missing(me, self.each[me], self._first(me), told, behind)
         if me == SETUP:
             known |= {*self.setup.assigns}
-        for name, place in sorted(self.uses[me].reads.items(), key=lambda one: (one[1].cell, one[1].line)):
+        for name, place in sorted(self.uses[me].needs.items(), key=lambda one: (one[1].cell, one[1].line)):
             if name not in known and name not in self.uses[me].assigns:  # else it may be assigned before it is read
                 self._missing(me, name, place, f"reads {name!r}", behind)
 
@@ -158,8 +158,8 @@ class _Looking:
         """Note names that are read and that two steps assign of which none waits for the other."""
         before = self.found.order[me]
         for name, place in self.uses[me].reads.items():
-            if place.through:
-                continue
+            if place.through not in ("", LAMBDA):
+                continue  # a function may be called that needs it, or may not; a lambda mostly runs where it stands
             mine = [one for one in before if name in self._assigns(one)]
             last = [one for one in mine if not any(one in behind[other] for other in mine)]
             if len(last) > 1:

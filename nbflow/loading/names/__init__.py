@@ -16,11 +16,11 @@ from ...source import Cell
 from .cells import UnreadableError, not_python, tree_of
 from .statements import Statements
 from .things import NOTHING, Holds
-from .told import Place, Unknown, Use
+from .told import LAMBDA, Place, Unknown, Use
 from .units import Book, use_of
 from .walk import EntangledError
 
-__all__ = ["Place", "Unknown", "Use", "uses"]
+__all__ = ["LAMBDA", "Place", "Unknown", "Use", "uses"]
 
 
 def uses(

@@ -9,7 +9,7 @@ from .objects import Objects
 from .scopes import last_name, parameters
 from .tables import AT_ONCE, EAGER, HOLDERS, LAZY, OF_CONTAINERS, PASSING, SEVERAL
 from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Instance, Later, Thing, Things
-from .units import Unit
+from .units import Call, Unit
 
 __all__ = ["Calls"]
 
@@ -148,7 +148,7 @@ class Calls(Objects):
     def run_all(self, things: Iterable[Thing], others: Things = NOTHING) -> Things:
         """Run whatever a library may run that is given things."""
         first = self.flat(things)
-        key, bound = (first, others), frozenset(self.flow.bound)
+        key, bound = (first, others, self.caught), frozenset(self.flow.bound)
         if key in self.ran and self.ran[key][0] <= bound and not self.unit.gone:
             return self.ran[key][1]  # all that it does was noted; if it gives more, this unit is walked again
         found = self._run_each(first, others)
@@ -243,7 +243,7 @@ class Calls(Objects):
         """Do what the body of a function does, and give what it returns."""
         book, unit = self.book, frame.unit
         assert unit is not None, "only functions are entered"
-        self.unit.call(unit, self.place(), self.flow.bound)
+        self.unit.call(Call(unit, self.place(), self.caught), self.flow.bound)
         if book.reach(unit):
             if book.depth < DEEP:
                 self._refresh(unit)
@@ -274,9 +274,9 @@ class Calls(Objects):
             return
         for name, things in unit.gives.items():
             self.book.grow(self.book.world.own[name], things)
-        for callee, _ in unit.calls:
-            if self.book.reach(callee):
-                self.book.put(callee)
+        for call in unit.calls:
+            if self.book.reach(call.callee):
+                self.book.put(call.callee)
 
     def _study(self, unit: Unit) -> None:
         before = unit.certain, unit.gone

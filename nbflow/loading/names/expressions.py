@@ -83,31 +83,34 @@ class Expressions(Magics):
     def of_choice(self, node: ast.IfExp) -> Things:
         """Give either."""
         self.use(self.eval(node.test))
-        before = self.flow.copy()
+        before, asked = self.flow.copy(), self.asked
+        self.asked |= self.asked_in(node.test)
         things = self.eval(node.body)
         after, self.flow = self.flow, before
         things |= self.eval(node.orelse)
-        self.flow = self.flow.join(after)
+        self.flow, self.asked = self.flow.join(after), asked
         return things
 
     def of_and_or(self, node: ast.BoolOp) -> Things:
         """Give any, of which the first is certainly evaluated."""
         first, *others = node.values
+        asked = self.asked
+        self.asked |= self.asked_in(node)
         things = self.eval(first)
         for value in others:
             self.use(things)
             before = self.flow.copy()
             things |= self.eval(value)
             self.flow = self.flow.join(before)
+        self.asked = asked
         return things
 
     def of_compare(self, node: ast.Compare) -> Things:
         """Use both sides; ``"name" in globals()`` reads that name, if there is one."""
-        match node:
-            case ast.Compare(left=ast.Constant(value=str(name)), comparators=[call]) if self.is_namespace(call):
-                self.read_softly(name)
-            case _:
-                self.of_operation(node)
+        for name in self.names_asked(node):
+            self.read_softly(name)
+            return NOTHING
+        self.of_operation(node)
         return NOTHING
 
     # Functions and comprehensions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ...source import syntax_tree
 from .calls import Calls
@@ -87,9 +87,19 @@ class Specials(Calls):
         match node:
             case ast.Call(func=ast.Name(id="globals"), args=[], keywords=[]):
                 return not self.known("globals")
-            case ast.Call(func=ast.Name(id="locals" | "vars"), args=[], keywords=[]):
+            case ast.Call(func=ast.Name(id="locals" | "vars" | "dir"), args=[], keywords=[]):
                 return self.frame is None and self.cls is None
         return False
+
+    def asked_in(self, test: ast.expr) -> frozenset[str]:
+        """Give the names for which a test asks whether they are there."""
+        return frozenset(name for one in ast.walk(test) for name in self.names_asked(one))
+
+    def names_asked(self, node: ast.AST) -> Iterator[str]:
+        """Give the name that ``"name" in globals()`` asks for."""
+        match node:
+            case ast.Compare(left=ast.Constant(value=str(name)), comparators=[call]) if self.is_namespace(call):
+                yield name
 
     def call_globals(self, node: ast.Call) -> Things | None:
         """Give all global names away."""

@@ -9,7 +9,7 @@ from typing import Any
 from ...source import names_given
 from .expressions import Expressions
 from .scopes import Definition, annotations_of, inside, last_name
-from .tables import HOLDERS, KINDS, SWALLOWING, TAME
+from .tables import HOLDERS, KINDS, MISSING, SWALLOWING, TAME
 from .things import FOREIGN, NOTHING, Box, Class, Func, Instance, Later, Things
 from .walk import Flow, Loop
 
@@ -39,12 +39,19 @@ class Statements(Expressions):
             case Func(node=ast.FunctionDef(body=body) | ast.AsyncFunctionDef(body=body)):
                 self.block(body)
 
-    def guarded(self, body: Iterable[ast.stmt]) -> None:
-        """Walk code after whose exceptions it goes on."""
+    def guarded(self, body: Iterable[ast.stmt], *, missing: bool = True) -> None:
+        """Walk code after whose exceptions it goes on, also after that for a missing name or not."""
         entry = self.flow.copy()
         self.tries.append(set())
-        self.block(body)
+        self._tried(body, missing=missing)
         self.flow = self.flow.join(_thrown(entry, self.tries.pop()))
+
+    def _tried(self, body: Iterable[ast.stmt], *, missing: bool) -> None:
+        """Walk code that may end early, where a name is missing or only for other reasons."""
+        caught = self.caught
+        self.caught = caught or missing
+        self.block(body)
+        self.caught = caught
 
     def on_other(self, node: ast.AST) -> None:
         """Use all expressions."""
@@ -192,11 +199,12 @@ class Statements(Expressions):
                 return self.block(node.body if value else node.orelse)
             case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
                 return self.block(node.orelse)
-        before = self.flow.copy()
+        before, asked = self.flow.copy(), self.asked
+        self.asked |= self.asked_in(node.test)
         self.block(node.body)
         after, self.flow = self.flow, before
         self.block(node.orelse)
-        self.flow = self.flow.join(after)
+        self.flow, self.asked = self.flow.join(after), asked
         return None
 
     def on_for(self, node: ast.For | ast.AsyncFor) -> None:
@@ -238,7 +246,7 @@ class Statements(Expressions):
         entry = self.flow.copy()
         self.tries.append(set())
         self.tries.append(set())
-        self.block(node.body)
+        self._tried(node.body, missing=any(handler.type is None or _missing(handler.type) for handler in node.handlers))
         thrown = self.tries.pop()
         ended = self.flow
         ends: list[Flow] = []
@@ -280,15 +288,17 @@ class Statements(Expressions):
 
     def on_with(self, node: ast.With | ast.AsyncWith) -> None:
         """Walk a block between the methods of context managers."""
-        swallows = False
+        swallows = missing = False
         for item in node.items:
             things = self.eval(item.context_expr)
             given = self.use(things, "with")
-            swallows = swallows or last_name(item.context_expr) in SWALLOWING or any(map(self._swallows, things))
+            own = any(map(self._swallows, things))
+            swallows = swallows or own or last_name(item.context_expr) in SWALLOWING
+            missing = missing or own or (swallows and _missing(item.context_expr))
             if item.optional_vars is not None:
                 self.bind(item.optional_vars, given | {t for t in things if isinstance(t, Box)})
         if swallows:
-            self.guarded(node.body)
+            self.guarded(node.body, missing=missing)
         else:
             self.block(node.body)
 
@@ -384,6 +394,11 @@ class Statements(Expressions):
 def _thrown(entry: Flow, lost: set[object]) -> Flow:
     """Give what is known where an exception is caught."""
     return Flow(entry.bound - lost, entry.dead)
+
+
+def _missing(node: ast.expr) -> bool:
+    """Whether that for a missing name is among some exceptions."""
+    return any(last_name(one) in MISSING for one in ast.walk(node))
 
 
 def _never_empty(node: ast.expr) -> bool:

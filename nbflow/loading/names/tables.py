@@ -14,6 +14,7 @@ __all__ = [
     "KINDS",
     "LAST",
     "LAZY",
+    "MISSING",
     "NOT_BY_OPERATORS",
     "OF_CONTAINERS",
     "PASSING",
@@ -67,6 +68,8 @@ AT_ONCE = words(
 """Functions that keep no function that they are given."""
 SWALLOWING = words("suppress raises assertRaises")
 """Context managers behind whose exceptions the code goes on."""
+MISSING = words("NameError Exception BaseException")
+"""Exceptions that are raised where a name is missing."""
 TAME = frozenset(name for name in BUILTINS if name[0].isupper()) | words(
     """
     ABC ABCMeta NamedTuple Generic Protocol TypedDict bool bytes dict float frozenset int list object set str tuple type

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Place", "Unknown", "Use"]
+__all__ = ["LAMBDA", "Place", "Unknown", "Use"]
+
+LAMBDA = "a lambda"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -17,7 +19,8 @@ class Place:
     line: int
     """The line in the cell's source, from 1."""
     through: str = ""
-    """The function or class of the notebook that is used there, where its body is what reads or assigns."""
+    """The function or class of the notebook that is used there, where its body is what reads or assigns; a lambda,
+    which has no name, is called :data:`LAMBDA`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,9 @@ class Use:
     """What the cells of a step do with global names."""
 
     reads: Mapping[str, Place]
-    """Names that must be there before it starts, and where each is read first; builtins are not among them."""
+    """Names that it reads as they were before it starts, and where each is read first; no builtins."""
+    needs: Mapping[str, Place]
+    """Those of the reads that end it if the name is not there, and where; first those that are in no function."""
     assigns: Mapping[str, Place]
     """Names that it may assign, and where first."""
     certain: frozenset[str]

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from .things import NOTHING, Attributes, Box, Frame, Func, Held, Holds, Thing, Things
-from .told import Place, Unknown, Use
+from .told import LAMBDA, Place, Unknown, Use
 
-__all__ = ["NOWHERE", "Book", "Deed", "Unit", "World", "use_of"]
+__all__ = ["NOWHERE", "Book", "Call", "Deed", "Unit", "World", "use_of"]
 
-Deed: TypeAlias = "tuple[Literal['reads', 'assigns', 'deletes', 'unknown'], str, bool, bool]"
-"""One thing that code does: with a name, or unknown with what stands there, whether it reads and assigns."""
+Deed: TypeAlias = "tuple[Literal['reads', 'asks', 'assigns', 'deletes', 'unknown'], str, bool, bool]"
+"""One thing that code does: with a name, or unknown with what stands there, whether it reads and assigns. It asks for
+a name that it reads where the code goes on without it."""
+READING: tuple[Literal["reads"], Literal["asks"]] = "reads", "asks"
 NOWHERE = Place(0, 0)
 """In the body of a function: where it is called is what counts."""
 
@@ -48,7 +50,7 @@ class Unit:
         self.walks += 1
         self.valid = True
         self.deeds: dict[Deed, set[Place]] = {}
-        self.calls: dict[tuple[Unit, Place], frozenset[str]] = {}
+        self.calls: dict[Call, frozenset[str]] = {}
         """With the names that were bound at each call, which it so does not read from outside."""
         self.gone: set[str] = set()
         """Global names that it, or what it calls, may delete."""
@@ -61,15 +63,34 @@ class Unit:
         """Note that something is done."""
         self.deeds.setdefault(deed, set()).add(place)
 
-    def call(self, callee: Unit, place: Place, bound: Iterable[object]) -> None:
+    def call(self, call: Call, bound: Iterable[object]) -> None:
         """Note that another unit is called."""
         names = frozenset(name for name in bound if isinstance(name, str))
-        self.calls[callee, place] = self.calls.get((callee, place), names) & names
+        self.calls[call] = self.calls.get(call, names) & names
 
     @property
     def name(self) -> str:
         """The function's name."""
-        return self.frame.func.name if self.frame is not None and self.frame.func is not None else ""
+        func = self.frame.func if self.frame is not None else None
+        if func is None:
+            return ""
+        return LAMBDA if isinstance(func.node, ast.Lambda) else func.name
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of one unit by another."""
+
+    callee: Unit
+    place: Place
+    caught: bool
+    """Whether the caller goes on if a name is not there."""
+
+    def of(self, deeds: set[Deed], bound: frozenset[str]) -> set[Deed]:
+        """Give those deeds of the callee that are the caller's too, of which some names are bound at the call."""
+        gone: set[Deed] = {(kind, name, False, False) for name in bound for kind in READING}
+        left = deeds - gone if gone else deeds
+        return {("asks", *deed[1:]) if deed[0] == "reads" else deed for deed in left} if self.caught else left
 
 
 @dataclass(frozen=True)
@@ -181,14 +202,20 @@ class Book:
 def use_of(step: Unit) -> Use:
     """Give what a step does, itself and by the functions that run in it."""
     done = {deed: set(places) for deed, places in step.deeds.items()}
-    total = _together(callee for callee, _ in step.calls)
-    for (callee, place), bound in step.calls.items():
-        at = Place(place.cell, place.line, callee.name)
-        for deed in total[callee] - _reads(bound):
+    total = _together(call.callee for call in step.calls)
+    for call, bound in step.calls.items():
+        place = call.place
+        at = Place(place.cell, place.line, call.callee.name)
+        for deed in call.of(total[call.callee], bound):
             done.setdefault(deed, set()).add(place if deed[0] == "unknown" else at)
     names: dict[str, dict[str, Place]] = {kind: {} for kind in ("reads", "assigns", "deletes", "unknown")}
     for (kind, name, *_), places in sorted(done.items(), key=lambda one: (min(one[1]), one[0])):
-        names[kind].setdefault(name, min(places))
+        names["reads" if kind in READING else kind].setdefault(name, min(places))
+    needs = {
+        name: min(places, key=lambda place: (bool(place.through), place))
+        for (kind, name, *_), places in done.items()
+        if kind == "reads"
+    }
     unknown = sorted(
         (place, what, reads, assigns)
         for (kind, what, reads, assigns), places in done.items()
@@ -196,7 +223,7 @@ def use_of(step: Unit) -> Use:
         for place in places
     )
     told = tuple(Unknown(place, what, reads=reads, assigns=assigns) for place, what, reads, assigns in unknown)
-    return Use(names["reads"], names["assigns"], step.certain, frozenset(names["deletes"]), told)
+    return Use(names["reads"], needs, names["assigns"], step.certain, frozenset(names["deletes"]), told)
 
 
 def _together(first: Iterable[Unit]) -> dict[Unit, set[Deed]]:
@@ -208,8 +235,8 @@ def _together(first: Iterable[Unit]) -> dict[Unit, set[Deed]]:
         grown = False
         for unit in order:
             mine, before = total[unit], len(total[unit])
-            for (callee, _), bound in unit.calls.items():
-                mine |= total[callee] - _reads(bound) if bound else total[callee]
+            for call, bound in unit.calls.items():
+                mine |= call.of(total[call.callee], bound)
             grown = grown or len(mine) > before
     return total
 
@@ -225,9 +252,5 @@ def _callees_first(first: Iterable[Unit]) -> list[Unit]:
         elif unit not in seen:
             seen.add(unit)
             left.append((unit, True))
-            left += [(callee, False) for callee, _ in unit.calls if callee not in seen]
+            left += [(call.callee, False) for call in unit.calls if call.callee not in seen]
     return list(found)
-
-
-def _reads(names: frozenset[str]) -> set[Deed]:
-    return {("reads", name, False, False) for name in names}

@@ -70,7 +70,11 @@ class Names:
         self.loops: list[Loop] = []
         self.tries: list[set[object]] = []
         """What was unbound since each ``try`` began: an exception may come at any point of it."""
-        self.ran: dict[tuple[Things, Things], tuple[frozenset[object], Things]] = {}
+        self.caught = False
+        """Whether the code goes on here if a name is not there."""
+        self.asked: frozenset[str] = frozenset()
+        """Names for which a test around this asks whether they are there."""
+        self.ran: dict[tuple[Things, Things, bool], tuple[frozenset[object], Things]] = {}
         """What libraries were let run, with what was bound then, and what they gave."""
         self.elements_of: dict[ast.expr, Things] = {}
         """What the elements of lists and tuples were that stand in the code."""
@@ -133,7 +137,8 @@ class Names:
         if not there and name in BUILTINS:
             return things | {FOREIGN}
         if there or not LAST.fullmatch(name):
-            self.unit.note(("reads", name, False, False), self.place())
+            asks = self.caught or name in self.asked
+            self.unit.note(("asks" if asks else "reads", name, False, False), self.place())
         elif not self.book.world.own[name].there:
             self.unknown(name)
         return things
