@@ -266,6 +266,13 @@ def test_steps_that_did_not_run_before_change_nothing():
     assert {"b", "f"} == set(uses([], cells)[1][2].reads)
 
 
+def test_a_class_finds_its_subclasses():
+    """Those that a step above made, and theirs; that they are there is read, too."""
+    above = "class Base: ...", "class Table(Base): ...", "class Csv(Table):\n    def go(self): return k"
+    assert "Base Csv Table k" == reads("[c().go() for c in Base.__subclasses__()]", *above)
+    assert "Csv Table k" == reads("[c().go() for c in Table.__subclasses__()]", *above)
+
+
 # IPython
 
 

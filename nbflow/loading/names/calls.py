@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from .objects import Objects
 from .scopes import last_name, parameters
 from .tables import AT_ONCE, EAGER, HOLDERS, LAZY, OF_CONTAINERS, PASSING, SEVERAL
-from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Instance, Later, Thing, Things
+from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Giver, Instance, Later, Thing, Things
 from .units import Call, Unit
 
 __all__ = ["Calls"]
@@ -51,6 +51,8 @@ class Calls(Objects):
                     found |= self._library(one, args, named, node)
                 case Later():
                     found |= self.use(frozenset((one,)), "iter")
+                case Giver(things=things):
+                    found |= things
         return found
 
     def _construct(self, cls: Class, args: Sequence[Things], named: Mapping[str, Things], node: ast.AST) -> Things:

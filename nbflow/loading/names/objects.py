@@ -6,7 +6,23 @@ import ast
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .tables import NOT_BY_OPERATORS, USED_BY, words
-from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Held, Instance, Later, Shell, Super, Thing, Things
+from .things import (
+    FOREIGN,
+    NOTHING,
+    Bound,
+    Box,
+    Class,
+    Frame,
+    Func,
+    Giver,
+    Held,
+    Instance,
+    Later,
+    Shell,
+    Super,
+    Thing,
+    Things,
+)
 from .walk import Names
 
 __all__ = ["Objects"]
@@ -217,7 +233,17 @@ class Objects(Names):
                     found |= {one}
         return found
 
+    def _subclasses(self, cls: Class) -> Things:
+        """Give the subclasses of a class, and read the names by which they are there."""
+        below = self.look(cls.below.held)
+        for name, things in self.book.world.given.items():
+            if below & self.flat(things):
+                self.read(name)
+        return frozenset((Giver(frozenset((cls.below,))),))
+
     def _of_class(self, cls: Class, name: str) -> Things:
+        if name == "__subclasses__":
+            return self._subclasses(cls)
         found = NOTHING
         owner = self.find(cls, name)
         if owner is not None:

@@ -376,6 +376,8 @@ class Statements(Expressions):
         kinds = [(self.eval(one.value), one.arg) for one in node.keywords]
         metaclasses = [one for things, name in kinds for one in things if name == "metaclass"]
         cls.inherit(one for one in (*(x for xs, _ in bases for x in xs), *metaclasses) if isinstance(one, Class))
+        for base in cls.bases:
+            self.book.grow(base.below.held, (cls,))
         outer, self.cls = self.cls, cls
         self.block(node.body)
         self.cls = outer

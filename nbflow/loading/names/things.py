@@ -22,6 +22,7 @@ __all__ = [
     "Class",
     "Frame",
     "Func",
+    "Giver",
     "Held",
     "Holds",
     "Instance",
@@ -120,7 +121,7 @@ class Func:
 class Class:
     """A class of the notebook."""
 
-    __slots__ = ("attrs", "bases", "frame", "kinds", "name", "node", "places", "scope", "wild")
+    __slots__ = ("attrs", "bases", "below", "frame", "kinds", "name", "node", "places", "scope", "wild")
 
     def __init__(self, node: ast.ClassDef, frame: Frame | None) -> None:
         self.node = node
@@ -134,6 +135,8 @@ class Class:
         """At how many places instances are made that are told apart."""
         self.bases: tuple[Class, ...] = ()
         """With their bases, the nearest first."""
+        self.below = Box(opaque=False)
+        """The classes that have it among their bases."""
         self.wild = False
         """Whether a base is of a library that may call any method."""
 
@@ -182,6 +185,13 @@ class Super:
     me: Instance | Class
 
 
+@dataclass(frozen=True, slots=True)
+class Giver:
+    """A method of a builtin that gives these things, whatever it is called with."""
+
+    things: Things
+
+
 class Shell:
     """IPython's shell."""
 
@@ -202,7 +212,7 @@ class Frame:
         self.locals = Attributes()
 
 
-Thing: TypeAlias = "Box | Func | Class | Instance | Bound | Later | Super | Shell"
+Thing: TypeAlias = "Box | Func | Class | Instance | Bound | Later | Super | Giver | Shell"
 Things: TypeAlias = "frozenset[Thing]"
 Holds: TypeAlias = "dict[str, Things]"
 NOTHING: Things = frozenset()
