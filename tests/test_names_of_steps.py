@@ -273,6 +273,32 @@ def test_a_class_finds_its_subclasses():
     assert "Csv Table k" == reads("[c().go() for c in Table.__subclasses__()]", *above)
 
 
+OPERATED = (
+    "class Pipe:\n    def __init__(self, *f): self.f = f\n    def __or__(self, g): return Pipe(*self.f, g)\n"
+    "    def __rand__(self, g): return Pipe(g, *self.f)\n    def go(self): return [f() for f in self.f]",
+    "class Event:\n    def __init__(self): self.on = []\n    def __iadd__(self, f):\n        self.on.append(f)\n"
+    "        return self\n    def fire(self): return [f() for f in self.on]",
+    "class Lot:\n    event = Event()",
+    "class At:\n    def __getitem__(self, f): return f()\n    def __matmul__(self, f): return f()",
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "source", "names"),
+    [
+        ("p = Pipe() | (lambda: k)", "p.go()", "k p"),
+        ("p = (lambda: k) & Pipe()", "p.go()", "k p"),
+        ("e = Event()\ne += lambda: k", "e.fire()", "e k"),
+        ("o = Lot()\no.event += lambda: k", "o.event.fire()", "k o"),
+        ("f = lambda: k", "At() @ f", "At f k"),
+        ("f = lambda: k", "At()[f]", "At f k"),
+    ],
+)
+def test_a_special_method_is_given_the_other_operands(made, source, names):
+    """It may keep them, or call them."""
+    assert names == reads(source, *OPERATED, made)
+
+
 # IPython
 
 

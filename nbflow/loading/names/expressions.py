@@ -24,13 +24,13 @@ class Expressions(Magics):
         return things
 
     def of_operation(self, node: ast.AST) -> Things:
-        """Use all operands."""
+        """Use all operands, each with the others."""
         found = NOTHING
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.expr):
-                things = self.eval(child)
-                if things:
-                    found |= self.use(things) | {t for t in things if isinstance(t, Box) and self.look(t.held)}
+        operands = [self.eval(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+        for at, things in enumerate(operands):
+            if things:
+                others = [NOTHING.union(*operands[:at], *operands[at + 1 :])]
+                found |= self.use(things, args=others) | {t for t in things if isinstance(t, Box) and self.look(t.held)}
         return found
 
     def of_constant(self, _: ast.Constant) -> Things:
@@ -191,8 +191,9 @@ class Expressions(Magics):
             case ast.Subscript(slice=ast.Constant(value="__main__")):
                 self.unknown(ast.unparse(node), reads=True, assigns=True)
         things = self.eval(node.value)
-        self.use(self.eval(node.slice))
-        given = self.use(things, "item")
+        index = self.eval(node.slice)
+        self.use(index)
+        given = self.use(things, "item", [index])
         if isinstance(node.slice, ast.Slice):
             return given | {t for t in things if isinstance(t, Box)}
         return given | self.picked(things)

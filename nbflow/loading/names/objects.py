@@ -101,13 +101,16 @@ class Objects(Names):
 
     # Operations
 
-    def use(self, things: Things, how: str = "other") -> Things:
-        """Do what an operation on things does, and give what it gives: special methods, bodies of generators."""
+    def use(self, things: Things, how: str = "other", args: Sequence[Things] = ()) -> Things:
+        """Do what an operation on things does, and give what it gives: special methods, bodies of generators.
+
+        Special methods are given the other operands.
+        """
         found = NOTHING
         for one in things:
             match one:
                 case Instance():
-                    found |= self.special(one, how)
+                    found |= self.special(one, how, args)
                 case Later(frame=frame) if how in ("iter", "with"):
                     found |= self.enter(frame)
                 case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
@@ -133,7 +136,7 @@ class Objects(Names):
                 left += fresh
         return frozenset(one for one in found if not (isinstance(one, Box) and one.passing))
 
-    def special(self, me: Instance, how: str | Collection[str]) -> Things:
+    def special(self, me: Instance, how: str | Collection[str], args: Sequence[Things] = ()) -> Things:
         """Run the special methods of an instance that an operation may run."""
         found = NOTHING
         wanted = USED_BY.get(how) if isinstance(how, str) else how
@@ -141,7 +144,7 @@ class Objects(Names):
         for name in dict.fromkeys(names):
             if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
                 for one in self.found(me.cls, name):
-                    found |= self.call_bound(one, me, [])
+                    found |= self.call_bound(one, me, args)
         return found
 
     def call_bound(self, thing: Thing, me: Instance | Class, args: Sequence[Things]) -> Things:

@@ -88,7 +88,7 @@ class Statements(Expressions):
         """Read and bind a target."""
         before = self.load(node.target.id) if isinstance(node.target, ast.Name) else self.eval(node.target)
         things = self.eval(node.value)
-        result = self.use(before) | self.use(things)
+        result = self.use(before, args=[things]) | self.use(things, args=[before])
         for one in before:
             if isinstance(one, Box) and one is not FOREIGN:
                 self.book.grow(one.held, self.elements(things))
@@ -109,9 +109,9 @@ class Statements(Expressions):
             case ast.Subscript(value=call, slice=ast.Constant(value=str(name))) if self.is_namespace(call):
                 self.assign(name, things)
             case ast.Subscript(value=inner, slice=index):
-                holder = self.eval(inner)
-                self.use(self.eval(index))
-                self.use(holder, "item")
+                holder, key = self.eval(inner), self.eval(index)
+                self.use(key)
+                self.use(holder, "item", [key, things])
                 for one in holder:
                     self.keep(one, "*", things)
 
