@@ -299,6 +299,16 @@ def test_a_special_method_is_given_the_other_operands(made, source, names):
     assert names == reads(source, *OPERATED, made)
 
 
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [("", "A().a()"), ("", "A() + 1"), ("staticmethod", "A.a()"), ("property", "A().a")],
+)
+def test_a_class_has_methods_whose_names_do_not_stand_there(kind, source):
+    """A loop gives them to it; any of its attributes may be one, and any operation may run one."""
+    made = f"def make():\n    def f(*a): return k\n    return {kind}(f)\nfor n in names: setattr(A, n, make())"
+    assert "A k" == reads(source, "class A: ...", made)
+
+
 # IPython
 
 

@@ -140,7 +140,7 @@ class Objects(Names):
         """Run the special methods of an instance that an operation may run."""
         found = NOTHING
         wanted = USED_BY.get(how) if isinstance(how, str) else how
-        names = [name for cls in me.cls.line for name, _ in self.attributes(cls) if name.startswith("__")]
+        names = [name for cls in me.cls.line for name, _ in self.attributes(cls) if name.startswith(("__", "*"))]
         for name in dict.fromkeys(names):
             if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
                 for one in self.found(me.cls, name):
@@ -162,11 +162,14 @@ class Objects(Names):
     def find(self, cls: Class, name: str, behind: Class | None = None) -> tuple[Class, Things] | None:
         """Give what an attribute is, and whose, looked for in the order of the bases."""
         line = cls.line[cls.line.index(behind) + 1 :] if behind in cls.line else cls.line
+        any_name = NOTHING
         for one in line:
+            if not name.startswith("__"):
+                any_name |= self.look(one.attrs["*"])
             things = self.look(one.attrs[name])
             if one.attrs[name].there:
-                return one, things
-        return None
+                return one, things | any_name
+        return (cls, any_name) if any_name else None
 
     def found(self, cls: Class, name: str) -> Things:
         """Give what an attribute of a class or its bases is."""
