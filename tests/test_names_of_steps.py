@@ -309,6 +309,42 @@ def test_a_class_has_methods_whose_names_do_not_stand_there(kind, source):
     assert "A k" == reads(source, "class A: ...", made)
 
 
+@pytest.mark.parametrize(
+    ("made", "source", "names"),
+    [
+        ("class O:\n    def __init__(self, **k): self.__dict__.update(k)\no = O(f=lambda: k)", "o.f()", "k o"),
+        ("class O: ...\no = O()\no.__dict__['f'] = lambda: k", "o.f()", "k o"),
+        ("class O: ...\no = O()\nvars(o)['f'] = lambda: k", "o.f()", "k o"),
+        ("class O:\n    def __init__(self): self.f = lambda: k\no = O()", "[f() for f in vars(o).values()]", "k o"),
+        ("class A:\n    def f(self): return k", "[f(A()) for f in vars(A).values()]", "A k"),
+        ("class A:\n    def f(self): return k", "A.__dict__['f'](A())", "A k"),
+    ],
+)
+def test_attributes_are_set_and_found_by_the_dict_of_an_object(made, source, names):
+    """Under any name."""
+    assert names == reads(source, made)
+
+
+@pytest.mark.parametrize(
+    ("base", "body", "fill", "source"),
+    [
+        ("dict", "...", "o['a'] = lambda: k", "o['a']()"),
+        ("dict", "...", "o.update(a=lambda: k)", "o.get('a')()"),
+        ("dict", "def __setitem__(self, n, f): super().__setitem__(n, f)", "o['a'] = lambda: k", "o['a']()"),
+        ("dict", "def __init__(self, **fs): super().__init__(**fs)", "o = O(a=lambda: k)", "o['a']()"),
+        ("UserDict", "def __setitem__(self, n, f): super().__setitem__(n, f)", "o['a'] = lambda: k", "o['a']()"),
+        ("UserDict", "...", "o = O(a=lambda: k)", "o['a']()"),
+        ("UserDict", "...", "o = O({'a': lambda: k})", "[f() for f in o.values()]"),
+        ("list", "def add(self, f): self.append(f)", "o.add(lambda: k)", "[f() for f in o]"),
+        ("list", "def append(self, f): super().append(f)", "o.append(lambda: k)", "o[0]()"),
+    ],
+)
+def test_an_instance_may_be_a_container(base, body, fill, source):
+    """Its class derives from one, and has methods of its own or not."""
+    made = f"from collections import UserDict\nclass O({base}):\n    {body}\no = O()\n{fill}"
+    assert "k o" == reads(source, made)
+
+
 # IPython
 
 

@@ -83,6 +83,8 @@ class Calls(Objects):
         for name, things in (*zip(names, args, strict=False), *named.items()):
             if things:
                 self.book.grow(me.attrs[name], things)
+                if name not in fields:
+                    self.book.grow(me.attrs["*"], things)
         every = (one for cls in me.cls.line for _, held in self.attributes(cls) for one in held.things)
         given = self.run_all(self.alive(one for one in every if isinstance(one, Box) and one.opaque))
         if given:

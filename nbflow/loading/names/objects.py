@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from .tables import NOT_BY_OPERATORS, USED_BY, words
+from .tables import NOT_BY_OPERATORS, OF_CONTAINERS, USED_BY, words
 from .things import (
     FOREIGN,
     NOTHING,
@@ -83,7 +83,9 @@ class Objects(Names):
                     found.update(inside, (one,) if inside else ())
                 case Class(wild=True):
                     found.update((one, self.instance(one)))
-                case Instance() | Func() | Bound() | Class():
+                case Instance(attrs=attrs):
+                    found.update((one, *self.look(attrs["*"])))
+                case Func() | Bound() | Class():
                     found.add(one)  # tuples of items() and zip() are not told from what is in them
         return frozenset(found)
 
@@ -213,17 +215,24 @@ class Objects(Names):
         if name == "__class__":
             return frozenset((me.cls,))
         if name == "__dict__":
-            held = (one for _, held in self.attributes(me) for one in held.things)
-            return frozenset((self.book.box(me.cls.node, me, held),))
+            return self._dict(me) | {self.book.box_of(me.attrs)}
         found = self.look(me.attrs[name]) | self.look(me.attrs["*"])
         of_class = self.find(me.cls, name)
         if of_class is not None:
             return found | self._bound(of_class[1], of_class[0].kinds.get(name, ""), me)
         if not me.attrs[name].there:
             found |= self.special(me, ("__getattr__", "__getattribute__"))
+            if name in OF_CONTAINERS and not me.cls.wild:
+                found |= {self.book.box_of(me.attrs)}
             if me.cls.wild:
                 found |= {self.book.box(me.cls.node, me, (me,), opaque=True)}
         return found
+
+    def _dict(self, owner: Instance | Class) -> Things:
+        """Give a container of what all attributes of an object hold."""
+        node = owner.node if isinstance(owner, Class) else owner.cls.node
+        held = NOTHING.union(*(held.things for _, held in self.attributes(owner)))
+        return frozenset((self.book.box(node, owner.attrs, held),))
 
     def _bound(self, held: Things, kind: str, me: Instance) -> Things:
         found = NOTHING
@@ -250,6 +259,8 @@ class Objects(Names):
     def _of_class(self, cls: Class, name: str) -> Things:
         if name == "__subclasses__":
             return self._subclasses(cls)
+        if name == "__dict__":
+            return self._dict(cls)
         found = NOTHING
         owner = self.find(cls, name)
         if owner is not None:
@@ -271,6 +282,8 @@ class Objects(Names):
             return frozenset(Bound(x, me) if isinstance(x, Func) and not plain else x for x in owner[1])
         if cls.wild and not name.startswith("__"):
             return frozenset((self.book.box(cls.node, me, (me,), opaque=True),))
+        if name in OF_CONTAINERS and isinstance(me, Instance):
+            return frozenset((self.book.box_of(me.attrs),))
         return frozenset((FOREIGN,))
 
     def keep(self, holder: Thing, name: str, things: Things) -> None:

@@ -108,6 +108,13 @@ class Specials(Calls):
         self.unknown(ast.unparse(node), reads=True, assigns=True)
         return NOTHING
 
+    def call_vars(self, node: ast.Call) -> Things | None:
+        """Give the attributes of an object, or all global names away."""
+        match node.args:
+            case [value]:
+                return NOTHING.union(*(self.attribute(one, "__dict__") for one in self.eval(value)))
+        return self.call_globals(node)
+
     def call_ipython(self, _: ast.Call) -> Things:
         """Give the shell."""
         return frozenset((SHELL,))
@@ -178,7 +185,8 @@ class Specials(Calls):
 SPECIAL: Mapping[str, Callable[[Specials, ast.Call], Things | None]] = {
     "exec": Specials.call_exec,
     "eval": Specials.call_eval,
-    **dict.fromkeys(("globals", "locals", "vars"), Specials.call_globals),
+    **dict.fromkeys(("globals", "locals"), Specials.call_globals),
+    "vars": Specials.call_vars,
     "super": Specials.call_super,
     "getattr": Specials.call_getattr,
     "setattr": Specials.call_setattr,

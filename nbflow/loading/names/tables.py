@@ -40,10 +40,10 @@ OF_CONTAINERS = words(
     """
     add append appendleft clear copy count difference discard elements extend extendleft fromkeys get index insert
     intersection items keys most_common move_to_end pop popitem popleft remove reverse rotate setdefault sort union
-    update values __getitem__ __setitem__
+    update values __getitem__ __init__ __setitem__
     """
 )
-SEVERAL = words("update extend extendleft union")
+SEVERAL = words("update extend extendleft union __init__")
 """Those that put in the elements of what they are given."""
 LAZY = words(
     """

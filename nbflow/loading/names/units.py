@@ -142,6 +142,19 @@ class Book:
         self.grow(box.held, held)
         return box
 
+    def box_of(self, attrs: Attributes) -> Box:
+        """Give the container that an object is itself: what is put into it may be any of its attributes."""
+
+        def make() -> Box:
+            box = Box(opaque=False)
+            box.held = attrs["*"]
+            box.held.box = box
+            self._fill(box, box.held.things)
+            return box
+
+        found: Box = self.the((attrs, "box"), make)
+        return found
+
     def frame(self, key: tuple[object, ...], func: Func) -> Frame:
         """Give the frame of a function for a way of calling it."""
 
