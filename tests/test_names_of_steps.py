@@ -345,6 +345,43 @@ def test_an_instance_may_be_a_container(base, body, fill, source):
     assert "k o" == reads(source, made)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def __init__(cls, name, bases, space):\n        super().__init__(name, bases, space)\n        M.all.append(cls)",
+        "def __new__(meta, *a):\n        cls = super().__new__(meta, *a)\n        meta.all.append(cls)\n        return cls",
+        "def __new__(meta, *a):\n        cls = type.__new__(meta, *a)\n        meta.all.append(cls)\n        return cls",
+    ],
+)
+def test_a_metaclass_is_given_the_classes_that_it_makes(body):
+    """Also those that only have a base with it."""
+    made = f"class M(type):\n    all = []\n    {body}\nclass Base(metaclass=M): ..."
+    assert "M k" == reads("[c().go() for c in M.all]", made, "class A(Base):\n    def go(self): return k")
+
+
+def test_a_class_is_made_and_called_by_its_metaclass():
+    """So a step that defines one, calls one or loops over one reads what the metaclass reads."""
+    made = (
+        "class M(type):\n    def __init__(cls, *a): k\n    def __call__(cls): return q\n"
+        "    def __iter__(cls): return p\n    def build(cls): return cls.go(1)\n"
+        "class A(metaclass=M):\n    def __init__(self): never\n    def go(self): return z"
+    )
+    assert "M k" == reads("class B(metaclass=M): ...", made)
+    assert {"A", "q"} <= set(reads("A()", made).split())
+    assert ("A p", "A z") == (reads("for x in A: ...", made), reads("A.build()", made))
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "class B:\n    def __init_subclass__(cls, on=None): cls.on = staticmethod(on)",
+        "class M(type):\n    def __init__(cls, *a, on=None): cls.on = staticmethod(on)\nclass B(metaclass=M): ...",
+    ],
+)
+def test_what_a_class_is_defined_with_is_given_to_its_base_or_metaclass(base):
+    assert "C k" == reads("C.on()", base, "class C(B, on=lambda: k): ...")
+
+
 # IPython
 
 

@@ -44,6 +44,8 @@ class Calls(Objects):
                     found |= self.run(func, [frozenset((me,)), *args], named, sure=sure)
                 case Class():
                     found |= self._construct(one, args, named, node)
+                    for method in NOTHING.union(*(self.found(meta, "__call__") for meta in one.metas)):
+                        found |= self.call_bound(method, one, args, named)
                 case Instance(cls=cls):
                     for method in self.found(cls, "__call__"):
                         found |= self.call_bound(method, one, args)
@@ -98,6 +100,9 @@ class Calls(Objects):
         things = self.alive(one for each in (*args, *named.values()) for one in each)
         if not box.opaque and name in OF_CONTAINERS:
             return self._of_container(box, name, things)
+        classes = NOTHING.union(*(self.look(one.made) for one in things if isinstance(one, Class)))
+        if classes and box is FOREIGN and name == "__new__":
+            return classes  # a metaclass makes them by what it has of type
         of_data = box is FOREIGN and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if name in HOLDERS and box.imported and not of_data:
             return self._holder(name, self.alive(NOTHING.union(*args)), things, node)

@@ -34,6 +34,8 @@ OPEN = words(
     """
 )
 """Attributes of IPython's shell by which any name may be read or assigned."""
+NO_NAMES: Mapping[str, Things] = {}
+"""For a call without arguments that have names."""
 
 
 class Objects(Names):
@@ -113,6 +115,8 @@ class Objects(Names):
             match one:
                 case Instance():
                     found |= self.special(one, how, args)
+                case Class(metas=metas) if metas:
+                    found |= self.special(one, how, args)
                 case Later(frame=frame) if how in ("iter", "with"):
                     found |= self.enter(frame)
                 case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
@@ -138,21 +142,24 @@ class Objects(Names):
                 left += fresh
         return frozenset(one for one in found if not (isinstance(one, Box) and one.passing))
 
-    def special(self, me: Instance, how: str | Collection[str], args: Sequence[Things] = ()) -> Things:
-        """Run the special methods of an instance that an operation may run."""
+    def special(self, me: Instance | Class, how: str | Collection[str], args: Sequence[Things] = ()) -> Things:
+        """Run the special methods that an operation may run, of an instance or of a class that has a metaclass."""
         found = NOTHING
         wanted = USED_BY.get(how) if isinstance(how, str) else how
-        names = [name for cls in me.cls.line for name, _ in self.attributes(cls) if name.startswith(("__", "*"))]
-        for name in dict.fromkeys(names):
-            if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
-                for one in self.found(me.cls, name):
-                    found |= self.call_bound(one, me, args)
+        for root in (me.cls,) if isinstance(me, Instance) else me.metas:
+            names = [name for cls in root.line for name, _ in self.attributes(cls) if name.startswith(("__", "*"))]
+            for name in dict.fromkeys(names):
+                if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
+                    for one in self.found(root, name):
+                        found |= self.call_bound(one, me, args)
         return found
 
-    def call_bound(self, thing: Thing, me: Instance | Class, args: Sequence[Things]) -> Things:
+    def call_bound(
+        self, thing: Thing, me: Instance | Class, args: Sequence[Things], named: Mapping[str, Things] = NO_NAMES
+    ) -> Things:
         """Call what stands in a class, with the object that it belongs to."""
         first = [frozenset((me,))] if isinstance(thing, Func) else []
-        return self.call(frozenset((thing,)), [*first, *args], {}, self.node)
+        return self.call(frozenset((thing,)), [*first, *args], named, self.node)
 
     # Attributes
 
@@ -234,14 +241,14 @@ class Objects(Names):
         held = NOTHING.union(*(held.things for _, held in self.attributes(owner)))
         return frozenset((self.book.box(node, owner.attrs, held),))
 
-    def _bound(self, held: Things, kind: str, me: Instance) -> Things:
+    def _bound(self, held: Things, kind: str, me: Instance | Class) -> Things:
         found = NOTHING
         for one in held:
             match one:
                 case _ if kind == "property":
                     found |= self.call_bound(one, me, [])
                 case Func() if kind != "static":
-                    found |= {Bound(one, me.cls if kind == "class" else me)}
+                    found |= {Bound(one, me.cls if kind == "class" and isinstance(me, Instance) else me)}
                 case Instance() if self.find(one.cls, "__get__"):
                     found |= self.special(one, ("__get__",))
                 case _:
@@ -268,12 +275,18 @@ class Objects(Names):
             found = frozenset(Bound(one, cls) if bind and isinstance(one, Func) else one for one in owner[1])
         elif name == "__new__":
             found = frozenset((FOREIGN,))
+        else:
+            for meta in cls.metas:
+                of_meta = self.find(meta, name)
+                if of_meta is not None:
+                    found |= self._bound(of_meta[1], of_meta[0].kinds.get(name, ""), cls)
         return found | {self.instance(cls)} if cls.wild else found
 
     def _of_super(self, one: Super, name: str) -> Things:
         me = one.me
         cls = me.cls if isinstance(me, Instance) else me
-        owner = self.find(cls, name, one.owner)
+        roots = [root for root in (cls, *cls.metas) if one.owner in root.line]
+        owner = self.find(roots[0], name, one.owner) if roots else None
         if owner is not None:
             kind = owner[0].kinds.get(name, "")
             if kind == "property" and isinstance(me, Instance):

@@ -371,21 +371,29 @@ class Statements(Expressions):
         cls: Class = self.book.the((node, frame, "class"), lambda: Class(node, frame))
         bases = [(self.eval(base), last_name(base)) for base in node.bases]
         for things, name in bases:
-            own = bool(things) and all(isinstance(one, Class) for one in things)
-            cls.wild = cls.wild or (name not in TAME and not own)
-        kinds = [(self.eval(one.value), one.arg) for one in node.keywords]
-        metaclasses = [one for things, name in kinds for one in things if name == "metaclass"]
-        cls.inherit(one for one in (*(x for xs, _ in bases for x in xs), *metaclasses) if isinstance(one, Class))
+            known = bool(things) and all(isinstance(one, Class) for one in things)
+            cls.wild = cls.wild or (name not in TAME and not known)
+        named = {one.arg or "*": self.eval(one.value) for one in node.keywords}
+        metas = named.pop("metaclass", NOTHING)
+        own = [one for things, _ in bases for one in things if isinstance(one, Class)]
+        cls.inherit(own, (one for one in metas if isinstance(one, Class)))
         for base in cls.bases:
             self.book.grow(base.below.held, (cls,))
         outer, self.cls = self.cls, cls
         self.block(node.body)
-        self.cls = outer
+        self.cls, self.node = outer, node
         for one in NOTHING.union(*(self.look(base.attrs["__init_subclass__"]) for base in cls.bases)):
-            self.call_bound(one, cls, [])
+            self.call_bound(one, cls, [], named)
         for one in NOTHING.union(*(held.things for _, held in self.attributes(cls))):
             if isinstance(one, Instance):
                 self.special(one, ("__set_name__",))
+        for meta in cls.metas:
+            self.book.grow(meta.made, (cls,))
+            space = self.attribute(cls, "__dict__") | {self.book.box_of(cls.attrs)}
+            args = [NOTHING, frozenset((self.book.box(node, cls, own),)), space]
+            for name, me in (("__new__", meta), ("__init__", cls)):
+                for one in self.found(meta, name):
+                    self.call_bound(one, me, args, named)
         self.store(node.name, self._decorated(frozenset((cls,)), node.decorator_list, decorators))
 
     def on_type_alias(self, node: Any) -> None:

@@ -121,7 +121,20 @@ class Func:
 class Class:
     """A class of the notebook."""
 
-    __slots__ = ("attrs", "bases", "below", "frame", "kinds", "name", "node", "places", "scope", "wild")
+    __slots__ = (
+        "attrs",
+        "bases",
+        "below",
+        "frame",
+        "kinds",
+        "made",
+        "metas",
+        "name",
+        "node",
+        "places",
+        "scope",
+        "wild",
+    )
 
     def __init__(self, node: ast.ClassDef, frame: Frame | None) -> None:
         self.node = node
@@ -137,6 +150,10 @@ class Class:
         """With their bases, the nearest first."""
         self.below = Box(opaque=False)
         """The classes that have it among their bases."""
+        self.metas: tuple[Class, ...] = ()
+        """Its metaclass; several where it is not known which one it is."""
+        self.made = Held()
+        """The classes whose metaclass it is."""
         self.wild = False
         """Whether a base is of a library that may call any method."""
 
@@ -145,11 +162,13 @@ class Class:
         """Itself and its bases."""
         return (self, *self.bases)
 
-    def inherit(self, bases: Iterable[Class]) -> None:
-        """Take bases, the nearest first."""
+    def inherit(self, bases: Iterable[Class], metas: Iterable[Class]) -> None:
+        """Take bases, the nearest first, and metaclasses, also theirs."""
         every = [one for base in bases for one in base.line if one is not self]
         self.bases = tuple(dict.fromkeys(reversed(dict.fromkeys(reversed(every)))))  # of equal ones the last counts
-        self.wild = self.wild or any(one.wild for one in every)
+        metas = dict.fromkeys((*metas, *(meta for one in every for meta in one.metas)))
+        self.metas = tuple(one for one in metas if not any(one in other.bases for other in metas))
+        self.wild = self.wild or any(one.wild for one in (*every, *self.metas))
 
 
 class Instance:
