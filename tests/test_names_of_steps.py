@@ -382,6 +382,27 @@ def test_what_a_class_is_defined_with_is_given_to_its_base_or_metaclass(base):
     assert "C k" == reads("C.on()", base, "class C(B, on=lambda: k): ...")
 
 
+def test_a_context_manager_whose_base_is_of_a_library_gives_itself():
+    """As long as it has no method for that of its own."""
+    made = "from contextlib import AbstractContextManager as Base\nclass A(Base):\n    def go(self): return k"
+    assert "A k" == reads("with A() as a: a.go()", made)
+
+
+def test_a_decorator_that_a_library_makes_callable_runs_around_the_function():
+    """It is an instance of a context manager here."""
+    made = (
+        "from contextlib import ContextDecorator\nclass Timed(ContextDecorator):\n    def __enter__(self): k.append(1)\n"
+        "    def __exit__(self, *a): q\n@Timed()\ndef f(): return z\ng = Timed()(f)"
+    )
+    assert ("f k q z", "g k q z") == (reads("f()", made), reads("g()", made))
+
+
+def test_an_instance_that_a_library_makes_callable_runs_its_methods():
+    """As a module of torch does, whose call is its forward."""
+    made = "from torch.nn import Module\nclass Net(Module):\n    def forward(self, x): return x * k\nnet = Net()"
+    assert ("k net", "k net run") == (reads("net(1)", made), reads("run(net)", made, "def run(net): return net(1)"))
+
+
 # IPython
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 from .objects import Objects
 from .scopes import last_name, parameters
@@ -46,6 +47,8 @@ class Calls(Objects):
                     found |= self._construct(one, args, named, node)
                     for method in NOTHING.union(*(self.found(meta, "__call__") for meta in one.metas)):
                         found |= self.call_bound(method, one, args, named)
+                case Instance() if self.called_by_library(one):
+                    found |= self._inherited(one, args, named)
                 case Instance(cls=cls):
                     for method in self.found(cls, "__call__"):
                         found |= self.call_bound(method, one, args)
@@ -56,6 +59,24 @@ class Calls(Objects):
                 case Giver(things=things):
                     found |= things
         return found
+
+    def called_by_library(self, thing: Thing) -> TypeGuard[Instance]:
+        """Whether it is an instance that is called by a method of a library, if it can be called."""
+        return isinstance(thing, Instance) and thing.cls.wild and not self.found(thing.cls, "__call__")
+
+    def _inherited(self, me: Instance, args: Sequence[Things], named: Mapping[str, Things]) -> Things:
+        """Call an instance by a method of a library, which may run any of its own, also around what it is given."""
+        things = self.alive(one for each in (*args, *named.values()) for one in each)
+        self.around(me, things)
+        return self.run_all((me, *things), things) | frozenset(one for one in things if isinstance(one, Func | Bound))
+
+    def around(self, me: Instance, things: Things) -> None:
+        """Let an instance keep functions, and run whenever they run."""
+        self.book.grow(me.attrs["*"], things)
+        for one in things:
+            if isinstance(one, Func | Bound):
+                func = one.func if isinstance(one, Bound) else one
+                self.book.grow(func.box.held, (me,))
 
     def _construct(self, cls: Class, args: Sequence[Things], named: Mapping[str, Things], node: ast.AST) -> Things:
         me = self._made(cls, node)

@@ -113,8 +113,10 @@ class Objects(Names):
         found = NOTHING
         for one in things:
             match one:
-                case Instance():
+                case Instance(cls=cls):
                     found |= self.special(one, how, args)
+                    if how == "with" and cls.wild and not self.found(cls, "__enter__"):
+                        found |= {one}
                 case Class(metas=metas) if metas:
                     found |= self.special(one, how, args)
                 case Later(frame=frame) if how in ("iter", "with"):

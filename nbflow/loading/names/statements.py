@@ -357,10 +357,13 @@ class Statements(Expressions):
     def _decorated(self, things: Things, nodes: Sequence[ast.expr], decorators: Sequence[Things]) -> Things:
         """Give what decorators of the notebook make of a thing; one of a library keeps it, and calls it later."""
         for decorator, node in zip(reversed(decorators), reversed(nodes), strict=True):
+            inherited = [one for one in decorator if self.called_by_library(one)]
+            for around in inherited:
+                self.around(around, things)
             for one in decorator:
                 if isinstance(one, Box) and not one.imported and last_name(node) not in HOLDERS:
                     self.book.grow(one.held, things)
-            own = frozenset(one for one in decorator if not isinstance(one, Box))
+            own = frozenset(one for one in decorator.difference(inherited) if not isinstance(one, Box))
             things = (self.call(own, [things], {}, node) or things) if own else things
         return things
 
