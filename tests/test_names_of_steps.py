@@ -403,6 +403,23 @@ def test_an_instance_that_a_library_makes_callable_runs_its_methods():
     assert ("k net", "k net run") == (reads("net(1)", made), reads("run(net)", made, "def run(net): return net(1)"))
 
 
+@pytest.mark.parametrize(
+    ("made", "source", "names"),
+    [
+        ("from collections import defaultdict\nd = defaultdict(lambda: k)", "d['x']", "d k"),
+        ("from collections import defaultdict\nd = defaultdict(lambda: k)", "d['x'] += 1", "d k"),
+        ("from collections import defaultdict\nd = defaultdict(lambda: k)", "d", "d"),
+        ("def f(): return k", "for x in iter(f, 3): ...", "f k"),
+        ("class A:\n    def __class_getitem__(cls, x): return k", "A[1]", "A k"),
+        ("class A:\n    def go(self): return k\nclass B(A): ...", "[c for c in B.__mro__][1].go(B())", "B k"),
+        ("class A:\n    def go(self): return k\nclass B(A): ...", "B.mro()[1]().go()", "B k"),
+    ],
+)
+def test_what_runs_without_being_called_is_told(made, source, names):
+    """Or is found by way of a class."""
+    assert names == reads(source, made)
+
+
 # IPython
 
 

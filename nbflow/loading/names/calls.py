@@ -124,6 +124,8 @@ class Calls(Objects):
         classes = NOTHING.union(*(self.look(one.made) for one in things if isinstance(one, Class)))
         if classes and box is FOREIGN and name == "__new__":
             return classes  # a metaclass makes them by what it has of type
+        if name == "iter" and len(args) > 1:
+            name = "map"  # it calls the first until that gives the second
         of_data = box is FOREIGN and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if name in HOLDERS and box.imported and not of_data:
             return self._holder(name, self.alive(NOTHING.union(*args)), things, node)
@@ -161,6 +163,8 @@ class Calls(Objects):
         held |= {self.instance(one) for one in held if isinstance(one, Class)}
         box = self.book.box(node, None, held, opaque=lazy)
         box.mapping, box.passing = name in ("map", "starmap"), name in PASSING
+        if name == "defaultdict":
+            box.factory |= first
         return frozenset((box,))
 
     def _builtin(self, first: Things, things: Things, node: ast.AST) -> Things:

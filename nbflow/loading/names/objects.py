@@ -119,6 +119,11 @@ class Objects(Names):
                         found |= {one}
                 case Class(metas=metas) if metas:
                     found |= self.special(one, how, args)
+                case Class() if how == "item":
+                    for method in self.found(one, "__class_getitem__"):
+                        found |= self.call_bound(method, one, args)
+                case Box(factory=factory) if how == "item" and factory:
+                    found |= self.call(factory, [], {}, self.node)
                 case Later(frame=frame) if how in ("iter", "with"):
                     found |= self.enter(frame)
                 case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
@@ -270,6 +275,9 @@ class Objects(Names):
             return self._subclasses(cls)
         if name == "__dict__":
             return self._dict(cls)
+        if name in ("__mro__", "__bases__", "mro"):
+            line = frozenset((self.book.box(cls.node, cls, cls.line),))
+            return line if name != "mro" else frozenset((Giver(line),))
         found = NOTHING
         owner = self.find(cls, name)
         if owner is not None:

@@ -82,7 +82,7 @@ class Attributes:
 class Box:
     """A container, or whatever a library made of what it was given."""
 
-    __slots__ = ("around", "held", "imported", "leaves", "mapping", "opaque", "passing")
+    __slots__ = ("around", "factory", "held", "imported", "leaves", "mapping", "opaque", "passing")
 
     def __init__(self, *, opaque: bool, imported: bool = False) -> None:
         self.held = Held(box=self)
@@ -98,6 +98,8 @@ class Box:
         """Whether its elements are only what the functions in it return."""
         self.passing = False
         """Whether it iterates over what it holds, and gives the elements of that."""
+        self.factory: Things = NOTHING
+        """What makes the elements that are asked for and missing."""
 
 
 class Func:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 __all__ = ["LAMBDA", "Place", "Unknown", "Use"]
 
 LAMBDA = "a lambda"
+"""How a function is called that has no name."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
