@@ -49,6 +49,12 @@ def problems(path: Path) -> list[str]:
 # -- parts --------------------------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_told_of_the_setup_is_said_once(steps):
+    """Its cells are a step, too, the first time."""
+    _, source = read_steps(steps(("setup", "%run helper.py"), ("step:load", "x = 1")))
+    assert ["cell 1, line 1 (setup)"] == [one.partition(": ")[0] for one in source.warnings]
+
+
 def test_what_items_change_and_nobody_will_see_is_told(steps):
     """Each item has its own copy; by hand the cells below would see what all of them did."""
     path = steps(

@@ -79,7 +79,7 @@ class _Looking:
         for step in self.steps:
             self._reads(step.id, behind)
             self._side_by_side(step.id, behind)
-        for use, where in [(self.setup, "setup"), *((self.uses[one], f"step {one}") for one in ids)]:
+        for use, where in [(self.setup, "setup"), *((self.uses[one], f"step {one}") for one in ids if one != SETUP)]:
             self.found.warnings += [self._unknown(unknown, where) for unknown in use.unknown]
         self.found.warnings += self._out_of_order()
         self.found.warnings += [told for step in self.shown for told in self._of_items(step, behind)]
