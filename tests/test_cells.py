@@ -760,6 +760,9 @@ def test_another_seed_or_setting_repeats_the_steps_below(one, other, seen, steps
          "cur.execute('insert into t values(1)')", "con.execute('select * from t').fetchall()"),
         ("import io\nbuffer = io.StringIO()\nsinks = {'a': buffer}", "sinks['a'].write('x')", "buffer.getvalue()"),
         ("x = [1]", "del x", "'x' in globals()"),
+        ("def put(x, b=[]):\n    b.append(x)\n    return len(b)\ntable = {'put': put}",
+         "from functools import partial\nput = partial(put, 1)", "put(), table['put'](9)"),
+        ("class A:\n    seen = []\nitems = [A()]", "class A(A): pass", "isinstance(A(), type(items[0]))"),
     ],
 )  # fmt: skip
 def test_what_a_step_did_through_another_name_is_there(make, change, see, steps, folder):

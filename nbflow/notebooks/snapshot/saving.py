@@ -538,7 +538,7 @@ class Save:
             packed = self.packed[token]
             ref = dict(self.unchanged(token) or self._ref(token, packed))
             ref["needs"] = sorted(packed.needs)
-            ref["holds"] = sorted(self._names_of(packed.data) - {name})
+            ref["holds"] = sorted(self._names_of(packed.data | packed.code) - {name})
             ref["shares"] = sorted((self._names_of({token, *packed.members}) | self.beside(token)) - {name})
             found[name] = ref
         return found
