@@ -724,10 +724,10 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder):
 @pytest.mark.parametrize(
     ("one", "other", "seen"),
     [
-        ("random.seed(1)", "random.seed(2)", "random.random()"),
+        pytest.param("random.seed(1)", "random.seed(2)", "random.random()", marks=pytest.mark.long),
         ("random.seed(1); random.random()", "random.seed(1)", "random.random()"),
         ("os.chdir('d1')", "os.chdir('d2')", "os.path.basename(os.getcwd())"),
-        ("os.environ['A1'] = 'x'", "os.environ['A1'] = 'y'", "os.environ['A1']"),
+        pytest.param("os.environ['A1'] = 'x'", "os.environ['A1'] = 'y'", "os.environ['A1']", marks=pytest.mark.long),
     ],
 )
 def test_another_seed_or_setting_repeats_the_steps_below(one, other, seen, steps, folder):
@@ -754,17 +754,34 @@ def test_another_seed_or_setting_repeats_the_steps_below(one, other, seen, steps
 @pytest.mark.parametrize(
     ("make", "change", "see"),
     [
-        ("cfg['lr'] = 2", "pass", "model.cfg['lr']"),
+        pytest.param("cfg['lr'] = 2", "pass", "model.cfg['lr']", marks=pytest.mark.long),
         ("pass", "cfg['lr'] = 2", "model.cfg is cfg, model.cfg['lr']"),
-        ("import sqlite3\ncon = sqlite3.connect(':memory:')\ncur = con.cursor(); cur.execute('create table t(a)')",
-         "cur.execute('insert into t values(1)')", "con.execute('select * from t').fetchall()"),
-        ("import io\nbuffer = io.StringIO()\nsinks = {'a': buffer}", "sinks['a'].write('x')", "buffer.getvalue()"),
+        (
+            "import sqlite3\ncon = sqlite3.connect(':memory:')\ncur = con.cursor(); cur.execute('create table t(a)')",
+            "cur.execute('insert into t values(1)')",
+            "con.execute('select * from t').fetchall()",
+        ),
+        pytest.param(
+            "import io\nbuffer = io.StringIO()\nsinks = {'a': buffer}",
+            "sinks['a'].write('x')",
+            "buffer.getvalue()",
+            marks=pytest.mark.long,
+        ),
         ("x = [1]", "del x", "'x' in globals()"),
-        ("def put(x, b=[]):\n    b.append(x)\n    return len(b)\ntable = {'put': put}",
-         "from functools import partial\nput = partial(put, 1)", "put(), table['put'](9)"),
-        ("class A:\n    seen = []\nitems = [A()]", "class A(A): pass", "isinstance(A(), type(items[0]))"),
+        pytest.param(
+            "def put(x, b=[]):\n    b.append(x)\n    return len(b)\ntable = {'put': put}",
+            "from functools import partial\nput = partial(put, 1)",
+            "put(), table['put'](9)",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "class A:\n    seen = []\nitems = [A()]",
+            "class A(A): pass",
+            "isinstance(A(), type(items[0]))",
+            marks=pytest.mark.long,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_step_did_through_another_name_is_there(make, change, see, steps, folder):
     """Where each step has a kernel of its own as where they share one."""
     begin = "class Model:\n    pass\ncfg = {'lr': 1}; model = Model(); model.cfg = cfg"
@@ -997,14 +1014,21 @@ def test_results_that_have_no_name_are_told_before_a_run(steps, cli, last, told)
 @pytest.mark.parametrize(
     ("load", "clean", "seen"),
     [
-        ("n = 1", "n = n + 1", "n"),
+        pytest.param("n = 1", "n = n + 1", "n", marks=pytest.mark.long),
         ("n = 1", "print(n); n = 2", "n"),
-        ("a = [1]", "a.append(2)", "a"),
+        pytest.param("a = [1]", "a.append(2)", "a", marks=pytest.mark.long),
         ("a = [1]; b = a", "a.append(2)", "b"),
         ("log.append(1)", "pass", "log"),
-        ("log.append(1)", "log.append(2)", "log"),
-        ("import random; rng = random.Random(0)", "first = rng.random()", "rng.random()"),
-        ("class A: k = [1]\nmodel = A()", "model.k.append(2); model.own = 3", "(model.k, model.own)"),
+        pytest.param("log.append(1)", "log.append(2)", "log", marks=pytest.mark.long),
+        pytest.param(
+            "import random; rng = random.Random(0)", "first = rng.random()", "rng.random()", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "class A: k = [1]\nmodel = A()",
+            "model.k.append(2); model.own = 3",
+            "(model.k, model.own)",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps, folder):
