@@ -20,6 +20,7 @@ ENGINE = "tests/test_engine.py::test_"
 SEED = "tests/test_seed.py::test_"
 RULES = "tests/test_engine_properties.py::test_for_workflows_of_all_sizes"
 CASES = "tests/conformance/test_conformance.py::test_"
+CELLS = "tests/test_cells.py::test_"
 FLOWS = "tests/test_flow_properties.py::test_for_workflows_of_all_sizes"
 
 
@@ -277,6 +278,42 @@ MUTANTS = [
         "        if math.isfinite(value):\n            return value\n",
         "        if math.isfinite(value):\n            return round(value, 12)\n",
         "tests/test_values.py::test_every_value_comes_back_exactly",
+    ),
+    Mutant(
+        "only the last who changed what a lost name shares counts",
+        "namespace.py",
+        "not beside.isdisjoint(self.changed_by(piece))",
+        "any(piece in self.givers(one) for one in beside)",
+        "tests/test_namespace.py::test_all_who_changed_what_a_lost_name_shares_are_repeated_with_it",
+    ),
+    Mutant(
+        "a step leaves only what later steps read",
+        "loading/cell_steps.py",
+        "return wanted | piece.reads | (piece.assigns & there)",
+        "return wanted",
+        CELLS + "a_mended_cell_finds_what_the_step_before_left[n = 1-print(n); n = 2-n]",
+    ),
+    Mutant(
+        "nobody follows settings",
+        "steps.py",
+        "(*names, SETTINGS, RANDOM)",
+        "names",
+        CELLS
+        + "another_seed_or_setting_repeats_the_steps_below[os.chdir('d1')-os.chdir('d2')-os.path.basename(os.getcwd())]",
+    ),
+    Mutant(
+        "a damaged file is taken for what it is called",
+        "notebooks/snapshot/saving.py",
+        "if not files.has(path, stem):",
+        "if not files.there(path):",
+        CELLS + "a_saved_file_that_was_changed_is_written_again_by_the_step_that_made_it",
+    ),
+    Mutant(
+        "a name is restored again because it was saved again",
+        "notebooks/cells.py",
+        """return self.has.get(name, giver.id if giver.id in ran else "") == giver.id""",
+        "return giver.id in ran",
+        CELLS + "what_repeated_steps_share_with_restored_names_stays_shared",
     ),
 ]
 
