@@ -298,8 +298,7 @@ MUTANTS = [
         "steps.py",
         "(*names, SETTINGS, RANDOM)",
         "names",
-        CELLS
-        + "another_seed_or_setting_repeats_the_steps_below[os.chdir('d1')-os.chdir('d2')-os.path.basename(os.getcwd())]",
+        CELLS + "another_seed_or_setting_repeats_the_steps_below",
     ),
     Mutant(
         "a damaged file is taken for what it is called",
