@@ -627,6 +627,16 @@ def test_what_stands_in_a_module_that_a_step_has_made_cannot_be_saved(kernel, mo
     assert {"value": reason} == kernel.save("value", "fine")["unsaved"]
 
 
+def test_a_function_whose_name_is_bound_anew_is_saved_with_who_holds_it(kernel):
+    """In the same kernel as in another one: what it had inside is still shared."""
+    kernel.run("rows = [1]\ndef put(b=rows):\n    return b\ntable = {'put': put}\nkept = rows")
+    kernel.save("put", "table", "rows", "kept")
+    kernel.run("put = rows = None")
+    assert "table" in kernel.save("put", "table", "rows", "kept", touched=["put", "rows"])["names"]
+    other = kernel.next("table", "kept")
+    assert other["table"]["put"]() is other["kept"]
+
+
 def test_that_fewer_names_are_asked_for_is_no_change(kernel):
     """What shares a class without a name is packed together, and so differently with each of the others."""
     kernel.run("""

@@ -34,6 +34,9 @@ class Known:
         """Names that share with it what can be changed, or memory."""
         self.holds: set[str] = set()
         """Names of functions and classes in it."""
+        self.holders: set[str] = set()
+        """Names that have it inside, where it is a function or a class: they hold what has no name any more when its
+        name is bound anew."""
 
     def has(self, value: object) -> bool:
         """Whether that is the object."""

@@ -618,6 +618,14 @@ class Save:
     def _names_of(self, tokens: Iterable[str]) -> set[str]:
         return {name for token in tokens for name in self.names_of.get(token, ())}
 
+    def holders(self) -> dict[str, set[str]]:
+        """Give for each name of a function or a class those that have it inside."""
+        found: dict[str, set[str]] = {}
+        for token, packed in self.packed.items():
+            for name in self._names_of(packed.code):
+                found.setdefault(name, set()).update(self.names_of[token])
+        return found
+
     def connected(self) -> dict[str, set[str]]:
         """Give for each token the names that share with it what can be changed."""
         names: dict[str, set[str]] = {}

@@ -165,8 +165,9 @@ class Shelf:
             known.holds = set(ref.get("needs", ()))
         for name in values:
             for other in refs[name].get("holds", ()):
-                if other in self.known:
-                    self.known[other].shares.add(name)  # where that is bound anew, this one holds what has no name then
+                if other in self.known:  # where that is bound anew, this one holds what has no name then
+                    known = self.known[other]
+                    (known.holders if is_code(self.namespace.get(other)) else known.shares).add(name)
 
     def _look(self, values: dict[str, Any], names: Sequence[str], restore: Restore) -> None:
         """Learn the state of names from which a later save tells changes: pickles may differ between processes."""
@@ -185,6 +186,7 @@ class Shelf:
                 known.state, known.shape = look.state(token), look.packed[token].form["stem"]
                 known.shares |= (connected[token] | look.beside(token)) - {name}
                 known.holds |= look.packed[token].needs
+        self._note_holders(look)
 
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Give the names of setup that have something of others inside: if those change, they do, too."""
@@ -240,6 +242,7 @@ class Shelf:
             if not known or known.ref != ref:
                 found[name] = ref
             self._note(name, save, ref, state, connected)
+        self._note_holders(save)
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
         for name in unsaved:
             self.known.pop(name, None)
@@ -274,8 +277,16 @@ class Shelf:
                 found.append(other)
         return sorted(found)
 
+    def _note_holders(self, save: Save) -> None:
+        """Note who has a named function or class inside."""
+        for name, holders in save.holders().items():
+            if name in self.known:
+                self.known[name].holders |= holders - {name}
+
     def _note(self, name: str, save: Save, ref: Ref, state: str | None, connected: dict[str, set[str]]) -> None:
+        before = self.known.get(name)
         known = self.known[name] = Known(self.namespace[name], save.tokens[name], ref, state)
+        known.holders = before.holders if before is not None and before.token == known.token else set()
         known.shape = save.shape(known.token)
         known.shares = connected[known.token] | (save.beside(known.token) - {name})
         known.holds = set(ref.get("needs", ()))
@@ -300,4 +311,6 @@ class Shelf:
                 found.add(name)
                 known = self.known.get(name)
                 todo += [*known.shares, *known.holds] if known else []
+                if known and not (name in self.namespace and known.has(self.namespace[name])):
+                    todo += known.holders
         return found
