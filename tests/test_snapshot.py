@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
 import itertools
 import json
@@ -625,6 +626,16 @@ def test_what_stands_in_a_module_that_a_step_has_made_cannot_be_saved(kernel, mo
     monkeypatch.setitem(sys.modules, "made_by_a_test", None)
     kernel.run(f"{MADE}value = {text}\nfine = [types, types.SimpleNamespace]")
     assert {"value": reason} == kernel.save("value", "fine")["unsaved"]
+
+
+def test_the_file_of_a_frame_that_is_pickled_is_called_by_what_is_in_it(kernel):
+    """Equal frames may be pickled differently, and who has saved one must find it as it was; Parquet has no two columns
+    of one name."""
+    kernel.run("import pandas as pd\nframe = pd.DataFrame({0: [1, 2], 1: [3, 4]})\nframe.columns = ['a', 'a']")
+    kernel.save("frame")
+    ref = kernel.table["frame"]
+    assert f"names/{ref['sha256']}.frame" == ref["path"]
+    assert ref["sha256"] == hashlib.sha256((kernel.folder / ref["path"]).read_bytes()).hexdigest() != ref["stem"]
 
 
 def test_a_function_whose_name_is_bound_anew_is_saved_with_who_holds_it(kernel):

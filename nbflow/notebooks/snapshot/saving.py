@@ -507,9 +507,9 @@ class Save:
                     raise
             else:
                 return {"form": form, "stem": stem, "path": path, **files.seen(path)}
-        data = pickle.dumps(value, 5)
-        self._write(stem, "frame", len(data), [data])
-        return {"form": "frame", "stem": stem, "path": f"names/{stem}.frame", **files.seen(f"names/{stem}.frame")}
+        data = pickle.dumps(value, 5)  # of equal frames there may be several, each with a file of its own
+        made = self._write(hashlib.sha256(data).hexdigest(), "frame", len(data), [data])
+        return {**made, "stem": stem}
 
     def _parquet(self, value: Any, file: Path, stem: str) -> None:
         to_parquet(value, file, stem)
