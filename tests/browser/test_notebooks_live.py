@@ -45,19 +45,19 @@ def until(holds: Callable[[], object], seconds: float = 30) -> None:
 
 @everywhere
 def test_a_run_moves_while_another_cell_runs(
-    tab: Callable[..., Tab], child: Any, pictures: Path, lab: bool, kernel: str
+    tab: Callable[..., Tab], child: Any, place: Path, pictures: Path, lab: bool, kernel: str
 ) -> None:
     """The cell that began it is done at once; its numbers, rows and bars go on while the next one computes."""
     child("import time\nfrom tqdm.auto import tqdm\nfor _ in tqdm(range(12), desc='epochs'):\n    time.sleep(0.05)")
     begin = "import nbflow\nrun = nbflow.start('child.ipynb', grid={'n': list(range(12))}, max_concurrency=2)"
-    tab = tab(
-        begin, "import time\nfor _ in range(80): time.sleep(0.05)", "print(run.wait().status)", lab=lab, kernel=kernel
-    )
+    works = "import pathlib, time\nwhile not pathlib.Path('enough').exists(): time.sleep(0.05)"
+    tab = tab(begin, works, "print(run.wait().status)", lab=lab, kernel=kernel)
     assert tab.run(0)
     tab.begin(1)
     seen = set()
     until(lambda: seen.add(counts(tab, 0)[0]) or len(seen) >= 3)
     assert tab.busy(1), "the other cell ran all the while"
+    (place / "enough").touch()
     said = tab.wait(0, r"n=\d+ cell \d/3 .*epochs \d+/12")
     assert "running" in said
     tab.picture(pictures / f"live-{kernel}-{'lab' if lab else 'notebook'}.png")
