@@ -661,7 +661,7 @@ STEPS = st.lists(st.lists(STATEMENTS, min_size=1, max_size=4).map("\n".join), mi
 CALL = "left = 30\ndef call(x):\n    global left\n    left -= 1\n    return x() if callable(x) and left > 0 else x"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(steps=STEPS)
 def test_what_random_programs_read_and_assign_was_told(steps):
     """Whatever they do, and wherever they fail."""

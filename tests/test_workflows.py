@@ -600,10 +600,10 @@ steps:
 @pytest.mark.parametrize(
     ("old", "new", "step", "again"),
     [
-        pytest.param("echo $YEAR", "echo year $YEAR", "count", ["count"], marks=pytest.mark.long),
+        ("echo $YEAR", "echo year $YEAR", "count", ["count"]),
         pytest.param("MODE: fast", "MODE: slow", "count", ["count"], marks=pytest.mark.long),
         pytest.param("'list '", "'list again '", "list", [], marks=pytest.mark.long),
-        ("tasks:note", "tasks:also", "load", ["load", "count"]),
+        pytest.param("tasks:note", "tasks:also", "load", ["load", "count"], marks=pytest.mark.long),
         pytest.param("value: 1", "value: 2", "load", ["load", "count"], marks=pytest.mark.long),
     ],
 )
