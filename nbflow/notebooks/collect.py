@@ -115,7 +115,9 @@ def collect(
             problems[name] = "there is no such name in the notebook"
             continue
         try:
-            output[name] = elements(place, namespace[name]) if name in lists else save(place, name, namespace[name])
+            output[name] = (
+                elements(place, name, namespace[name]) if name in lists else save(place, name, namespace[name])
+            )
         except (Refused, values.NotAValueError) as problem:
             problems[name] = f"it is {problem}"
         except Exception as problem:
@@ -126,14 +128,17 @@ def collect(
     return output, problems
 
 
-def elements(place: Place, value: Any) -> Any:
-    """Give the elements of a list, an array, a range, a column: a fan-out runs over them, so they are plain values."""
+def elements(place: Place, name: str, value: Any) -> Any:
+    """Give the elements of a list, an array, a range, a column: a fan-out runs over them, so they are plain values.
+
+    Whatever is none is given as it is, and the fan-out says that it is no list.
+    """
     if isinstance(value, (str, bytes, dict)):
-        raise Refused(f"a {_called(value)}, and not a list")
+        return save(place, name, value)
     try:
         found = list(value)
     except TypeError:
-        raise Refused(f"a {_called(value)}, and not a list") from None
+        return save(place, name, value)
     return place.values.result([one.item() if type(one).__module__ == "numpy" else one for one in found])
 
 
