@@ -271,7 +271,7 @@ class FanOut(Step):
     """Whether a later step reads its ``outcomes``, a full record of each item."""
     leaves: tuple[str, ...] = ()
     """Names of a notebook that later steps find as lists, with a value for each item."""
-    drawn_from: frozenset[str] = frozenset()
+    made_of: frozenset[str] = frozenset()
     """Ids of the steps that its items come from."""
 
     def __post_init__(self) -> None:
@@ -290,11 +290,6 @@ class FanOut(Step):
     def blocks(self) -> tuple[Block, ...]:
         """The lists of steps in it, in the order of the text."""
         return (self.body,)
-
-    @property
-    def made_of(self) -> frozenset[str]:
-        """Those that its items come from."""
-        return self.drawn_from
 
     def follows(self, ended: Ended) -> frozenset[str] | None:
         """Give what its step follows, where that is told, with the steps that it names.

@@ -863,15 +863,19 @@ def test_members_of_an_enumeration_are_the_same_objects_behind_a_fan_out(steps):
     assert "[True, True]" == shown(run(path).check(), 3)
 
 
-def test_settings_that_cannot_all_be_saved_are_saved_but_for_one(steps, folder):
-    """One option with a lock in it does not cost the next step its directory, and it is told."""
+@pytest.mark.parametrize("more", ["", pytest.param("\neval(str(1))", marks=pytest.mark.long)])
+def test_settings_that_cannot_all_be_saved_are_saved_but_for_one(more, steps, folder):
+    """One option with a lock in it does not cost the next step its directory, and it is told; also where the step may
+    have changed any name."""
     (folder / "data").mkdir()
     option = "class Format:\n    def __init__(self):\n        import threading\n        self.lock = threading.Lock()\n"
     option += "    def __call__(self, x):\n        return str(x)\n"
     path = steps(
         (
             "step:load",
-            option + "import os, pandas as pd\nos.chdir('data')\npd.set_option('display.float_format', Format())",
+            option
+            + "import os, pandas as pd\nos.chdir('data')\npd.set_option('display.float_format', Format())"
+            + more,
         ),
         (
             "step:use needs:load",
@@ -881,7 +885,31 @@ def test_settings_that_cannot_all_be_saved_are_saved_but_for_one(steps, folder):
     one = run(path)
     assert any("cannot be saved" in warning.message and "settings" in warning.message for warning in one.warnings)
     (folder / "ok").touch()
-    assert "data" == shown(resume(path).check(), 2)
+    again = resume(path).check()
+    assert "data" == shown(again, 2)
+    assert not any("somebody else" in warning.message for warning in again.warnings)
+
+
+@pytest.mark.parametrize(("value", "kind"), [("{'a': 1}", "dict {'a': 1}"), ("'abc'", "str 'abc'"), ("3", "int 3")])
+def test_what_is_no_list_fails_the_step_that_runs_over_it(value, kind, steps):
+    """With the type that it got; the hours of the step before are kept."""
+    path = steps(("step:load", f"grid = {value}"), ("step:fit each:grid as:one", "x = one"))
+    one = run(path)
+    assert "completed" == one["load"].status
+    assert [("fit", f"the items of fit are {kind}, not a list")] == [
+        (node.id, node.error.message) for node in one.failures
+    ]
+
+
+def test_what_a_killed_kernel_was_saving_is_removed_by_a_resume(steps, folder):
+    """It may be as large as all that was saved, and nobody knows of it."""
+    path = steps(("step:load", "x = {1, 2}"), ("step:use", "assert __import__('os').path.exists('ok')\nprint(x)"))
+    one = run(path)
+    left = one.folder / "names" / ".0123.tmp"
+    left.write_bytes(b"half of an array")
+    (folder / "ok").touch()
+    resume(path).check()
+    assert not left.exists()
 
 
 def test_settings_that_somebody_else_saved_are_not_left_out_in_silence(steps, folder, tmp_path, monkeypatch):

@@ -372,8 +372,7 @@ class Session:
         from ..notebooks.held import Held
         from ..notebooks.runner import NotebookRunner, load
 
-        for left in folder.glob("names/.*.tmp"):  # of a kernel that was killed while it saved
-            left.unlink(missing_ok=True)
+        _clear_unfinished(folder)
         request = self.request
         workflow = request.definition.workflow()
         kernels = LocalKernels(templates=shared(workflow), meanwhile=load)
@@ -597,6 +596,12 @@ def _shown(request: Request) -> Recorded:
     """Give how items stand that are left out: as whoever looks at the run later sees them."""
     same = equal if request.definition.changed == "rerun" else equal_but_code
     return replace(request.recorded, same=same, statuses=SHOWN)
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what kernels were writing that were killed while they saved names; it may be as large as these."""
+    for left in folder.glob("names/.*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _keep_of_start(first: Path, epoch: int, content: bytes) -> None:

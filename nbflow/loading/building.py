@@ -225,7 +225,7 @@ class Building:
     def _known(self, text: str) -> None:
         """Read a notebook so that readers of its results can be checked; what is wrong is told where it is used."""
         try:
-            found = self.files.notebook(self.path(text))
+            found = self.notebook(self.path(text))
         except NbflowError:
             return
         if found is not None:
@@ -830,7 +830,7 @@ def _fan_out(one: d.FanOut, here: Here) -> model.Step:
         items=items,
         body=body,
         leaves=leaves,
-        drawn_from=frozenset(_steps_in(items)),
+        made_of=frozenset(_steps_in(items)),
         single=one.step is not None,
         item_name=one.as_,
         max_concurrency=here.binding(one.max_concurrency, "max_concurrency"),

@@ -51,16 +51,17 @@ class Links:
     def of(self, one: d.Cells, sight: Sight) -> dict[str, Any]:
         """Give what a step is told of the others, for the constructor of its class."""
         earlier = tuple(self._earlier(sight))
+        prepares, wanted = list(one.tags) == [SETUP], self.wanted(one, earlier)
         return {
             "piece": self.piece(one, one.id),
             "earlier": earlier,
             "given": Left(tuple(piece.id for piece in earlier)) if earlier else NOTHING,
             "named": frozenset(one.needs or ()),
-            "leaves": frozenset() if list(one.tags) == [SETUP] else self.leaves(one, earlier),
-            "wanted": self.wanted(one, earlier),
-            "prepares": list(one.tags) == [SETUP],
+            "leaves": frozenset() if prepares else self.leaves(one, earlier, wanted),
+            "wanted": wanted,
+            "prepares": prepares,
             "assigned": tuple(one.names),
-            "counts": self._counts(one),
+            "counts": None if prepares else self._counts(one),
             "prepared": frozenset(self.setup.assigns),
             "goes_on": _above(one, sight.lists[0]),
             "goes_on_in": _below(one, sight.lists[0]),
@@ -77,7 +78,7 @@ class Links:
     def _counts(self, one: d.Cells) -> frozenset[str] | None:
         """Give the parameters whose values count for a step: those that it, or a cell which prepares it, may read."""
         use = self.steps[tuple(one.tags)]
-        if list(one.tags) == [SETUP] or any(unknown.reads for unknown in (*use.unknown, *self.rest.unknown)):
+        if any(unknown.reads for unknown in (*use.unknown, *self.rest.unknown)):
             return None
         return frozenset(one.names) | use.reads.keys() | self.rest.reads.keys()
 
@@ -86,13 +87,13 @@ class Links:
         given = [one.parameters.get(name, ...) for one in self.readers]
         return any(value != given[0] for value in given)
 
-    def leaves(self, me: d.Cells, earlier: Sequence[Piece]) -> frozenset[str] | None:
+    def leaves(self, me: d.Cells, earlier: Sequence[Piece], wanted: frozenset[str] | None) -> frozenset[str] | None:
         """Give the names that a step leaves as they are then; ``None``: all.
 
-        They are those that later steps may read, and those that were there before and that it may have changed: what
-        was saved before would be taken for what they are, as soon as somebody reads them.
+        They are those that are wanted, for later steps may read them, and those that were there before and that it may
+        have changed: what was saved before would be taken for what they are, as soon as somebody reads them.
         """
-        wanted, piece = self.wanted(me, earlier), self.piece(me, me.id)
+        piece = self.piece(me, me.id)
         if wanted is None or piece.reads is None or piece.assigns is None:
             return None
         there = {*self.setup.assigns}.union(*(one.assigns or piece.assigns for one in earlier))

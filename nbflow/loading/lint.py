@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .. import definition as d
 from ..errors import DefinitionError, did_you_mean
-from ..source import SETUP, Notebook, nameless, owners, selected
+from ..source import SETUP, Cell, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .changes import changes
 from .names import LAMBDA, Place, Unknown, Use
@@ -140,10 +140,8 @@ class _Looking:
 
     def _of_items(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
         """Tell which names items change that were there before, and that later steps read as they were."""
-        step = next(step for step in self.steps if step.id == me)
-        part = selected(self.notebook, cells_of(step).tags)
         before = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me])) - self.given[me]
-        for name, place in changes(cell for cell in part.cells if cell.number not in part.preparing).items():
+        for name, place in changes(self._cells(me)).items():
             reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
             if name in before and name not in self.shown[me] and reader is not None:
                 where = f"cell {place.cell}, line {place.line} (step {me})"
@@ -194,11 +192,14 @@ class _Looking:
 
     # -- words ------------------------------------------------------------------------------------------
 
-    def _first(self, step_id: str) -> Place:
+    def _cells(self, step_id: str) -> Iterator[Cell]:
+        """Give the cells of a step, without those that prepare it."""
         step = next(step for step in self.steps if step.id == step_id)
         part = selected(self.notebook, cells_of(step).tags)
-        number = next(cell.number for cell in part.cells if cell.number not in part.preparing)
-        return Place(number, 1)
+        return (cell for cell in part.cells if cell.number not in part.preparing)
+
+    def _first(self, step_id: str) -> Place:
+        return Place(next(self._cells(step_id)).number, 1)
 
     def _called(self, step_id: str) -> str:
         return f"cell {self._first(step_id).cell}"

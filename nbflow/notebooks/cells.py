@@ -342,6 +342,7 @@ class CellsAttempt(Attempt):
             why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
+                continue
             if name in stale or not self._made_here(name):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}

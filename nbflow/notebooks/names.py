@@ -53,10 +53,10 @@ class Saved:
     names: Mapping[str, Entry]
     unsaved: Mapping[str, str]
     """Why a name could not be saved: words that follow it."""
-    gone: tuple[str, ...]
-    """Names that were deleted."""
     beside: Mapping[str, Sequence[str]]
     """For each of those the names that share objects with it."""
+    gone: tuple[str, ...]
+    """Names that were deleted."""
     wrote: int
     """Bytes."""
     seconds: float
@@ -167,9 +167,8 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
     for name, key in KEPT.items():
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
-    return Saved(
-        names, found["unsaved"], tuple(found["gone"]), found["beside"], int(found["wrote"]), float(found["seconds"])
-    )
+    gone = tuple(found["gone"])
+    return Saved(names, found["unsaved"], found["beside"], gone, int(found["wrote"]), float(found["seconds"]))
 
 
 def _answer(reply: Mapping[str, Any]) -> dict[str, Any]:

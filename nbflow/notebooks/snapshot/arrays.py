@@ -89,6 +89,7 @@ def _fill(file: Any, chunk: Any, part: Ref) -> None:
 
 
 def array_digest(value: Any, budget: Budget) -> str:
+    """Give the digest of an array: that of its file."""
     return digest_of(npy(value), budget)
 
 

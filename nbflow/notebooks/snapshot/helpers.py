@@ -22,14 +22,17 @@ def _keep_source(file: str, first: int, lines: list[str]) -> None:
 
 
 def new_cell() -> types.CellType:
+    """Give a cell of a closure, with nothing in it yet."""
     return types.CellType()
 
 
 def fill_cell(cell: types.CellType, state: tuple[Any]) -> None:
+    """Put into a cell what it holds."""
     cell.cell_contents = state[0]
 
 
 def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """Give a function its attributes, its defaults and the like, what its cells hold, and its source."""
     attributes, special, cells, source = state
     if source is not None:
         _keep_source(*source)
@@ -82,10 +85,12 @@ def new_cached(function: Any, parameters: dict[str, Any]) -> Any:
 
 
 def itself(value: Any) -> Any:
+    """Give what is read from a file of its own."""
     return value
 
 
 def thaw(data: bytes) -> Any:
+    """Give a small frame, which pandas pickled."""
     return pickle.loads(data)  # noqa: S301 - it stands in a pickle that was checked
 
 
@@ -120,6 +125,7 @@ def new_kind(make: Callable[..., Any], arguments: tuple[Any, ...], kind: type) -
 
 
 def fill_attributes(value: Any, attributes: dict[str, Any]) -> None:
+    """Give an array of a subclass its attributes."""
     value.__dict__.update(attributes)
 
 

@@ -123,10 +123,12 @@ def _called(value: object) -> str:
 
 
 def one_line(text: object) -> str:
+    """Give a text in one line."""
     return " ".join(str(text).split())
 
 
 def shortened(text: str) -> str:
+    """Give a reason in one line, of at most :data:`REASON` characters."""
     text = one_line(text)
     return text if len(text) <= REASON else text[: REASON - 3] + "..."
 
@@ -188,7 +190,7 @@ class Trouble(Refused):
         self.problem = problem
 
 
-def told(value: object, culprit: object, problem: Exception) -> str:
+def trouble_of(value: object, culprit: object, problem: Exception) -> str:
     """Give why a value cannot be saved: what in it is the trouble, and where that is."""
     if isinstance(problem, RecursionError) or isinstance(problem.__context__, RecursionError):
         return "is nested too deeply to be saved"

@@ -194,6 +194,7 @@ class Restore:
 
 
 def place_of(ref: Ref) -> tuple[Any, Any]:
+    """Give which value of which object a reference means."""
     return ref["stem"], ref.get("id")
 
 
@@ -204,4 +205,5 @@ def _without_file(stem: str) -> Ref:
 
 
 def failure(problem: Exception) -> str:
+    """Give why a value is not given back, as words that follow its name."""
     return shortened(f"cannot be given back ({type(problem).__name__}: {one_line(problem)})")

@@ -33,7 +33,7 @@ from .natures import (
     Trouble,
     loaded,
     of_the_machine,
-    told,
+    trouble_of,
 )
 from .pickling import External, Packed, digest_alone
 
@@ -297,7 +297,7 @@ class Save:
         """Give why a token was not saved."""
         problem = self.failed[token]
         if isinstance(problem, Trouble):
-            return told(self.values[token], problem.culprit, problem.problem)
+            return trouble_of(self.values[token], problem.culprit, problem.problem)
         return str(problem)
 
     def pack(self, token: str) -> Packed:
