@@ -801,6 +801,7 @@ def test_what_a_step_did_through_another_name_is_there(make, change, see, steps,
     assert shows("") == shows("needs:{}")
 
 
+@pytest.mark.long
 def test_a_saved_file_that_was_changed_is_written_again_by_the_step_that_made_it(steps, folder):
     """The remedy that is named makes it good: what lies there is not taken for what it is called."""
     made = "import numpy as np, pandas as pd\nx = pd.DataFrame({'a': range(10)})\ny = np.arange(10.0)"
@@ -1045,7 +1046,7 @@ def test_results_that_have_no_name_are_told_before_a_run(steps, cli, last, told)
         pytest.param("n = 1", "n = n + 1", "n", marks=pytest.mark.long),
         ("n = 1", "print(n); n = 2", "n"),
         pytest.param("a = [1]", "a.append(2)", "a", marks=pytest.mark.long),
-        ("a = [1]; b = a", "a.append(2)", "b"),
+        pytest.param("a = [1]; b = a", "a.append(2)", "b", marks=pytest.mark.long),
         ("log.append(1)", "pass", "log"),
         pytest.param("log.append(1)", "log.append(2)", "log", marks=pytest.mark.long),
         pytest.param(

@@ -241,7 +241,7 @@ timer.cancel()
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("moments", [6, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("moments", [4, pytest.param(200, marks=pytest.mark.long)])
 def test_interrupts_at_random_moments_of_a_blocking_call(moments, notebook, ran, cli, folder, until):
     """Whenever it strikes: back within five seconds, a journal that can be read, and the run in the exception."""
     notebook(ran.cell)

@@ -46,7 +46,8 @@ print(json.dumps([before, settled(before)]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
-@pytest.mark.parametrize("turns", [2, pytest.param(15, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("turns", [2, 15])
 def test_notebooks_leave_nothing_behind(turns, notebook, ran, cli, monkeypatch):
     """Four items a turn, one of which fails or is its kernel's death: 8, or 60, notebooks in one process."""
     notebook(ran.cell, "assert n != 3", "if n == 6: os._exit(3)")

@@ -661,10 +661,8 @@ STEPS = st.lists(st.lists(STATEMENTS, min_size=1, max_size=4).map("\n".join), mi
 CALL = "left = 30\ndef call(x):\n    global left\n    left -= 1\n    return x() if callable(x) and left > 0 else x"
 
 
-@settings(max_examples=75, deadline=None)
-@given(steps=STEPS)
-def test_what_random_programs_read_and_assign_was_told(steps):
-    """Whatever they do, and wherever they fail."""
+def as_told(steps):
+    """Check that what programs read and assign was told, whatever they do, and wherever they fail."""
     setup, cells = [CALL], [[text] for text in steps]
     found = trace(setup, cells, to_the_end=False)
     for number, (use, traced) in enumerate(zip(told(setup, cells), found, strict=False)):
@@ -672,6 +670,21 @@ def test_what_random_programs_read_and_assign_was_told(steps):
         assert set() == traced.assigned - set(use.assigns)
         if number < len(found) - 1:
             assert set() == use.certain - traced.assigned
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_what_random_programs_read_and_assign_was_told(steps):
+    """Two to four steps of assignments, loops, functions, and errors."""
+    as_told(steps)
+
+
+@pytest.mark.long
+@settings(max_examples=300, deadline=None)
+@given(steps=STEPS)
+def test_what_many_random_programs_read_and_assign_was_told(steps):
+    """The same, more often."""
+    as_told(steps)
 
 
 # Time

@@ -76,7 +76,12 @@ def test_a_notebook_runs_in_papermills_command(tmp_path):
     ("source", "options", "words"),
     [
         ("import os; os._exit(3)", (), "kernel died (exit code 3)"),
-        ("import time; time.sleep(60)", ("--execution-timeout", "1"), "cell 2 took longer than 1 s"),
+        pytest.param(
+            "import time; time.sleep(60)",
+            ("--execution-timeout", "1"),
+            "cell 2 took longer than 1 s",
+            marks=pytest.mark.long,
+        ),
         ("1/0", (), "ZeroDivisionError"),
     ],
 )

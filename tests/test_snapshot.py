@@ -325,15 +325,8 @@ def bound(sources):
     return names | {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
-@settings(
-    max_examples=150,
-    phases=[Phase.explicit, Phase.generate],
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-@given(st.data(), st.sampled_from(["keep", "fresh", "mixed"]))
-def test_it_is_as_if_all_had_run_in_one_kernel(data, how):
-    """Steps that run in kernels of their own with what they touch leave the same names, all or some of them."""
+def as_in_one_kernel(data, how):
+    """Check that steps in kernels of their own, with what they touch, leave the same names, all or some of them."""
     with tempfile.TemporaryDirectory() as folder:
         plain = Kernel(Path(folder), SETUP)
         steps = started(Path(folder), SETUP)
@@ -371,6 +364,30 @@ def test_it_is_as_if_all_had_run_in_one_kernel(data, how):
         found = last.begin({name: table[name] for name in along(names, table)})
         assert ({}, []) == (found["problems"], found["missing"])
         assert None is same({name: plain[name] for name in names}, {name: last[name] for name in names})
+
+
+RANDOM_STEPS = settings(
+    max_examples=50,
+    phases=[Phase.explicit, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+KERNELS = st.sampled_from(["keep", "fresh", "mixed"])
+
+
+@RANDOM_STEPS
+@given(st.data(), KERNELS)
+def test_it_is_as_if_all_had_run_in_one_kernel(data, how):
+    """With one kernel that is kept, a fresh one for each step, or now this and now that."""
+    as_in_one_kernel(data, how)
+
+
+@pytest.mark.long
+@settings(RANDOM_STEPS, max_examples=400)
+@given(st.data(), KERNELS)
+def test_of_many_random_notebooks_it_is_as_if_all_had_run_in_one_kernel(data, how):
+    """The same, more often."""
+    as_in_one_kernel(data, how)
 
 
 CLASSES = {

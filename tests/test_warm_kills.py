@@ -253,7 +253,7 @@ def forks(kernels: LocalKernels) -> list[int]:
 
 @pytest.mark.parametrize(
     ("count", "preload"),
-    [(20, ()), pytest.param(300, (), marks=pytest.mark.long), pytest.param(60, ("pandas",), marks=pytest.mark.long)],
+    [(10, ()), pytest.param(300, (), marks=pytest.mark.long), pytest.param(60, ("pandas",), marks=pytest.mark.long)],
 )
 def test_kernels_that_are_shot_at_come_up_and_end_with_their_code(kernels, count, preload):
     """A third are killed, some at their fork; the template is killed, of many four times, once when it was stopped."""
