@@ -189,6 +189,23 @@ def test_a_cell_that_python_cannot_read_is_told_with_the_file(steps):
         read_steps(path, "../a.ipynb")
 
 
+@pytest.mark.parametrize(
+    ("load", "told"),
+    [
+        ("y = = 2", "w.yml:3: steps[0].cells: a.ipynb: cell 1, line 1: invalid syntax."),
+        ("# nbflow: step=load nedes=a\nx = 1", "w.yml:3: steps[0].cells: a.ipynb: cell 1 begins with "),
+    ],
+)
+def test_what_is_wrong_with_a_notebook_that_a_file_names_twice_is_told_once(load, told, steps, folder, cli):
+    """With its name, where the first step names it."""
+    steps(("step:load", load), ("step:clean", "y = 1"))
+    lines = [f'  - {{id: {one}, cells: a.ipynb, tags: ["step:{one}"]}}\n' for one in ("load", "clean")]
+    (folder / "w.yml").write_text("nbflow: 1\nsteps:\n" + "".join(lines))
+    said = cli("validate", "w.yml", code=2).stdout
+    assert said.startswith("error: " + told)
+    assert 1 == said.count("w.yml:")
+
+
 def test_a_misspelt_mark_is_told(steps):
     with pytest.raises(DefinitionError, match=r"'nedes=a' is no mark\. Did you mean 'needs'"):
         read_steps(steps(("step:a", "1"), ("", "# nbflow: step=b nedes=a\n2")))

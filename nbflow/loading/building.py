@@ -476,7 +476,7 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
             if tag not in tags:
                 hint = did_you_mean(tag, tags)
                 here.problem(f"no cell of {found.name} is tagged {tag!r}.{hint}", _tags(tags), "tags", i)
-        linked = here.building.links(one.cells, path, found)
+        linked = _linked(here, one.cells, path, found)
         more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
         shown = one.outputs or found.result_names
@@ -493,10 +493,22 @@ def _tags(tags: Sequence[str]) -> str:
     return f"Tags there are: {', '.join(tags)}." if tags else "It has no tags: nbflow tag NOTEBOOK CELL TAG"
 
 
+def _linked(here: Here, text: str, path: str, notebook: Notebook) -> Links | None:
+    """Give what the steps of a notebook are to each other; what is wrong with it is told where it is named first."""
+    try:
+        return here.building.links(text, path, notebook)
+    except DefinitionError as problem:
+        here.building.linked[text] = None
+        here.problem(f"{notebook.name}: {problem.message}", problem.remedy, "cells")
+        return None
+
+
 def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
+    """Give a notebook; what is wrong with it is told where it is named first."""
     try:
         return here.building.named.get(text) or here.building.notebook(path)
     except NbflowError as problem:
+        here.building.read[path] = None
         here.problem(problem.message, problem.remedy, key)
         return None
 
