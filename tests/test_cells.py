@@ -203,6 +203,17 @@ def test_parameters_are_inputs(steps):
     assert "15 x" == shown(run(path, inputs={"n": 5, "label": "x"}).check(), 2)
 
 
+def test_what_a_step_waits_for_may_stand_below_it(steps, folder):
+    """What it reads by a function of that step is there; what a third one means by this name is another matter."""
+    path = steps(
+        ("step:load", "k = 3"),
+        ("step:report needs:helpers", "print(f())"),
+        ("step:helpers needs:load", "def f(): return k"),
+        ("step:other needs:load", "def f(): return 0"),
+    )
+    assert "3" == shown(run(path).check(), 2)
+
+
 # -- resume -------------------------------------------------------------------------------------------------------
 
 FAILS = "import os\nif os.path.exists('FAIL'):\n    raise ValueError('asked for')\n"

@@ -161,7 +161,7 @@ def _at_the_end(path: Path) -> tuple[list[str], list[str]]:
     """Give the names of whose value there is one behind all steps, and the steps for which none waits."""
     steps = read_steps(path)[0].steps
     notebook = read_notebook(path)
-    told = links(notebook, path.name, path.name, [cells_of(step) for step in steps])
+    told = links(notebook, path.name, path.name, steps)
     order = Order.of(steps)
     behind = {step.id: order.ended(step.id) for step in steps}
     waited = {other for those in order.waits.values() for other in those}

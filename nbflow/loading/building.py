@@ -254,7 +254,7 @@ class Building:
     def links(self, text: str, path: str, notebook: Notebook) -> Links | None:
         """Give what the steps of a notebook are to each other; nothing where its names cannot be told."""
         if text not in self.linked:
-            given = [one for one in _all_steps(self.definition.steps) if isinstance(one, d.Cells) and one.cells == text]
+            given = self.definition.steps
             self.linked[text] = links(notebook, path, text, given) if notebook.language == "python" else None
         return self.linked[text]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from .. import definition as d
 from ..model import NOTHING, Names
@@ -13,9 +13,13 @@ from ..namespace import Piece
 from ..source import SETUP, Notebook, selected
 from ..values import Value
 from .names import Use, uses
+from .order import Order
 from .sight import ListSight, Sight
 
 __all__ = ["Left", "Links", "cells_of", "links", "path_of"]
+
+Tags: TypeAlias = tuple[str, ...]
+"""What selects the cells of a step."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Links:
     """Of the cells that prepare each kernel."""
     rest: Use
     """Of those among them that come behind the parameters."""
-    steps: Mapping[tuple[str, ...], Use]
+    steps: Mapping[Tags, Use]
     """Of each selection of cells, by its tags."""
     readers: tuple[d.Cells, ...]
     """The steps."""
@@ -135,21 +139,40 @@ class Links:
             outer |= {piece.id for piece in pieces}
 
 
-def links(notebook: Notebook, path: str, text: str, steps: Sequence[d.Cells]) -> Links:
-    """Look at the steps of a notebook.
+def links(notebook: Notebook, path: str, text: str, given: Sequence[d.Step]) -> Links:
+    """Look at the steps of a notebook among those of a list, however deep.
 
     Raises
     ------
     DefinitionError
         If Python cannot read one of their cells.
     """
-    chosen = {tuple(one.tags): selected(notebook, one.tags) for one in steps}
+    turns = list(_turns(given, text, frozenset()))
+    before: dict[Tags, set[Tags]] = {tuple(one.tags): set() for one, _ in turns}
+    for one, ended in turns:
+        before[tuple(one.tags)] |= ended
     prepare = selected(notebook, ()).cells
-    own = [[cell for cell in part.cells if cell.number not in part.preparing] for part in chosen.values()]
-    setup, found = uses(prepare, own)
-    given = [cell for cell in prepare if "parameters" in cell.tags]
-    _, (rest,) = uses(given, [[cell for cell in prepare if cell not in given]])
-    return Links(path, text, setup, rest, dict(zip(chosen, found, strict=True)), tuple(steps))
+    parts = [selected(notebook, tags) for tags in before]
+    own = [[cell for cell in part.cells if cell.number not in part.preparing] for part in parts]
+    ids = list(before)
+    setup, found = uses(
+        prepare, own, [[at for at in range(me) if ids[at] in before[ids[me]]] for me in range(len(ids))]
+    )
+    first = [cell for cell in prepare if "parameters" in cell.tags]
+    _, (rest,) = uses(first, [[cell for cell in prepare if cell not in first]])
+    return Links(path, text, setup, rest, dict(zip(ids, found, strict=True)), tuple(one for one, _ in turns))
+
+
+def _turns(given: Sequence[d.Step], text: str, outer: frozenset[Tags]) -> Iterator[tuple[d.Cells, frozenset[Tags]]]:
+    """Give the steps of a notebook, none before one that it waits for, each with those that have ended then."""
+    order = Order.of(given)
+    inside: dict[str, set[Tags]] = {step.id: set() for step in given}
+    for step in sorted(given, key=lambda step: len(order.ended(step.id))):
+        ended = outer.union(*(inside[one] for one in order.ended(step.id)))
+        found = [(step, ended)] if isinstance(step, d.Cells) and step.cells == text else []
+        for one, before in (*found, *(turn for _, inner in step.lists() for turn in _turns(inner, text, ended))):
+            inside[step.id].add(tuple(one.tags))
+            yield one, before
 
 
 def cells_of(step: d.Step) -> d.Cells:

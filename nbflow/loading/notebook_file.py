@@ -110,7 +110,7 @@ def read_steps(path: Path, name: str = "", given: Collection[str] = ()) -> tuple
         name, [f"cell {cell.number} (setup)" for cell in parts.setup[:1]] + [p.called for p in parts.steps]
     )
     try:
-        told = links(notebook, path.name, path.name, [cells_of(step) for step in steps])
+        told = links(notebook, path.name, path.name, steps)
     except DefinitionError as problem:  # a cell that Python cannot read: who looks into it does not know the file
         raise _in_file(problem, name) from None
     found = look(notebook, name, told, steps, {part.id: part.each for part in parts.steps if part.each})
