@@ -72,6 +72,25 @@ def test_what_items_change_and_nobody_will_see_is_told(steps):
     ] == source.warnings
 
 
+def test_what_looks_like_a_change_and_is_none_is_not_told(steps):
+    """Functions of modules, the variable of a comprehension, and cells that do not run."""
+    path = steps(
+        ("", "import numpy as np\nimport matplotlib as mpl"),
+        ("step:load", "cities = ['a', 'b']; row = 1; spare = []"),
+        ("step:fit each:cities as:city", "new = np.append([1], 2)\nmpl.rcParams['x'] = 1\n[row for row in 'abc']"),
+        ("skip-execution", "this is a draft; spare.append(1)"),
+        ("step:end", "print(np.mean([1]), mpl.rcParams, row, spare)"),
+    )
+    _, source = read_steps(path)
+    assert [] == source.warnings
+
+
+def test_what_only_a_step_below_assigns_is_no_suggestion(steps):
+    """It would not be there either."""
+    (told,) = problems(steps(("step:a", "totals"), ("step:b", "total = 1")))
+    assert told.endswith("reads 'totals', which no cell assigns.")
+
+
 def test_cells_go_with_the_step_above_and_those_above_the_first_with_the_setup(steps):
     """A cell tagged setup goes there from wherever it stands, and runs before the others."""
     path = steps(
@@ -242,6 +261,18 @@ def test_a_notebook_without_steps_is_told_what_to_do(steps):
             "cell 3, line 1 (step c): reads 'x', which step a assigns, and does not wait for that step",
         ),
         (
+            [("step:a", "rows = [1]"), ("setup", "n = len(rows)")],
+            "cell 2, line 1 (step setup): reads 'rows', which step a assigns: setup runs before all steps, wherever it",
+        ),
+        (
+            [
+                ("step:a needs:", "k = 1"),
+                ("step:b needs:", "k = 2"),
+                ("step:c needs:a needs:b", "print([1].sort(key=lambda x: x * k))"),
+            ],
+            "cell 3, line 1 (step c): reads 'k', which steps a and b both assign, and none waits for the other",
+        ),
+        (
             [("step:a", "x = [1]"), ("step:b each:x", "y = item"), ("step:c", "y")],
             "cell 3, line 1 (step c): reads 'y', which each item of step b has for itself",
         ),
@@ -273,6 +304,23 @@ def test_a_name_that_will_not_be_there_is_told_with_its_line(steps, cells, told)
         [("step:a", "for i in []:\n    x = 1\ntry:\n    x\nexcept NameError:\n    x = 2"), ("step:b", "x")],
         [("step:a", "from math import *"), ("step:b", "pi")],
         [("step:a", "x = 1"), ("step:b needs:a", "y = x"), ("step:c needs:a", "y = x"), ("step:d needs:c", "y")],
+        [
+            ("step:rows", "rows = [1]"),
+            ("step:a needs:rows", "for i in rows: n = 1"),
+            ("step:b needs:rows", "for i in rows: n = 2"),
+            ("step:c needs:a needs:b", "for i in rows:\n    n = 3\nprint(i, n)"),
+        ],
+        [
+            ("step:a", "import numpy as np\nfrom math import sqrt"),
+            ("step:b needs:", "import numpy as np\nfrom math import sqrt"),
+            ("step:c needs:a needs:b", "np.array(sqrt(4))"),
+        ],
+        [
+            ("setup", "import numpy as np\nfrom sklearn.preprocessing import FunctionTransformer"),
+            ("step:a", "k = 1\nmodel = FunctionTransformer(lambda x: x * k).fit([1])\nleft = model.predict([1])"),
+            ("step:b needs:", "k = 2\nmodel = FunctionTransformer(lambda x: k).fit([1])\nright = model.predict([2])"),
+            ("step:c needs:a needs:b", "print(np.abs(left - right).max())"),
+        ],
     ],
 )
 def test_a_notebook_that_will_run_is_not_refused(steps, cells):

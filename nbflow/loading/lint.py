@@ -9,9 +9,9 @@ from .. import definition as d
 from ..errors import DefinitionError, did_you_mean
 from ..source import SETUP, Cell, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
-from .changes import changes
 from .names import LAMBDA, Place, Unknown, Use
 from .order import Order
+from .plain import changes, imports, in_lambdas
 
 __all__ = ["Found", "look"]
 
@@ -122,7 +122,10 @@ class _Looking:
         hidden = next((one for one in others if one in behind[me]), None)
         later = next((one for one in others if me in behind[one]), None)
         beside = next((one for one in others if one not in behind[me] and me not in behind[one]), None)
-        if hidden is not None:
+        if me == SETUP and others:
+            message = f"{told}, which step {others[0]} assigns: setup runs before all steps, wherever it stands"
+            remedy = f"Take the tag setup away from cell {place.cell}, or assign it in a setup cell above."
+        elif hidden is not None:
             message = f"{told}, which each item of step {hidden} has for itself"
             remedy = f"Show it in a cell of {hidden} tagged results: later steps find a list, one value per item."
         elif beside is not None:
@@ -133,15 +136,18 @@ class _Looking:
             message = f"{told}, which only cell {at.cell} assigns (step {later}), further below"
             remedy = "It worked because that cell had been run before: move the assignment up."
         else:
-            known = sorted({*self.setup.assigns, *(n for use in self.uses.values() for n in use.assigns)})
-            message = f"{told}, which no cell assigns.{did_you_mean(name, known)}"
+            known = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me]))
+            message = f"{told}, which no cell assigns.{did_you_mean(name, sorted(known))}"
             remedy = "Assign it in a setup cell, or in a step before this one."
         self._problem(place, message, remedy, me)
 
     def _of_items(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
         """Tell which names items change that were there before, and that later steps read as they were."""
         before = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me])) - self.given[me]
+        modules = imports(self.notebook.cells)
         for name, place in changes(self._cells(me)).items():
+            if name in modules:
+                continue  # np.append(...) gives a new array
             reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
             if name in before and name not in self.shown[me] and reader is not None:
                 where = f"cell {place.cell}, line {place.line} (step {me})"
@@ -155,16 +161,24 @@ class _Looking:
     def _side_by_side(self, me: str, behind: Mapping[str, frozenset[str]]) -> None:
         """Note names that are read and that two steps assign of which none waits for the other."""
         before = self.found.order[me]
+        lambdas = in_lambdas(self._cells(me))
         for name, place in self.uses[me].reads.items():
-            if place.through not in ("", LAMBDA):
+            if place.through and not (place.through == LAMBDA and name in lambdas):
                 continue  # a function may be called that needs it, or may not; a lambda mostly runs where it stands
+            if name in self.uses[me].assigns:
+                continue  # it may be assigned before it is read
             mine = [one for one in before if name in self._assigns(one)]
             last = [one for one in mine if not any(one in behind[other] for other in mine)]
-            if len(last) > 1:
+            if len(last) > 1 and not self._import_alike(name, last):
                 told = f"reads {name!r}, which steps {last[0]} and {last[1]} both assign, and none waits for the other"
                 self._problem(
                     place, told, f"Let one wait for the other (needs:{last[0]}), or give each its own name.", me
                 )
+
+    def _import_alike(self, name: str, steps: Sequence[str]) -> bool:
+        """Whether steps all have a name by the same import."""
+        found = {imports(self._cells(one)).get(name) for one in steps}
+        return len(found) == 1 and None not in found
 
     # -- what cannot be told ----------------------------------------------------------------------------
 
@@ -185,7 +199,7 @@ class _Looking:
         for cell, owner in zip(self.notebook.cells, owners(self.notebook.cells), strict=True):
             entry = raw[cell.position]
             count = entry.get("execution_count") if isinstance(entry, dict) else None
-            if isinstance(count, int) and owner:
+            if isinstance(count, int) and owner not in ("", SETUP):
                 if count < last:
                     yield f"cell {cell.number} was run before cell {above} the last time (In [{count}], In [{last}])"
                 last, above = count, cell.number

@@ -44,11 +44,6 @@ class Order:
             waits[step.id] = tuple(one for one in (above if found is None else found) if one in ids)
         return Order(given, needs, waits, _circle(waits) if len(ids) == len(given) else ())
 
-    @cached_property
-    def turns(self) -> Sequence[Step]:
-        """The steps in an order in which one worker may run them: none before what it waits for."""
-        return sorted(self.given, key=lambda step: len(self.ended(step.id)))
-
     def problems(self) -> Iterator[Problem]:
         """Tell what is wrong: ids that stand twice, needs that are not there, and steps that wait for each other."""
         known = list(self.waits)
