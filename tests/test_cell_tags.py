@@ -321,6 +321,13 @@ def test_a_name_that_will_not_be_there_is_told_with_its_line(steps, cells, told)
             ("step:b needs:", "k = 2\nmodel = FunctionTransformer(lambda x: k).fit([1])\nright = model.predict([2])"),
             ("step:c needs:a needs:b", "print(np.abs(left - right).max())"),
         ],
+        [
+            ("setup", "from joblib import Parallel, delayed"),
+            ("step:a", "rows = [1]"),
+            ("step:b each:rows as:row", "k = row\nsquares = Parallel()(delayed(abs)(k + i) for i in rows)"),
+            ("results", "squares"),
+            ("step:c", "print(squares[0])"),
+        ],
     ],
 )
 def test_a_notebook_that_will_run_is_not_refused(steps, cells):

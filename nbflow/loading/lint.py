@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from ..source import SETUP, Cell, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .names import LAMBDA, Place, Unknown, Use
 from .order import Order
-from .plain import changes, imports, in_lambdas
+from .plain import changes, imports
 
 __all__ = ["Found", "look"]
 
@@ -101,7 +102,9 @@ class _Looking:
         if me == SETUP:
             known |= {*self.setup.assigns}
         for name, place in sorted(self.uses[me].needs.items(), key=lambda one: (one[1].cell, one[1].line)):
-            if name not in known and name not in self.uses[me].assigns:  # else it may be assigned before it is read
+            if name in known or name in self.uses[me].assigns:
+                continue  # it may be assigned before it is read
+            if place.through or self._says(me, name):
                 self._missing(me, name, place, f"reads {name!r}", behind)
 
     def _until(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[Use]:
@@ -161,9 +164,8 @@ class _Looking:
     def _side_by_side(self, me: str, behind: Mapping[str, frozenset[str]]) -> None:
         """Note names that are read and that two steps assign of which none waits for the other."""
         before = self.found.order[me]
-        lambdas = in_lambdas(self._cells(me))
         for name, place in self.uses[me].reads.items():
-            if place.through and not (place.through == LAMBDA and name in lambdas):
+            if place.through not in ("", LAMBDA) or not self._says(me, name):
                 continue  # a function may be called that needs it, or may not; a lambda mostly runs where it stands
             if name in self.uses[me].assigns:
                 continue  # it may be assigned before it is read
@@ -203,6 +205,11 @@ class _Looking:
                 if count < last:
                     yield f"cell {cell.number} was run before cell {above} the last time (In [{count}], In [{last}])"
                 last, above = count, cell.number
+
+    def _says(self, me: str, name: str) -> bool:
+        """Whether a name stands in the cells of a step: else it only stands in what the step holds."""
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        return any(word.search(cell.source) for cell in self._cells(me))
 
     # -- words ------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the code of cells plainly does with names, where it stands: changes, imports, and reads in a lambda."""
+"""What the code of cells plainly does with names, where it stands: changes and imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .names import Place
 from .names.cells import tree_of
 from .names.tables import words
 
-__all__ = ["changes", "imports", "in_lambdas"]
+__all__ = ["changes", "imports"]
 
 CHANGING = words(
     "add append appendleft clear discard extend extendleft insert pop popitem popleft remove reverse setdefault sort "
@@ -62,23 +62,6 @@ def imports(cells: Iterable[Cell]) -> dict[str, str]:
         for name, what in _bound(node):
             found.setdefault(name, set()).add(what)
     return {name: what for name, (what, *more) in found.items() if what and not more}
-
-
-def in_lambdas(cells: Iterable[Cell]) -> frozenset[str]:
-    """Give the names that stand in lambdas of cells.
-
-    Parameters
-    ----------
-    cells : iterable of Cell
-        Cells that Python can read, but for those that do not run.
-
-    Examples
-    --------
-    >>> sorted(in_lambdas([Cell(3, 0, "big = f(rows, key=lambda x: x * scale)", frozenset(), "")]))
-    ['scale', 'x']
-    """
-    lambdas = (node for _, tree in _trees(cells) for node in ast.walk(tree) if isinstance(node, ast.Lambda))
-    return frozenset(inner.id for one in lambdas for inner in ast.walk(one) if isinstance(inner, ast.Name))
 
 
 def _trees(cells: Iterable[Cell]) -> Iterator[tuple[Cell, ast.Module]]:
