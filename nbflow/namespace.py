@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -206,7 +206,16 @@ def gathered(names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[
     {'score': {'form': 'list', 'changed': True, 'items': [{'form': 'json', 'text': '1'}, None]}}
     """
     each = list(left)
-    return {name: {"form": "list", "changed": True, "items": [one.get(name) for one in each]} for name in names}
+    return {name: _listed([cast("Entry | None", one.get(name)) for one in each]) for name in names}
+
+
+def _listed(items: Sequence[Entry | None]) -> dict[str, Value]:
+    """Give one entry for those of items: a class that an element needs comes along with the list."""
+    found: dict[str, Value] = {"form": "list", "changed": True, "items": list(items)}
+    for key in ("needs", "holds"):
+        names = {name for one in items if one for name in cast("list[str]", one.get(key, []))}
+        found |= {key: sorted(names)} if names else {}
+    return found
 
 
 def files_of(value: Value) -> Iterator[File]:

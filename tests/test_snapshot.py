@@ -774,6 +774,49 @@ def test_a_setup_class_that_a_step_changed_is_saved(tmp_path):
     assert type(other["x"]) is other["Thing"]
 
 
+APP = "class App:\n    def __init__(self, log): self.log = log\n    def go(self): self.log.append('x')\n"
+COUNTED = "class Item:\n    n = 0\n    def __init__(self): Item.n += 1\nclass Book(Item): pass\nfirst = Book()\n"
+
+
+@pytest.mark.parametrize(
+    ("setup", "step", "touched", "seen", "holds"),
+    [
+        (APP + "log = []; lines = log; app = App(log)", "app.go()", "app", "lines", "lines == ['x']"),
+        (APP + "book = {'log': []}; app = App(book['log'])", "app.go()", "app", "book", "book == {'log': ['x']}"),
+        ("rows = []; d = {'rows': rows}; wrap = [d]", "wrap[0]['rows'].append(1)", "wrap", "rows d", "rows == [1]"),
+        (COUNTED, "Book()", "Book Item", "Item Book", "Item.n == Book.n == 2"),
+        (COUNTED, "Book()", "Book Item", "first Item", "isinstance(first, Item) and type(first).n == 2"),
+        ("class P: k = 1\nclass Q(P): pass", "P.k = 5", "P", "Q", "Q.k == 5"),
+        ("def f(): return f.n\nf.n = 1\ntable = {'f': f}", "f.n = 7", "f", "table f", "table['f']() == 7"),
+    ],
+)
+def test_what_a_step_did_to_names_of_setup_is_seen_by_all_that_hold_it(tmp_path, setup, step, touched, seen, holds):
+    """Also where it was reached through another name, and by classes and functions that setup makes anew."""
+    kernel = Kernel(tmp_path, setup)
+    kernel.begin(watch=touched.split())
+    kernel.run(step)
+    assert {} == kernel.save(*touched.split(), touched=touched.split())["unsaved"]
+    after = kernel.next(*seen.split())
+    assert eval(holds, after.names)
+
+
+@pytest.mark.parametrize(
+    ("setup", "step", "touched"),
+    [
+        ("WEIGHTS = [1, 2]\ndef f(x, weights=WEIGHTS): return x * sum(weights)", "a = f(1)", "f"),
+        ("BASE = {'a': [1]}\nclass Model: base = BASE", "a = Model().base", "Model"),
+        ("from pathlib import Path\nDATA = Path('data')\nclass Config: folder = DATA", "a = Config()", "Config"),
+        ("import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]): pass", "a = Box()", "Box"),
+    ],
+)
+def test_what_a_step_reads_through_a_name_of_setup_has_not_changed(tmp_path, setup, step, touched):
+    """Two steps side by side may both read it."""
+    kernel = Kernel(tmp_path, setup)
+    kernel.begin(watch=[touched])
+    kernel.run(step)
+    assert ["a"] == kernel.save("a", touched, touched=["a", touched])["changed"]
+
+
 def test_what_a_function_of_setup_uses_comes_along(tmp_path):
     kernel = started(tmp_path, "def f(): return g() + k\ndef g(): return 1")
     other = passed_on(kernel, "k = [2][0]", "f")

@@ -43,8 +43,11 @@ def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         setattr(function, name, value)
 
 
-def new_class(make: Callable[..., type], arguments: tuple[Any, ...]) -> type:
-    """Make a class, and run nothing of the notebook: what its metaclass and its bases did to it was done before."""
+def new_class(make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:  # noqa: ARG001
+    """Make a class, and run nothing of the notebook: what its metaclass and its bases did to it was done before.
+
+    :meth:`Restore._class` stands before it, which knows those that setup has made.
+    """
     kind, name, bases, attributes, *_ = arguments
     meta = kind if isinstance(kind, type) else type
     hooked = {one for base in bases if isinstance(base, type) for one in base.__mro__ if _of_notebook(one)}
@@ -74,7 +77,7 @@ def new_code(arguments: tuple[Any, ...], filename: str) -> types.CodeType:
     return types.CodeType(*arguments).replace(co_filename=filename)
 
 
-def new_function(code: Any, name: str, closure: Any) -> Any:
+def new_function(code: Any, name: str, closure: Any, token: str = "") -> Any:
     """Stand for :meth:`Restore._function`, which knows the namespace."""
     raise NotImplementedError
 

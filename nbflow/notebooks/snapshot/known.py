@@ -38,6 +38,11 @@ class Known:
         """Names that have it inside, where it is a function or a class: they hold what has no name any more when its
         name is bound anew."""
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether setup made it, and nobody has looked at it yet: what it holds is not known."""
+        return self.ref is not None and self.ref["form"] == "setup" and self.state is None
+
     def has(self, value: object) -> bool:
         """Whether that is the object."""
         return id(value) == self.at and (self.weak is None or self.weak() is value)

@@ -229,7 +229,13 @@ class Reducer(pickle.Pickler):
                 continue
         special = {name: getattr(value, name) for name in _SPECIAL if getattr(value, name, None) is not None}
         state = (dict(value.__dict__), special, tuple(cells), source_of(value.__code__))
-        return new_function, (value.__code__, value.__name__, value.__closure__), state, None, None, fill_function
+        made = (value.__code__, value.__name__, value.__closure__, self._of_setup(value))
+        return new_function, made, state, None, None, fill_function
+
+    def _of_setup(self, value: object) -> str:
+        """Give the token of what setup cells make in each kernel: that is filled again, for others hold it there."""
+        token = self.save.named.get(id(value), "")
+        return token if token.startswith("setup:") else ""
 
     def reduce_code(self, value: types.CodeType) -> Any:
         _, arguments = self.library._code_reduce(value)  # noqa: SLF001
@@ -275,7 +281,8 @@ class Reducer(pickle.Pickler):
         if "__slots__" in state[0] and not issubclass(value, tuple):
             arguments[3]["__slots__"] = state[0].pop("__slots__")
         # Without cloudpickle's own tracking: tokens do that here.
-        return new_class, (make, (*arguments[:-2], None, None)), state, None, None, self.library._class_setstate  # noqa: SLF001
+        made = (make, (*arguments[:-2], None, None), self._of_setup(value))
+        return new_class, made, state, None, None, self.library._class_setstate  # noqa: SLF001
 
     def reduce_array(self, value: Any) -> Any:
         self.packed.arrays[id(value)] = value

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .arrays import read_npy
 from .codes import is_code
 from .frames import from_parquet
-from .helpers import HELPERS, thaw
+from .helpers import HELPERS, new_class, thaw
 from .natures import Gone, Ref, Refused, of_the_machine, one_line, shortened
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Restore:
         """Arrays that were read ahead, by stem; each is given once, for it is one object."""
         self.problems: dict[str, str] = {}
         self.missing: set[str] = set()
-        self.helpers = {**HELPERS, "new_function": self._function}
+        self.helpers = {**HELPERS, "new_function": self._function, "new_class": self._class}
         for name, known in shelf.known.items():
             there = name in shelf.namespace and known.has(shelf.namespace[name])
             wanted = self.wanted.get(known.token)
@@ -74,8 +74,24 @@ class Restore:
             if same and (not apart or is_code(shelf.namespace[name])):
                 self.objects[known.token] = shelf.namespace[name]
 
-    def _function(self, code: Any, name: str, closure: Any) -> types.FunctionType:
+    def _function(self, code: Any, name: str, closure: Any, token: str = "") -> types.FunctionType:
+        there = None if closure else self._there(token)
+        if isinstance(there, types.FunctionType) and there.__code__ == code:
+            return there
         return types.FunctionType(code, self.shelf.namespace, name, None, closure)
+
+    def _class(self, make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:
+        there = self._there(token)
+        return there if isinstance(there, type) else new_class(make, arguments)
+
+    def _there(self, token: str) -> object:
+        """Give the function or class that setup has made in this kernel, which is filled: others of setup hold it."""
+        name = token.partition(":")[2]
+        known = self.shelf.known.get(name)
+        if self.apart or known is None or known.token != token or name not in self.shelf.namespace:
+            return None
+        value = self.shelf.namespace[name]
+        return value if known.has(value) else None
 
     def all(self) -> dict[str, Any]:
         """Give the values of those names that can be given back; notes the others."""

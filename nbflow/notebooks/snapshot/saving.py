@@ -205,6 +205,8 @@ class Save:
         known = self.known.get(token)
         if known is None or known.ref is None or self.affected is None:
             return True
+        if self.learns and known.is_unseen:
+            return True
         return not self.affected.isdisjoint(self.names_of[token])
 
     def _more(self, *, needs: bool) -> bool:
@@ -546,7 +548,7 @@ class Save:
     def held(self, name: str) -> set[str]:
         """Give the names whose values one holds."""
         packed = self.packed.get(self.tokens[name])
-        return set() if packed is None else self._names_of(packed.data)
+        return set() if packed is None else self._names_of(packed.data | packed.code)
 
     def state(self, token: str) -> str | None:
         """Give what changes of a token's value are told from: of a pickle not its own digest, for that depends on which

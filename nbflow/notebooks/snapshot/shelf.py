@@ -179,7 +179,8 @@ class Shelf:
         look.stems.update(restore.large)
         look.pack_all(dry=True)
         connected = look.connected()
-        for name in wanted:
+        reached = [name for name in look.names if name in self.known and self.known[name].is_unseen]
+        for name in dict.fromkeys([*wanted, *reached]):
             token = look.tokens[name]
             if token in look.packed:
                 known = self.known.setdefault(name, Known(self.namespace[name], token, None, None))
@@ -191,7 +192,7 @@ class Shelf:
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Give the names of setup that have something of others inside: if those change, they do, too."""
         ours = [name for name in names if name in self.setup and name in self.namespace]
-        inside = {id(self.namespace[name]) for name in ours if not isinstance(self.namespace[name], (*ATOMS, *FIXED))}
+        inside = set[int]().union(*(reach(self.namespace[name], self.namespace) for name in ours))
         others = sorted(name for name in self.setup - {*names} if inside and name in self.namespace)
         return [name for name in others if not inside.isdisjoint(reach(self.namespace[name], self.namespace))]
 
@@ -257,10 +258,10 @@ class Shelf:
         return {**told, **kept, **taken}
 
     def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
-        """Give the names of setup that hold what has changed: setup makes them with what it makes itself."""
+        """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself."""
         found: list[str] = []
         while True:
-            new = {*changed, *found}
+            new = self.setup & {*changed, *found}
             more = [name for name in save.names if name in self.setup - new and not save.held(name).isdisjoint(new)]
             if not more:
                 return found
@@ -310,7 +311,7 @@ class Shelf:
             if name not in found:
                 found.add(name)
                 known = self.known.get(name)
-                todo += [*known.shares, *known.holds] if known else []
+                todo += [*known.shares, *known.holds, *(known.holders & self.setup)] if known else []
                 if known and not (name in self.namespace and known.has(self.namespace[name])):
                     todo += known.holders
         return found
