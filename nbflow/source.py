@@ -1,12 +1,13 @@
 """A notebook as it stands in its file: code cells, tags, parameters, names of results, digests.
 
-The standard library only: importing nbformat can take two seconds, and nothing here needs it.
+Nothing here needs nbformat, which can take two seconds to import; IPython is asked only what Python cannot read.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import json
 import re
 import shlex
@@ -34,6 +35,7 @@ __all__ = [
     "cell_tree",
     "changed_cells",
     "has_steps",
+    "ipython_tree",
     "marks",
     "owners",
     "parsed",
@@ -624,7 +626,64 @@ def cell_tree(source: str) -> ast.Module:
     try:
         return syntax_tree(source)
     except (SyntaxError, ValueError, RecursionError):
-        return syntax_tree("\n".join(_without_magic(source.splitlines())))
+        if around := _AROUND.match(source):  # the cell is code all the same
+            return cell_tree("\n" * around[0].count("\n") + source[around.end() :])
+    tree: ast.Module = _WithoutMagic().visit(ipython_tree(source))
+    return tree
+
+
+_AROUND = re.compile(r"\s*%%(?:time|timeit|capture|prun)\b.*\n?")
+"""A first line after which Python follows."""
+
+
+def ipython_tree(source: str) -> ast.Module:
+    """Give the syntax tree of what IPython makes of a cell; lines keep their numbers.
+
+    Raises
+    ------
+    SyntaxError, ValueError, RecursionError
+        If Python cannot read it.
+    """
+    # Most cells need no IPython, and loading it takes a third of a second.
+    manager = importlib.import_module("IPython.core.inputtransformer2").TransformerManager()
+    text: str = manager.transform_cell(source)
+    lines = _moved(source.splitlines(), text.splitlines())
+    try:
+        tree = syntax_tree(text)
+    except SyntaxError as problem:
+        problem.lineno = lines.get(problem.lineno or 1, problem.lineno)
+        raise
+    for node in ast.walk(tree):
+        if hasattr(node, "lineno"):
+            node.lineno = lines.get(node.lineno, node.lineno)
+    return tree
+
+
+def _moved(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
+    """Give for lines that IPython moved where they stood."""
+    if len(old) == len(new):
+        return {}
+    found: dict[int, int] = {}
+    matcher = SequenceMatcher(None, [one.strip() for one in old], [one.strip() for one in new], autojunk=False)
+    for _, start, end, first, last in matcher.get_opcodes():
+        blank = next((at for at, one in enumerate(old[start:end]) if one.strip()), 0)  # IPython leaves these out
+        found.update({line + 1: start + blank + line - first + 1 for line in range(first, last)})
+    return found
+
+
+class _WithoutMagic(ast.NodeTransformer):
+    """Takes out what IPython made of lines of its own; of ``%time`` the code stays."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | list[ast.stmt]:
+        match node.value:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr="run_line_magic"),
+                args=[ast.Constant(value="time"), ast.Constant(value=str(text))],
+            ):
+                return syntax_tree("\n" * (node.lineno - 1) + text).body
+            case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")))):
+                return ast.copy_location(ast.Pass(), node)
+        return node
 
 
 def _module(path: Path, cell: Cell) -> ast.Module:
@@ -640,24 +699,9 @@ def _module(path: Path, cell: Cell) -> ast.Module:
         raise DefinitionError(f"{place}: {message}.", remedy, place) from None
 
 
-def _without_magic(lines: list[str]) -> Iterator[str]:
-    for number, line in enumerate(lines):
-        text = line.strip()
-        if text.startswith("%%"):
-            if number == 0 and text.split()[0] not in ("%%time", "%%timeit", "%%capture", "%%prun"):
-                return
-            yield ""
-        elif text.startswith("%time "):
-            yield line.replace("%time ", "", 1)
-        elif text.startswith(("%", "!", "?")) or text.endswith("?"):
-            yield line[: len(line) - len(line.lstrip())] + "pass"
-        else:
-            yield re.sub(r"^(\s*[\w, ]+=\s*)[%!].*", r"\1_magic_()", line)
-
-
 _HARMLESS = ("%%time", "%%capture", "%time ", "%matplotlib", "%autoreload", "%config", "%load_ext autoreload", "!", "?")
 """Beginnings of lines of IPython that give no name."""
-_OPAQUE = frozenset(("exec", "eval", "globals", "locals", "vars", "setattr", "get_ipython", "glue", "record"))
+_OPAQUE = frozenset(("exec", "eval", "globals", "locals", "vars", "setattr", "glue", "record"))
 """Functions that may give names which the syntax tree does not show."""
 
 
@@ -668,7 +712,9 @@ def assigned(notebook: Notebook) -> frozenset[str] | None:
     names: set[str] = set()
     for cell in notebook.cells:
         lines = cell.source.splitlines()
-        if any(line.strip().startswith(("%", "?")) and not line.strip().startswith(_HARMLESS) for line in lines):
+        if "get_ipython" in cell.source or any(
+            line.strip().startswith(("%", "?")) and not line.strip().startswith(_HARMLESS) for line in lines
+        ):
             return None
         try:
             tree = _module(notebook.path, cell)

@@ -12,7 +12,7 @@ import pytest
 
 from nbflow.durations import seconds
 from nbflow.errors import DefinitionError, ParameterError, RefusedError, TargetError
-from nbflow.source import Notebook, changed_cells, read_notebook
+from nbflow.source import Notebook, assigned, changed_cells, nameless, read_notebook
 
 PYTHON = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
@@ -122,6 +122,49 @@ def test_magic_like_lines_inside_of_text_stay_as_they_are(read):
     """The cell is only cleaned of magics when Python cannot read it."""
     notebook = parameters(read, 'query = """\n%like%\n"""')
     assert [p.default for p in notebook.parameters] == ["\n%like%\n"]
+
+
+def test_text_that_looks_like_magic_stays_as_it_is_beside_magic(read):
+    """Only IPython can tell them apart; what is read here is given to the cell in place of its own."""
+    text = "You are a helper.\nWhat is the capital?\n%like%\n! no\nx = %d\n? %time 3\n"
+    notebook = parameters(read, f'%precision 3\nprompt = """{text}"""\nn = 3\nfiles = !ls')
+    assert [("prompt", text), ("n", 3), ("files", None)] == [(p.name, p.default) for p in notebook.parameters]
+    assert notebook.parameters[-1].default_text
+
+
+@pytest.mark.parametrize("tag", ["parameters", "results"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "!echo hi \\\n  there\nx = 1",
+        "    x = 1\n    y = 2",
+        "%%time\n  !ls\n  x = 1",
+        "\n%%capture out\n%%time\n%time x = 1",
+        "if True:\n    %time x = 1",
+        "x = 1\n?x\nx?\n%matplotlib inline",
+    ],
+)
+def test_what_ipython_can_run_is_read(read, tag, source):
+    """Lines that go on, and cells that are indented."""
+    notebook = read(("code", source, [tag]))
+    assert "x" in [*(one.name for one in notebook.parameters), *notebook.result_names]
+    assert [] == nameless(notebook)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["!echo hi \\\n  there\nx = = 1", "%%time\n\nx = = 1", "\n\n%time x = = 1", "\n  %ls\n  x = = 1"],
+)
+def test_a_syntax_error_beside_magic_is_told_with_its_line(read, source):
+    """The line of the cell, whatever IPython makes of it."""
+    with pytest.raises(DefinitionError, match=r"cell 1 \(results\), line 3"):
+        read(("code", source, ["results"]))
+
+
+def test_what_ipython_makes_of_magic_assigns_no_other_name(read):
+    """A call that somebody wrote may."""
+    assert {"x", "files"} == assigned(read("!ls\n%time x = 1\nfiles = !ls"))
+    assert assigned(read("!ls\nget_ipython().run_line_magic('run', 'a.py')")) is None
 
 
 def test_a_first_line_comment_equals_the_tag(read):
