@@ -296,6 +296,16 @@ def test_a_name_that_will_not_be_there_is_told_with_its_line(steps, cells, told)
     assert any(one.startswith(told) for one in found), found
 
 
+@pytest.mark.parametrize("fit", ["from math import *", "exec(input())", "%run helper.py"])
+@pytest.mark.parametrize("end", ["y = 1", "cities = []"])
+def test_a_step_that_may_assign_any_name_assigns_its_own_list_too_late(steps, fit, end):
+    """Something before it must have."""
+    told = "cell 2: step fit runs over 'cities' (each:), which no step before it assigns"
+    cells = ("step:load", "x = 1"), ("step:fit each:cities as:city", f"{fit}\nprint(city)"), ("step:end", end)
+    assert [told] == problems(steps(*cells))
+    assert [] == problems(steps(("setup", "from math import *"), *cells))
+
+
 @pytest.mark.parametrize(
     "cells",
     [

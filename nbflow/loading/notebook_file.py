@@ -13,7 +13,7 @@ from ..mistakes import path_text
 from ..source import SETUP, Notebook, Parameter, read_notebook
 from ..values import Value
 from .cell_steps import Links, cells_of, links
-from .cell_tags import Part, Parts, read_parts
+from .cell_tags import Parts, read_parts
 from .documents import Path as Place
 from .lint import look
 from .workflow_file import Source, define, read_workflow, refuse
@@ -116,7 +116,7 @@ def read_steps(path: Path, name: str = "", given: Collection[str] = ()) -> tuple
     found = look(notebook, name, told, steps, {part.id: part.each for part in parts.steps if part.each})
     refuse(found.problems)
     source.warnings += found.warnings
-    drawn = _drawn(steps, parts.steps, told, found.order)
+    drawn = _drawn(parts, steps, told, found.order)
     listed: list[Value] = [{**step.data(), **drawn.get(step.id, {})} for step in steps]
     whole: dict[str, Any] = {"nbflow": 1, "on_failure": "continue", "inputs": inputs, "steps": listed}
     return define(whole, source), source
@@ -159,23 +159,28 @@ def _steps(parts: Parts, text: str, parameters: Mapping[str, Value]) -> Iterator
 
 
 def _drawn(
-    steps: Sequence[d.Step], parts: Sequence[Part], told: Links, order: Mapping[str, Sequence[str]]
+    parts: Parts, steps: Sequence[d.Step], told: Links, order: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Value]]:
     """Give where the items of fan-outs come from: the last step before each that may have touched the list.
 
     Items of other fan-outs cannot have changed it, each has its own; they may only have left a list under its name.
     """
     pieces = {step.id: told.piece(cells_of(step), step.id) for step in steps}
-    each = {part.id for part in parts if part.each}
+    each = {part.id for part in parts.steps if part.each}
     found: dict[str, dict[str, Value]] = {}
-    for part in filter(lambda part: part.each, parts):
-        last = [
+    for part in filter(lambda part: part.each, parts.steps):
+        touching = [
             one
             for one in order[part.id]
             if (part.each in (pieces[one].assigns or ()) if one in each else pieces[one].touches(part.each))
-        ][-1]
-        where = f"steps.{last}" if last.isidentifier() else f"steps['{last}']"
+        ]
+        if not touching:  # the step itself may assign any name, which is too late for what it runs over
+            what = f"step {part.id} runs over {part.each!r} (each:), which no step before it assigns"
+            parts.problem(part.first, what, "Assign it in a setup cell, or in a step before this one.")
+            continue
+        where = f"steps.{touching[-1]}" if touching[-1].isidentifier() else f"steps['{touching[-1]}']"
         found[part.id] = {"items": f"{{{{ {where}.output.{part.each} }}}}"}
+    refuse(parts.problems)
     return found
 
 
