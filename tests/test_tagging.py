@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import stat
 from pathlib import Path
@@ -75,6 +76,48 @@ def test_the_manner_of_the_file_is_kept(path, style, bom, newline):
     add_tag(path, 2, "timeout:30s")
     data["cells"][2]["metadata"]["tags"] = ["results", "timeout:30s"]
     assert written() == path.read_bytes()
+
+
+METADATA = [
+    '{"a": 1e999, "n": 123456789012345678901234567890.50E0, "name": "\\u00e9\\/\\ud83d", "zebra": 1, "zebra": 2}',
+    '{"zebra": {"b": 1, "a": [NaN, 1.50]},  "name": "\\u00e9"}',
+    '{"a": -0.0 ,\n\n     "b" : []\n }',
+    '{"name":"\\u00e9"}',
+    "{}",
+]
+
+
+@pytest.mark.parametrize("inside", METADATA)
+@pytest.mark.parametrize("around", ['"metadata": %s', '"metadata":%s', ' \n   "metadata": %s'])
+@pytest.mark.parametrize("title", ["Troms\u00f8", "Rome"])
+def test_what_else_stands_in_the_metadata_stays_as_it_is_written(tmp_path, inside, around, title):
+    """Numbers, escapes, keys that stand there twice, blanks; and all of it where the tags are removed again."""
+    start, end = f'{{"cells": [{{{around}'.split("%s")[0], ', "source": "", "cell_type": "code"}], '
+    end += f'"nbformat": 4, "metadata": {{"title": "{title}"}}}}'
+    path = tmp_path / "n.ipynb"
+    path.write_bytes((start + inside + end).encode())
+    add_tag(path, 1, "results")
+    add_tag(path, 1, "setup")
+    text = path.read_bytes().decode()
+    assert text.startswith(start)
+    assert text.endswith(end)
+    made = text[len(start) : -len(end)]
+    assert ["results", "setup"] == json.loads(made)["tags"]
+    tags = re.compile(r'\s*"tags"\s*:\s*\[[^\]]*\]\s*')
+    assert re.sub(r"[\s,]", "", inside) == re.sub(r"[\s,]", "", tags.sub("", made))
+    remove_tag(path, 1, "results", "setup")
+    assert start + inside + end == path.read_bytes().decode()
+
+
+def test_tags_that_stay_are_not_written_anew_and_all_keys_of_that_name_go(tmp_path):
+    """Of two that are called alike the last one counts."""
+    path = tmp_path / "n.ipynb"
+    text = '{"cells": [{"cell_type": "code", "metadata": {"tags": ["x"], "tags": %s, "a": 1}}], "nbformat": 4}'
+    path.write_text(text % '["\\u00e9\\/", "results"]')
+    add_tag(path, 1, "setup")
+    assert text % '["\\u00e9\\/", "results", "setup"]' == path.read_text()
+    remove_tag(path, 1, "\u00e9/", "results", "setup")
+    assert text.replace('"tags": ["x"], "tags": %s, ', "") == path.read_text()
 
 
 def test_a_cell_without_metadata_gets_some(path):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..definition import ID, NAME
 from ..durations import seconds
@@ -426,37 +426,77 @@ def _rewrite(notebook: TaggedNotebook, cell: TaggedCell, tags: list[str]) -> Non
     _replace(notebook.path.resolve(), _tagged(notebook.text, cell.position, tags).encode("utf-8"))
 
 
+class _Member(NamedTuple):
+    """A member of an object in the text."""
+
+    key: str
+    at: int
+    """Where its key starts."""
+    start: int
+    """Where its value starts."""
+    end: int
+
+
 def _tagged(text: str, position: int, tags: list[str]) -> str:
-    """Give the notebook's text with other tags of one cell: only the value of its ``metadata`` changes."""
-    root = dict(_members(text, 1 if text.startswith("\ufeff") else 0))
-    cell = list(_elements(text, root["cells"][0]))[position]
-    members = dict(_members(text, cell[0]))
-    if "metadata" not in members:
-        inside = _blanks(text, cell[0] + 1)
-        lead = text[cell[0] + 1 : inside]
+    """Give the notebook's text with other tags of one cell: only the member ``tags`` of its metadata changes."""
+    root = {one.key: one for one in _members(text, 1 if text.startswith("\ufeff") else 0)}
+    cell, _ = list(_elements(text, root["cells"].start))[position]
+    metadata = next((one for one in reversed(list(_members(text, cell))) if one.key == "metadata"), None)
+    if metadata is None:
+        inside = _blanks(text, cell + 1)
+        lead = text[cell + 1 : inside]
         return f'{text[:inside]}"metadata": {json.dumps({"tags": tags})},{lead or " "}{text[inside:]}'
-    start, end = members["metadata"]
-    metadata = json.loads(text[start:end])
-    ordered = list(metadata) == sorted(metadata)
-    metadata = {**metadata, "tags": tags}
+    members = list(_members(text, metadata.start))
+    at = max((at for at, one in enumerate(members) if one.key == "tags"), default=None)
+    if at is not None and not tags:
+        return _tagged(_without(text, metadata, members, at), position, tags)
     if not tags:
-        del metadata["tags"]
-    return text[:start] + _like(text, start, end, metadata, ordered=ordered) + text[end:]
-
-
-def _like(text: str, start: int, end: int, metadata: object, *, ordered: bool) -> str:
-    """Give the JSON of the metadata in the manner of the text around it."""
-    line = text[text.rfind("\n", 0, start) + 1 : start]
+        return text
+    line = text[text.rfind("\n", 0, metadata.at) + 1 : metadata.at]
     margin = line[: len(line) - len(line.lstrip())]
-    if not margin:  # all in one line
-        tight = text[start - 1] == ":"
-        return json.dumps(
-            metadata, ensure_ascii=False, separators=(",", ":") if tight else (", ", ": "), sort_keys=ordered
-        )
     unit = margin[: max(1, len(margin) // 3)]  # it stands three levels deep
-    pretty = json.dumps(metadata, ensure_ascii=text[start:end].isascii(), indent=unit, sort_keys=ordered)
-    newline = "\r\n" if "\r\n" in text else "\n"
-    return pretty.replace("\n", newline + margin)
+    tail = ("\r\n" if "\r\n" in text else "\n") + margin if margin == line else ""
+    lead = text[metadata.start + 1 : members[0].at] if members else tail and tail + unit
+    tight = text[metadata.start - 1] == ":"
+    old = text[members[at].start : members[at].end] if at is not None else "[]"
+    value = _listed(tags, old, lead, unit, tight=tight, ensure_ascii=text.isascii())
+    if at is not None:
+        return text[: members[at].start] + value + text[members[at].end :]
+    member = f'"tags":{value}' if tight else f'"tags": {value}'
+    if not members:
+        return text[: metadata.start + 1] + lead + member + tail + text[metadata.end - 1 :]
+    comma = "," + (lead if "\n" in lead else "" if tight else " ")
+    return _with(text, members, member, comma)
+
+
+def _listed(tags: Sequence[str], old: str, lead: str, unit: str, *, tight: bool, ensure_ascii: bool) -> str:
+    """Give tags as a list in the manner of the metadata around it; those that stand in the old one as they do there."""
+    known = {json.loads(old[start:end]): old[start:end] for start, end in _elements(old, 0)}
+    texts = [known.get(tag) or json.dumps(tag, ensure_ascii=ensure_ascii) for tag in tags]
+    if "\n" in lead and ("\n" in old or not known):
+        return f"[{lead}{unit}{f',{lead}{unit}'.join(texts)}{lead}]"
+    return f"[{(',' if tight else ', ').join(texts)}]"
+
+
+def _without(text: str, around: _Member, members: Sequence[_Member], at: int) -> str:
+    """Give the text without a member, and without one of the commas beside it."""
+    start, end = around.start + 1, around.end - 1
+    if at + 1 < len(members):
+        start, end = members[at].at, members[at + 1].at
+    elif at:
+        start, end = members[at - 1].end, members[at].end
+    return text[:start] + text[end:]
+
+
+def _with(text: str, members: Sequence[_Member], tags: str, comma: str) -> str:
+    """Give the text with tags among members: in their place where the keys are sorted, else at the end."""
+    if len(members) > 1:
+        comma = text[members[0].end : members[1].at]
+    keys = [one.key for one in members]
+    behind = next((one for one in members if one.key > "tags"), None) if keys == sorted(keys) else None
+    if behind is not None:
+        return text[: behind.at] + tags + comma + text[behind.at :]
+    return text[: members[-1].end] + comma + tags + text[members[-1].end :]
 
 
 _BLANK = re.compile(r"\s*")
@@ -468,14 +508,14 @@ def _blanks(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _members(text: str, at: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Give the keys of the object that begins here, and where their values start and end."""
+def _members(text: str, at: int) -> Iterator[_Member]:
+    """Give the members of the object that begins here."""
     at = _blanks(text, _blanks(text, at) + 1)
     while text[at] != "}":
-        key, at = _DECODER.raw_decode(text, at)
-        start = _blanks(text, _blanks(text, at) + 1)
+        key, after = _DECODER.raw_decode(text, at)
+        start = _blanks(text, _blanks(text, after) + 1)
         end = _DECODER.raw_decode(text, start)[1]
-        yield key, (start, end)
+        yield _Member(key, at, start, end)
         at = _blanks(text, end)
         at = _blanks(text, at + 1) if text[at] == "," else at
 
