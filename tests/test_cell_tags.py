@@ -164,6 +164,9 @@ def test_a_step_that_needs_nothing_starts_at_once(steps):
         ([("step:setup", "1")], "cell 1: step:setup is what runs first in every kernel"),
         ([("step:a", "1"), ("needs:a", "2")], "cell 2: has needs:a, and no step begins here"),
         ([("step:a max:2", "1")], "cell 1: has max:2, and no items"),
+        ([("step:a parameters", "x = 1")], "cell 1: begins step a and is tagged parameters, which runs before"),
+        ([("step:a", "# nbflow: setup\nx = 1")], "cell 1: begins step a and is tagged setup, which runs before"),
+        ([("step:a", "1"), ("step:b needs: needs:a", "1")], "cell 2: needs: says that the step waits for nothing, and"),
         ([("step:a each:x max:none", "x = 1")], "cell 1: max:none is no whole number from 1"),
         ([("step:a each:x.y", "1")], "cell 1: each:x.y names no variable"),
         (

@@ -374,6 +374,11 @@ def test_several_tags_are_removed_at_once(analysis):
         (3, "results:x", "is no tag that nbflow knows. Did you mean 'results'?", "results"),
         (3, "step:x step:y", "a cell has one step", "one of them"),
         (3, "step:x needs:x", "begins step x, which cannot need itself", "other steps"),
+        (2, "parameters", "cannot begin a step and be tagged parameters", "Split the cell"),
+        (4, "setup", "cannot begin a step and be tagged setup", "Split the cell"),
+        (3, "setup step:x", "cannot begin a step and be tagged setup", "Split the cell"),
+        (2, "needs: needs:clean", "waits for nothing, and needs:clean contradicts it", "Keep one"),
+        (4, "needs:", "needs:load contradicts it", "Keep one"),
         (3, "step:x max:2", "has no each:", "analysis.ipynb 3 each:LIST step:x max:2"),
         (3, "step:load", "cell 2 is tagged step:load already", "analysis.ipynb 2 --remove step:load"),
         (3, "step:clean", "cell 4 is tagged step:clean already", "first line of cell 4"),
@@ -439,7 +444,9 @@ def test_a_misspelt_comment_is_told_before_the_cell_is_tagged(tmp_path):
 
 
 ANY_TAG = st.one_of(
-    st.sampled_from(["setup", "results", "skip-execution", "timeout:1s", "timeout:2m", "needs:b,load"]),
+    st.sampled_from(
+        ["needs:", "parameters", "setup", "results", "skip-execution", "timeout:1s", "timeout:2m", "needs:b,load"]
+    ),
     st.builds("step:{}".format, st.sampled_from(["a", "b", "c", "load"])),
     st.builds("needs:{}".format, st.sampled_from(["a", "b", "load"])),
     st.builds("{}:{}".format, st.sampled_from(["each", "as"]), st.sampled_from(["city", "town"])),
@@ -468,5 +475,7 @@ def test_whatever_is_accepted_stands_there_and_whatever_is_refused_changes_nothi
     for cell in found.cells:
         prefixes = [tag.partition(":")[0] for tag in (*cell.tags, *cell.said)]
         assert all(prefixes.count(one) < 2 for one in ("step", "each", "as", "max", "timeout", "retry"))
+        assert not cell.begins or not {"setup", "parameters"} & {*prefixes}
+        assert "needs:" not in cell.tags or 1 == prefixes.count("needs")
         assert cell.begins or not {"needs", "each", "as", "max", "retry"} & {*prefixes}
         assert "each" in prefixes or not {"as", "max"} & {*prefixes}

@@ -105,11 +105,18 @@ def _begin(parts: Parts, cell: Cell, said: Mapping[str, list[str]]) -> None:
     elif earlier is not None:
         told = f"begins step {step_id}, and so does cell {earlier.first.number}"
         parts.problem(cell, told, f"Give one of them a name of its own: {parts.command(cell, 'step:NAME')}")
+    if before := sorted({SETUP, "parameters"} & cell.tags):
+        told = f"begins step {step_id} and is tagged {before[0]}, which runs before all steps"
+        parts.problem(cell, told, "Split the cell, and tag each of the two.")
+    needs = [one for value in said.get("needs", ()) for one in re.split(r"[,+]", value) if one]
+    if needs and "" in said["needs"]:
+        told = f"needs: says that the step waits for nothing, and needs:{needs[0]} contradicts it"
+        parts.problem(cell, told, "Keep one of them.")
     parts.steps.append(
         Part(
             step_id,
             cell,
-            tuple(filter(None, re.split(r"[,+]", ",".join(said["needs"])))) if "needs" in said else None,
+            tuple(needs) if "needs" in said else None,
             _variable(parts, cell, "each", said, ""),
             _variable(parts, cell, "as", said, "item"),
             _count(parts, cell, "max", said) or 1,

@@ -26,6 +26,8 @@ OF_STEPS = frozenset(PREFIXES) - {"step", "timeout"}
 """Tags with a value that mean nothing on a cell that begins no step."""
 OF_ITEMS = frozenset({"as", "max"})
 """Tags with a value that mean nothing without ``each:``."""
+BEFORE = frozenset({SETUP, "parameters"})
+"""Tags of cells that go into every kernel, before those of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +374,20 @@ def _check_place(
     itself = [one for one in _needed(tag) if f"step:{one}" in all_tags]
     if itself:
         raise DefinitionError(f"{place} begins step {itself[0]}, which cannot need itself.", "Name other steps.")
+    if prefix == "needs" and "needs:" in all_tags and (others := [one for one in all_tags if _needed(one)]):
+        raise DefinitionError(
+            f"{place}: needs: says that the step waits for nothing, and {others[0]} contradicts it.",
+            "Keep one of them.",
+        )
+    if (
+        (prefix == "step" or tag in BEFORE)
+        and "step" in there
+        and (before := [one for one in all_tags if one in BEFORE])
+    ):
+        raise DefinitionError(
+            f"{place} cannot begin a step and be tagged {before[0]}, for that runs before all steps.",
+            "Split the cell, and tag each of the two.",
+        )
 
 
 def _where_instead(notebook: TaggedNotebook, cell: TaggedCell, tags: Sequence[str]) -> str:
