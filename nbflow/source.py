@@ -11,6 +11,7 @@ import importlib
 import json
 import re
 import shlex
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -399,6 +400,8 @@ def _notebook(path: Path, text: str) -> Mapping[str, Value]:
         raise DefinitionError(message, "A notebook's name ends in .ipynb: is it the right file?", place) from None
     except RecursionError:
         raise DefinitionError(f"{path.name} is nested too deep to be a notebook.", remedy, path.name) from None
+    except ValueError:
+        raise _too_long(path, text) from None
     version = data.get("nbformat") if isinstance(data, dict) else None
     if not isinstance(version, int) or isinstance(version, bool):
         raise DefinitionError(
@@ -413,6 +416,18 @@ def _notebook(path: Path, text: str) -> Mapping[str, Value]:
         raise DefinitionError(message, "Save it as format 4 with the program that wrote it.")
     assert isinstance(data, dict), "only mappings have a version"
     return data
+
+
+def _too_long(path: Path, text: str) -> DefinitionError:
+    """Give the error for a whole number that Python refuses to read, as whatever opens the notebook would."""
+    most = sys.get_int_max_str_digits()
+    found = re.search(rf"(?<![\w.])-?([0-9]{{{most + 1},}})(?![0-9.eE])", text)
+    assert found, "nothing else in JSON is a wrong value"
+    place = f"{path.name}:{1 + text.count(chr(10), 0, found.start())}"
+    told = (
+        f"{place}: the number {found[0][:8]}... has {len(found[1])} digits, and Python reads {most} of a whole number."
+    )
+    return DefinitionError(told, "Delete it, or write it as text, in quotes.", place)
 
 
 def _code_cells(path: Path, data: Mapping[str, Value]) -> Iterator[Cell]:

@@ -362,6 +362,7 @@ def test_an_unreadable_notebook_is_refused(nobodys_folder):
         (b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": 3}]}', "cell 1 of the file"),
         (b'{\n"a": "\xff"}', "2: byte 0xff is not UTF-8"),
         (b"[" * 100_000, "deep"),
+        (b'{"nbformat": 4, "cells": [],\n"a": [-' + b"12" * 3000 + b"]}", "2: the number -1212121... has 6000 digits"),
     ],
 )
 def test_what_is_no_notebook_is_refused(tmp_path, content, says):

@@ -178,6 +178,13 @@ def test_a_comment_is_not_removed_as_a_tag(path):
         remove_tag(path, 1, "parameters")
 
 
+def test_a_number_that_python_does_not_read_is_told(path):
+    """Whatever opens the notebook would fail at it."""
+    path.write_text(path.read_text().replace('"zebra": {', f'"n": {"9" * 5000}, "zebra": {{'))
+    with pytest.raises(DefinitionError, match=r"the number 9{8}\.\.\. has 5000 digits"):
+        add_tag(path, 1, "results")
+
+
 @pytest.mark.parametrize(
     ("cell", "tag", "says", "kind"),
     [
