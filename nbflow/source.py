@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher, get_close_matches
 from pathlib import Path
+from typing import Any
 
 from .durations import seconds
 from .errors import DefinitionError, ParameterError, TargetError, did_you_mean
@@ -350,7 +351,8 @@ def read_cells(path: Path) -> tuple[Mapping[str, Value], tuple[Cell, ...]]:
 
 def _parsed(path: Path, raw: bytes) -> tuple[Mapping[str, Value], tuple[Cell, ...]]:
     data = _notebook(path, _text(path, raw))
-    return data, tuple(_code_cells(path, data))
+    cells = tuple(_code_cells(path, data))
+    return _filled(path, data), cells
 
 
 def _raw(path: Path) -> bytes:
@@ -428,6 +430,26 @@ def _too_long(path: Path, text: str) -> DefinitionError:
         f"{place}: the number {found[0][:8]}... has {len(found[1])} digits, and Python reads {most} of a whole number."
     )
     return DefinitionError(told, "Delete it, or write it as text, in quotes.", place)
+
+
+def _filled(path: Path, data: Mapping[str, Value]) -> dict[str, Value]:
+    """Give a notebook whose cells were read with what some programs leave out and whatever runs it needs."""
+    cells = data["cells"]
+    assert isinstance(cells, list), "they were read"
+    filled: list[Any] = [{"metadata": {}, "source": "", **cell} for cell in cells if isinstance(cell, dict)]
+    metadata = {} if data.get("metadata") is None else data["metadata"]
+    if not isinstance(metadata, dict):
+        raise DefinitionError(
+            f"{path.name}: the notebook's metadata are {metadata!r:.80}, and not a mapping.",
+            'Open it in Jupyter and save it again, or write "metadata": {} there.',
+        )
+    minor = data.get("nbformat_minor", 5 if any("id" in cell for cell in filled) else 4)
+    if not isinstance(minor, int) or isinstance(minor, bool):
+        raise DefinitionError(
+            f"{path.name}: the notebook's 'nbformat_minor' is {minor!r:.80}, and not a whole number.",
+            'Write it like this: "nbformat_minor": 4',
+        )
+    return {**data, "cells": filled, "metadata": metadata, "nbformat_minor": minor}
 
 
 def _code_cells(path: Path, data: Mapping[str, Value]) -> Iterator[Cell]:

@@ -360,6 +360,8 @@ def test_an_unreadable_notebook_is_refused(nobodys_folder):
         (b'{"nbformat": 4, "cells": []}', "no code cell"),
         (b'{"nbformat": 4, "cells": [3]}', "cell 1 of the file"),
         (b'{"nbformat": 4, "cells": [{"cell_type": "code", "source": 3}]}', "cell 1 of the file"),
+        (b'{"nbformat": 4, "cells": [], "metadata": "x"}', "metadata are 'x', and not a mapping"),
+        (b'{"nbformat": 4, "cells": [], "nbformat_minor": "4"}', "'nbformat_minor' is '4', and not a whole number"),
         (b'{\n"a": "\xff"}', "2: byte 0xff is not UTF-8"),
         (b"[" * 100_000, "deep"),
         (b'{"nbformat": 4, "cells": [],\n"a": [-' + b"12" * 3000 + b"]}", "2: the number -1212121... has 6000 digits"),
@@ -370,6 +372,18 @@ def test_what_is_no_notebook_is_refused(tmp_path, content, says):
     path = tmp_path / "forecast.ipynb"
     path.write_bytes(content)
     assert says in refused(path).message
+
+
+@pytest.mark.parametrize(("cell", "minor"), [({}, 4), ({"id": "a"}, 5)])
+@pytest.mark.parametrize("more", [{}, {"metadata": None}])
+def test_what_some_programs_leave_out_is_filled_in(tmp_path, cell, minor, more):
+    """Whatever runs the notebook looks for it, in text, too."""
+    path = tmp_path / "forecast.ipynb"
+    made = [{"cell_type": "markdown"}, {"cell_type": "code", "source": "x = 1", **cell}]
+    path.write_text(json.dumps({"nbformat": 4, "cells": made, **more}))
+    data = read_notebook(path).data
+    assert ({}, minor) == (data["metadata"], data["nbformat_minor"])
+    assert [({}, ""), ({}, "x = 1")] == [(one["metadata"], one["source"]) for one in data["cells"]]
 
 
 def test_format_3_is_refused_and_the_remedy_converts_it(tmp_path):
