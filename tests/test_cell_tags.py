@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from nbflow.errors import DefinitionError, NbflowError
 from nbflow.loading.notebook_file import read_steps
+from nbflow.loading.tagging import add_tag, remove_tag
 from nbflow.loading.workflow_file import dump
 from nbflow.source import owners, read_notebook, selected
 
@@ -194,6 +197,21 @@ def test_the_remedy_for_a_step_id_is_one(steps, wrong, right):
         read_steps(steps((f"step:{wrong}", "x = 1")))
     assert caught.value.remedy == f"A letter or _, then letters, digits, _ and -: step:{right}"
     read_steps(steps((f"step:{right}", "x = 1")))
+
+
+@pytest.mark.parametrize("wrong", ["Step: load", "STEP:load", "step :load", " step:load", "step = load"])
+def test_the_commands_that_put_a_tag_right_do_so(steps, wrong):
+    """In a shell, with whatever blanks the tag has."""
+    path = steps(("", "x = 1"))
+    path.write_text(path.read_text().replace('"tags": []', json.dumps({"tags": [wrong]})[1:-1]))
+    with pytest.raises(DefinitionError, match=r"Did you mean 'step:load'\?") as caught:
+        read_steps(path)
+    assert 1 == len(problems(path))
+    remove, add = map(shlex.split, caught.value.remedy.splitlines())
+    assert ["nbflow", "tag", "a.ipynb", "1", "--remove", wrong] == remove
+    remove_tag(path, 1, remove[-1])
+    add_tag(path, 1, add[-1])
+    read_steps(path)
 
 
 def test_tags_and_first_line_must_agree(steps):

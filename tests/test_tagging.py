@@ -377,6 +377,7 @@ def test_several_tags_are_removed_at_once(analysis):
         (3, "step:x needs:,", "cell 3: 'needs:,' is no tag, for it has a comma", "one by one: needs:"),
         (3, "step=x", "Did you mean 'step:x'?", "step:clean"),
         (3, "stp:x", "Did you mean 'step:x'?", "step:clean"),
+        (3, "STEP:x", "Did you mean 'step:x'?", "step:clean"),
         (3, "step", "Did you mean 'step:'?", "step:clean"),
         (3, "results:x", "is no tag that nbflow knows. Did you mean 'results'?", "results"),
         (3, "step:x step:y", "a cell has one step", "one of them"),

@@ -61,9 +61,9 @@ class Parts:
         place = f"{self.name}: cell {cell.number}"
         self.problems.append(DefinitionError(f"{place}: {message}", remedy, place))
 
-    def command(self, cell: Cell, tag: str) -> str:
+    def command(self, cell: Cell, *words: str) -> str:
         """Give what gives a cell a tag."""
-        return f"nbflow tag {shlex.quote(str(self.notebook.path))} {cell.number} {tag}"
+        return shlex.join(["nbflow", "tag", str(self.notebook.path), str(cell.number), *words])
 
 
 def read_parts(notebook: Notebook, name: str) -> Parts:
@@ -168,7 +168,7 @@ def _check(parts: Parts, cell: Cell) -> None:
     tags: list[str] = raw[cell.position].get("metadata", {}).get("tags", [])
     for tag in tags:
         if right := _meant(tag):
-            remedy = f"{parts.command(cell, f'--remove {tag}')}\n{parts.command(cell, right)}"
+            remedy = f"{parts.command(cell, '--remove', tag)}\n{parts.command(cell, right)}"
             parts.problem(cell, f"the tag {tag!r} means nothing. Did you mean {right!r}?", remedy)
     tagged, said = _by_prefix(tags), _by_prefix(marks(parts.notebook.path, cell.number, cell.source))
     for prefix in ONE:
@@ -185,15 +185,13 @@ def _meant(tag: str) -> str:
 
     Examples
     --------
-    >>> _meant("stp:load"), _meant("needs=load"), _meant("result"), _meant("remove-input")
-    ('step:load', 'needs:load', 'results', '')
+    >>> _meant("stp:load"), _meant("needs=load"), _meant("STEP: a"), _meant("result"), _meant("remove-input")
+    ('step:load', 'needs:load', 'step:a', 'results', '')
     """
-    name, sign, value = tag.replace("=", ":", 1).partition(":")
-    if not sign:
-        return "" if name in WORDS else next(iter(get_close_matches(name, WORDS, n=1, cutoff=0.75)), "")
-    near = get_close_matches(name, PREFIXES, n=1, cutoff=0.75)
-    right = f"{near[0]}:{value}" if near else tag
-    return "" if right == tag else right
+    name, sign, value = (part.strip() for part in tag.replace("=", ":", 1).partition(":"))
+    near = get_close_matches(name.lower(), PREFIXES if sign else WORDS, n=1, cutoff=0.75)
+    known = tag in WORDS or tag.partition(":")[0] in PREFIXES
+    return f"{near[0]}{sign}{value}" if near and not known else ""
 
 
 def _by_prefix(tags: Iterable[str]) -> dict[str, list[str]]:

@@ -325,7 +325,8 @@ def _needed(tag: str) -> list[str]:
 
 
 def _meant(tag: str) -> str:
-    name, sign, value = tag.replace("=", ":", 1).partition(":")
+    name, sign, value = (part.strip() for part in tag.replace("=", ":", 1).partition(":"))
+    name = name.lower()
     if not sign:
         return did_you_mean(name, [*WORDS, *(f"{one}:" for one in PREFIXES)])
     return did_you_mean(f"{name}:{value}", [*(f"{one}:{value}" for one in PREFIXES), *WORDS])
