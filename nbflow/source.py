@@ -516,14 +516,15 @@ EXAMPLES = ("step:clean", "needs:load", "each:cities", "as:city", "max:4", "time
 
 
 def marks(path: Path, number: int, source: str) -> Iterator[str]:
-    """Give the tags that a first line ``# nbflow: ...`` stands for.
+    """Give the tags that a first line ``# nbflow: ...`` stands for; a magic of the cell, ``%%time``, stands above it.
 
     Raises
     ------
     DefinitionError
         For a line that is nearly one. As a comment it would say nothing, and the cell would go with the step above.
     """
-    first = next(iter(source.lstrip().splitlines()), "").strip()
+    lines = (line.strip() for line in source.lstrip().splitlines())
+    first = next((line for line in lines if not line.startswith("%%")), "")
     match = _NEARLY.fullmatch(first)
     words = re.findall(r"[^,\s]+", re.sub(r"\s+=\s*", "=", match[2])) if match else []
     tags = [_mark(word) for word in words]

@@ -147,6 +147,18 @@ def test_a_first_line_says_what_tags_say(steps):
     assert tagged == said
 
 
+def test_a_mark_stands_below_the_magic_of_its_cell(steps):
+    """Above it IPython would take the magic for one of a line, and find none."""
+    path = steps(("", "# nbflow: step=a\nx = 1"), ("", "\n%%time\n%%capture\n# nbflow: step=b needs=a\nx"))
+    assert ["a", "b"] == [step.id for step in read_steps(path)[0].steps]
+    told = "'%%time' stands below a comment, and is a magic of the cell in its first line only"
+    for cell in ("# nbflow: step=b\n%%time\nx = 1", "# slow\n\n# nbflow\n\n%%time\nx = 1"):
+        assert [f"cell 2: {told}"] == problems(steps(("step:a", "y = 1"), ("", cell)))
+        for tag in ("skip-execution", "raises-exception"):
+            assert [] == problems(steps(("step:a", "y = 1"), (tag, cell)))
+    assert [] == problems(steps(("step:a", "text = '''\n# a\n%%time'''\n# b"), ("", "# %%time")))
+
+
 def test_a_step_that_needs_nothing_starts_at_once(steps):
     path = steps(("", "k = 1"), ("step:a", "x = k"), ("step:b needs:", "y = k"))
     needs = {step.id: step.needs for step in read_steps(path)[0].steps}

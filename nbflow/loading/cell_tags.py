@@ -162,14 +162,21 @@ def _count(parts: Parts, cell: Cell, prefix: str, said: Mapping[str, list[str]])
 # -- tags that are nearly right -----------------------------------------------------------------------------------
 
 
+_LATE = re.compile(r"(?:\s*#.*\n)+\s*(%%\w+)")
+"""A magic of the whole cell where IPython takes it for one of the line, which there is not."""
+
+
 def _check(parts: Parts, cell: Cell) -> None:
-    """Note tags that are nearly right, two where there can be one, and where tags and first line differ."""
+    """Note tags that are nearly right, two where there can be one, and first lines that differ or come too late."""
     raw: Any = parts.notebook.data["cells"]
     tags: list[str] = raw[cell.position].get("metadata", {}).get("tags", [])
     for tag in tags:
         if right := _meant(tag):
             remedy = f"{parts.command(cell, '--remove', tag)}\n{parts.command(cell, right)}"
             parts.problem(cell, f"the tag {tag!r} means nothing. Did you mean {right!r}?", remedy)
+    if not {"skip-execution", "raises-exception"} & cell.tags and (late := _LATE.match(cell.source)):
+        told = f"{late[1]!r} stands below a comment, and is a magic of the cell in its first line only"
+        parts.problem(cell, told, "Put the comment below it.")
     tagged, said = _by_prefix(tags), _by_prefix(marks(parts.notebook.path, cell.number, cell.source))
     for prefix in ONE:
         if len(values := tagged.get(prefix, [])) > 1:
