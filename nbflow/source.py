@@ -436,7 +436,11 @@ def _filled(path: Path, data: Mapping[str, Value]) -> dict[str, Value]:
     """Give a notebook whose cells were read with what some programs leave out and whatever runs it needs."""
     cells = data["cells"]
     assert isinstance(cells, list), "they were read"
-    filled: list[Any] = [{"metadata": {}, "source": "", **cell} for cell in cells if isinstance(cell, dict)]
+    filled: list[Any] = [
+        {**cell, "metadata": cell.get("metadata", {}), "source": cell.get("source", "")}
+        for cell in cells
+        if isinstance(cell, dict)
+    ]
     metadata = {} if data.get("metadata") is None else data["metadata"]
     if not isinstance(metadata, dict):
         raise DefinitionError(
