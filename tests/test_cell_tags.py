@@ -322,6 +322,10 @@ def test_a_notebook_without_steps_is_told_what_to_do(steps):
             [("step:a", "x = 1"), ("step:b each:xs", "y = item")],
             "cell 2, line 1 (step b): runs over 'xs' (each:), which no cell",
         ),
+        (
+            [("step:a", "x = 1"), ("step:b each:xs", "xs = [1]\ny = item")],
+            "cell 2, line 1 (step b): runs over 'xs' (each:), which only the step itself assigns",
+        ),
     ],
 )
 def test_a_name_that_will_not_be_there_is_told_with_its_line(steps, cells, told):

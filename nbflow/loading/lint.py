@@ -138,6 +138,9 @@ class _Looking:
             at = self.uses[later].assigns[name]
             message = f"{told}, which only cell {at.cell} assigns (step {later}), further below"
             remedy = "It worked because that cell had been run before: move the assignment up."
+        elif name in self.uses[me].assigns:
+            message = f"{told}, which only the step itself assigns"
+            remedy = f"Assign {name} in a setup cell, or in a step before this one: that is where its items come from."
         else:
             known = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me]))
             message = f"{told}, which no cell assigns.{did_you_mean(name, sorted(known))}"
