@@ -698,6 +698,34 @@ def test_a_kernel_in_which_nobody_goes_on_ends_at_once(steps, folder):
     assert ["load", "note", "load"] == [step for step, _ in rows(folder)]
 
 
+@pytest.mark.parametrize("has_ids", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_kept_outputs_stand_below_the_code_that_made_them(has_ids, steps, folder):
+    """Wherever that is now; a cell that is new has none, and one that was edited and kept shows what ran."""
+    path = steps(
+        ("step:load", "rows = [1, 2]\nprint('loaded')"),
+        ("step:fit", "if True: raise ValueError"),
+        ("step:count needs:load", "print('count', len(rows))"),
+        ("", "len(rows) * 100"),
+        ("step:end needs:load", "print('end')"),
+    )
+    assert "failed" == run(path).status
+    nb = nbformat.read(path, 4)
+    nb.cells[0].source += "  # edited"
+    nb.cells[1].source = "print('fit')"
+    nb.cells.insert(2, nbformat.v4.new_code_cell("print('checked')"))
+    nb.cells.insert(0, nbformat.v4.new_code_cell("import math"))
+    if not has_ids:
+        nb.nbformat_minor = 4
+        for cell in nb.cells:
+            del cell["id"]
+    nbformat.write(nb, path)
+    done = resume(path, changed="keep").check()
+    outputs = [shown(done, at) for at in range(1, 8)]
+    assert ["", "loaded", "fit", "checked", "count 2", "200", "end"] == outputs
+    executed = nbformat.read(done.folder / executed_name("analysis.ipynb"), 4)
+    assert "rows = [1, 2]\nprint('loaded')" == executed.cells[1].source
+
+
 def test_a_large_executed_notebook_is_not_written_all_the_time(steps, folder):
     """While the run goes on that takes a twentieth of the time at most; when it ends all is told."""
     times = iter([0.0, 1.0, 20.9, 21.0, 22.0])

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -109,7 +110,10 @@ class Whole:
             for cell, step in zip(self.notebook.cells, owners(self.notebook.cells), strict=True)
         }
         last = {step: at for at, (step, _) in owner.items()}
-        executed = {step: self._executed(step) for step in self.ended}
+        own: dict[str, dict[int, Any]] = {step: {} for step in self.ended}
+        for at, (step, number) in owner.items():
+            own.setdefault(step, {})[number] = raw[at]
+        executed = {step: self._executed(step, own[step]) for step in self.ended}
         for at, cell in enumerate(raw):
             if cell["cell_type"] != "code":
                 yield cell
@@ -122,14 +126,14 @@ class Whole:
             if each:
                 cell["outputs"] = [summary(each)] if last[step] == at else []
             elif number in found:
-                cell.update(outputs=found[number]["outputs"], execution_count=found[number]["execution_count"])
+                cell.update({key: found[number][key] for key in ("source", "outputs", "execution_count")})
                 cell["metadata"] = {**found[number]["metadata"], **cell["metadata"]}
             yield cell
             if "parameters" in cell["metadata"].get("tags", ()) and 0 in found:
                 yield found[0]
 
-    def _executed(self, step: str) -> Mapping[int, Any]:
-        """Give the executed cells of a step by their numbers; 0: the one with the parameters that were given."""
+    def _executed(self, step: str, own: Mapping[int, Any]) -> Mapping[int, Any]:
+        """Give the executed cells of a step by the numbers of its cells; 0: the one with the parameters."""
         one = next(reversed(self.ended[step].values()))
         if one.outcome.notebook is None or one.index is not None:
             return {}
@@ -137,14 +141,35 @@ class Whole:
             data = json.loads((self.folder / one.outcome.notebook).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}  # somebody has taken it away: its cells have no outputs
-        found = {}
+        ran: list[Any] = []
+        found: dict[int, Any] = {}
         for cell in data["cells"]:
             said = cell["metadata"].get("nbflow")
-            if said is not None and said["step"] == step and not said["repeated"]:
-                found[said["cell"]] = cell
-            elif said is None and "injected-parameters" in cell["metadata"].get("tags", ()):
-                found[0] = cell
-        return found
+            if "injected-parameters" in cell["metadata"].get("tags", ()):
+                found |= {0: cell} if said is None else {}
+            elif said is not None and said["step"] == step and not said["repeated"]:
+                ran.append(cell)
+        return {**found, **dict(_paired(own, ran))}
+
+
+def _paired(own: Mapping[int, Any], ran: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Give for cells, by their numbers, what was executed of them: since then cells may have come, gone, or changed.
+
+    A cell is the one that it was by its id, or where it has none by its code and its place.
+    """
+    by_id = {cell["id"]: cell for cell in ran if "id" in cell}
+    known = {number: by_id[cell["id"]] for number, cell in own.items() if cell.get("id") in by_id}
+    yield from known.items()
+    left = [number for number in own if number not in known]
+    rest = [cell for cell in ran if not any(cell is one for one in known.values())]
+    matcher = SequenceMatcher(None, [_code(own[number]) for number in left], list(map(_code, rest)), autojunk=False)
+    for kind, start, end, first, last in matcher.get_opcodes():
+        if kind == "equal" or (kind == "replace" and end - start == last - first and not known):
+            yield from zip(left[start:end], rest[first:last], strict=True)
+
+
+def _code(cell: Any) -> str:
+    return "".join(cell["source"])
 
 
 def summary(each: Sequence[Ended]) -> dict[str, Any]:
