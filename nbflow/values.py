@@ -24,6 +24,7 @@ __all__ = [
     "NotAValueError",
     "Value",
     "argument",
+    "assigned",
     "canonical",
     "digest",
     "dumps",
@@ -141,6 +142,23 @@ def argument(value: Any) -> Any:
     {'days': ['2026-11-23'], 'rate': 0.1}
     """
     return _walk(value, "", 0, _argument_leaf)
+
+
+def assigned(value: Any) -> Any:
+    """Give the value of a name in Python: like :func:`argument`, but dates stay dates.
+
+    Raises
+    ------
+    NotAValueError
+        As :func:`argument` does.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> assigned((datetime.date(2026, 11, 23), File("rain.csv", 812, "9f", "csv")))
+    [datetime.date(2026, 11, 23), 'rain.csv']
+    """
+    return _walk(value, "", 0, _assigned_leaf)
 
 
 def passed(value: Any) -> Any:
@@ -328,6 +346,10 @@ def _argument_leaf(value: Any, where: str) -> Any:
         if isinstance(path, str):
             return _text(path, where)
     raise NotAValueError(_name(value), where)
+
+
+def _assigned_leaf(value: Any, where: str) -> Any:
+    return value if isinstance(value, (dt.date, dt.time, dt.timedelta)) else _argument_leaf(value, where)
 
 
 def _passed_leaf(value: Any, where: str) -> Any:

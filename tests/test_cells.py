@@ -386,6 +386,20 @@ def test_items_may_be_in_anything_that_has_elements(steps, made):
     assert "[0, 2, 4]" == shown(run(path).check(), 4)
 
 
+def test_dates_stay_dates_as_items(steps):
+    """Texts would equal none of those in a frame, and nothing would say so."""
+    made = "[pd.Timestamp('2025-01-02 03:04', tz='UTC'), {'at': dt.date(2025, 1, 2)}, np.datetime64('2025-01-02')]"
+    path = steps(
+        ("setup", "import datetime as dt, numpy as np, pandas as pd"),
+        ("step:load", f"whens = {made}\nwhens += [dt.timedelta(days=1, seconds=2), dt.time(3, 4)]\nold = whens"),
+        ("step:each each:whens as:when", "same, kind = when in old, type(when).__name__"),
+        ("results", "same, kind"),
+        ("step:end", "print(all(same), *kind)"),
+    )
+    done = run(path).check()
+    assert "True datetime dict date timedelta time" == shown(done, 5)
+
+
 @pytest.mark.long
 def test_a_changed_setup_cell_repeats_all_steps(steps, folder):
     path = steps(("setup", "k = 1"), ("step:load", ran("load") + "x = k"), ("step:end", ran("end") + "print(x)"))

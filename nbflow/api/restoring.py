@@ -25,7 +25,7 @@ from ..signing import Signer
 from ..source import SETUP, Cell, Notebook, owners, read_cells
 from ..steps import CellsStep, FanOut
 from ..task import Task
-from ..values import argument
+from ..values import argument, assigned
 from .definition import MapDefinition
 from .flow import FlowDefinition, path_of, steps_below
 from .order import place_of
@@ -73,7 +73,7 @@ def bring(stored: Stored, name: str | None, *, into: dict[str, Any] | None, setu
         beside = None if setup else stored.home.folder / moment.step.path.partition("#")[0]
         _set_up(moment, steps.notebook(moment.step), place, beside)
     names, left_out, read = _Names(stored, steps, moment).put(place.namespace)
-    own = {name: argument(moment.task.parameters[name]) for name in moment.own}
+    own = {name: assigned(moment.task.parameters[name]) for name in moment.own}
     place.namespace.update(own)
     left_out = {name: why for name, why in left_out.items() if name not in own}
     return Restored(tuple(dict.fromkeys([*names, *own])), left_out, read, moment.label, moment.found)

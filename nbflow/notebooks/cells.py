@@ -17,7 +17,7 @@ from ..sizes import about
 from ..source import Cell, split
 from ..steps import CellsStep, NotebookStep
 from ..task import Context, Task
-from ..values import Value, argument
+from ..values import Value, argument, assigned
 from .execution import Ending, Execution, Hooks
 from .held import Held, Kept, Lent, end
 from .kernel import Kernel, Kernels
@@ -188,7 +188,7 @@ class CellsAttempt(Attempt):
         ):
             document.belongs(ids[first:last], step_id, repeated=step_id not in ("setup", cells.piece.id))
         if own:
-            given = {name: argument(self.task.parameters[name]) for name in own}
+            given = {name: assigned(self.task.parameters[name]) for name in own}
             before = document.assign_before(ids[begins[-1]], given, kernel, language)
             cells.finds[before] = cells.finds.pop(ids[begins[-1]])
         for piece in again:

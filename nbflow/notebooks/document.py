@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from datetime import time as clock_time
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,32 @@ from nbformat.v4.rwbase import split_lines, strip_transient
 from papermill.engines import NotebookExecutionManager
 from papermill.execute import ERROR_ANCHOR_MSG, ERROR_MARKER_TAG, ERROR_MESSAGE_TEMPLATE, remove_error_markers
 from papermill.parameterize import parameterize_notebook
-from papermill.translators import translate_parameters
+from papermill.translators import PythonTranslator, translate_parameters
 
 from ..files import write_atomically
 from ..masking import Masker
 from ..source import Cell
+from ..values import argument
 from .execution import Ending
 from .pace import Pace
 
 __all__ = ["Document", "SaveManager", "write_notebook"]
 
 _NAMES = {"timeout": "TimeoutError", "cancelled": "Cancelled", "dead-kernel": "DeadKernelError"}
+
+
+class _Python(PythonTranslator):  # type: ignore[misc] # papermill has no types
+    """Writes values as Python code, dates too."""
+
+    @classmethod
+    def translate(cls, val: Any) -> str:
+        """Give the code for a value."""
+        kind = type(val)
+        if kind in (date, datetime, clock_time):
+            return f"__import__('datetime').{kind.__name__}.fromisoformat('{val.isoformat()}')"
+        if kind is timedelta:
+            return f"__import__('datetime').timedelta({val.days}, {val.seconds}, {val.microseconds})"
+        return str(super().translate(val))
 
 
 class Document:
@@ -92,7 +108,10 @@ class Document:
 
     def assign_before(self, cell_id: str, values: Mapping[str, Any], kernel: str, language: str) -> str:
         """Put a cell in front of another that assigns names, as papermill does for parameters; gives its id."""
-        cell = nbformat.v4.new_code_cell(translate_parameters(kernel, language, dict(values), "Parameters"))
+        source = (
+            _Python.codify(values) if language == "python" else translate_parameters(kernel, language, argument(values))
+        )
+        cell = nbformat.v4.new_code_cell(source)
         cell.metadata.update(tags=["injected-parameters"], papermill={})
         at = next(at for at, other in enumerate(self.nb.cells) if other["id"] == cell_id)
         cell.metadata["nbflow"] = {**self.nb.cells[at].metadata["nbflow"]}
