@@ -420,6 +420,39 @@ def test_what_runs_without_being_called_is_told(made, source, names):
     assert names == reads(source, made)
 
 
+GIVING = (
+    "class Grid:\n    def __iter__(self):\n        for x in range(k): yield x\n"
+    "class Made:\n    def __iter__(self): return Iter()\nclass Iter:\n    def __next__(self): return k\n"
+    "class Mapped:\n    def __iter__(self): return map(lambda v: v + k, [1])\n"
+    "class Lone:\n    def __iter__(self):\n        yield lambda: k\n"
+    "class Open:\n    async def __aenter__(self): return k\n    async def __aexit__(self, *a): ...\n"
+    "class Each:\n    def __aiter__(self): return self\n    async def __anext__(self): return k\n"
+    "class Wait:\n    def __await__(self): yield k\n"
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for x in Grid(): ...",
+        "list(Grid())",
+        "[x for x in Grid()]",
+        "a, b = Grid()",
+        "[*Grid()]",
+        "def f(): yield from Grid()\nlist(f())",
+        "list(Made())",
+        "list(Mapped())",
+        "for f in Lone(): f()",
+        "async with Open(): ...",
+        "async for x in Each(): ...",
+        "await Wait()",
+    ],
+)
+def test_what_special_methods_give_is_entered(source):
+    """Generators, coroutines, and iterators of other classes; they run where somebody iterates over them, or waits."""
+    assert "k" in reads(source, GIVING).split()
+
+
 # IPython
 
 

@@ -111,14 +111,17 @@ class Objects(Names):
         Special methods are given the other operands.
         """
         found = NOTHING
-        for one in things:
+        left, seen = list(things), set(things)
+        while left:
+            one = left.pop()
+            given = NOTHING
             match one:
                 case Instance(cls=cls):
-                    found |= self.special(one, how, args)
+                    given = self.special(one, how, args)
                     if how == "with" and cls.wild and not self.found(cls, "__enter__"):
                         found |= {one}
                 case Class(metas=metas) if metas:
-                    found |= self.special(one, how, args)
+                    given = self.special(one, how, args)
                 case Class() if how == "item":
                     for method in self.found(one, "__class_getitem__"):
                         found |= self.call_bound(method, one, args)
@@ -135,7 +138,17 @@ class Objects(Names):
                     for inner in self.look(one.leaves):
                         if isinstance(inner, Instance):
                             self.special(inner, "show")
+            found |= given
+            if how in ("iter", "with"):
+                # What a special method gives is iterated over in turn, or awaited.
+                fresh = {x for x in given if _is_iterator(x) or self._is_own_iterator(x)} - seen
+                seen |= fresh
+                left += fresh
         return found
+
+    def _is_own_iterator(self, one: Thing) -> bool:
+        """Whether it is an instance that gives elements, as what ``__iter__`` makes may be one."""
+        return isinstance(one, Instance) and any(self.found(one.cls, name) for name in ("__next__", "__anext__"))
 
     def _iterators(self, box: Box) -> Things:
         """Give the generators, and the calls of ``map``, that a chain of iterators has at its ends."""
