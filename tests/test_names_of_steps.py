@@ -453,6 +453,82 @@ def test_what_special_methods_give_is_entered(source):
     assert "k" in reads(source, GIVING).split()
 
 
+@pytest.mark.parametrize("method", ["_repr_html_", "_repr_mimebundle_", "_ipython_display_"])
+@pytest.mark.parametrize("source", ["T()", "t", "display(t)", "display(T())"])
+def test_what_ipython_shows_a_value_by_is_run(method, source):
+    """Where a cell has a value, or displays it; no print runs it."""
+    made = f"class T:\n    def {method}(self, **_): return k\nt = T()"
+    assert "k" in reads(source, made).split()
+    assert "t" == reads("print(t)", made)
+
+
+TRUTH = (
+    "class Sized:\n    def __len__(self): return k\nclass True_:\n    def __bool__(self): return k\ns = Sized()\n"
+    "b = True_()\nclass V:\n    def __add__(self, o): return k\nv = V()",
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if s: ...", "if b: ...", "not s", "not b", "while s: break", "[1 for x in [1] if s]", "1 if b else 2",
+        "s and 1", "b or 1", "assert s", "bool(b)", "any([s])", "match 1:\n    case 1 if s: ...",
+    ],
+)  # fmt: skip
+def test_a_test_asks_for_truth(source):
+    """By ``__bool__``, or by the length; it runs no other operation."""
+    assert "k" in reads(source, *TRUTH).split()
+    assert "v" == reads(source.replace("s:", "v:").replace("b:", "v:"), *TRUTH) or "v:" not in source
+
+
+EATEN = (
+    "class It:\n    def __iter__(self): return iter([k])\nclass At:\n    def __getitem__(self, n): return [k][n]\n"
+    "class In:\n    def __contains__(self, n): return n == k\n    def __iter__(self): return never\n"
+    "class Ix:\n    def __index__(self): return k\n"
+    "class Map:\n    def keys(self): return [k]\n    def __getitem__(self, n): return n\n"
+    "class Any:\n    def __getattribute__(self, n): return k\n    def x(self): ...\n"
+    "rows = []\ndef f(**_): ..."
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("1 in It()", "It k"),
+        ("1 not in At()", "At k"),
+        ("1 in In()", "In k"),
+        ("[1, 2][Ix()]", "Ix k"),
+        ("range(Ix())", "Ix k"),
+        ("dict(Map())", "Map k"),
+        ("{**Map()}", "Map k"),
+        ("f(**Map())", "Map f k"),
+        ("Any().x", "Any k"),
+        ("2 in (v + k for v in [1])", "k"),
+        ("2 in map(lambda v: v + k, [1])", "k"),
+        ("rows += (v * k for v in [1])", "k rows"),
+        ("rows += map(lambda v: v * k, [1])", "k rows"),
+        ("rows[:] = (v * k for v in [1])", "k rows"),
+        ("rows += It()", "It k rows"),
+        ("rows[:] = It()", "It k rows"),
+    ],
+)
+def test_what_an_operation_looks_into_is_run(source, names):
+    """Containment, indexes, mappings that are spread, and what a list takes up."""
+    assert names == reads(source, EATEN, "k = 1")
+
+
+def test_a_sum_of_many_terms_is_read():
+    """As one of few; each term is one level of the tree."""
+    assert "x" == reads("y = " + " + ".join(["x"] * 600))
+
+
+@pytest.mark.parametrize(("source", "names"), [("0 < x < (y := 5)", "x"), ("0 < x < 3 < (y := 5)", "x y")])
+def test_what_stands_behind_in_a_comparison_is_perhaps_evaluated(source, names):
+    """From the third operand on."""
+    assert "x y" == reads(source + "\ny")
+    assert "" == certain(source)
+
+
 # IPython
 
 

@@ -152,6 +152,8 @@ class Calls(Objects):
     def _holder(self, name: str, first: Things, things: Things, node: ast.AST) -> Things:
         """Give what holds its arguments and runs none of them yet; containers take the elements of the first ones."""
         lazy = name in LAZY
+        if name == "dict":
+            self.use(first, "spread")
         held = things if lazy else self.iterate(things) | things
         if name in EAGER:
             made = first - self.elements(first)
@@ -173,7 +175,8 @@ class Calls(Objects):
             return NOTHING
         funcs = frozenset(one for one in things if isinstance(one, Func | Bound | Class))
         inner = self.iterate(things - (funcs - first))
-        self.use(things | inner, "show")
+        self.use(things | inner, "display" if last_name(node) == "display" else "show")
+        self.use(things | inner, "truth")
         self.use(things | inner, "other")
         self.run_all(funcs - first, inner)
         held = inner | self.run_all(funcs & first, inner) | {t for t in things - funcs if not isinstance(t, Later)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .magics import LINES, Magics
 from .scopes import Code, Scope, stored
-from .things import NOTHING, SHELL, Box, Frame, Func, Things
+from .things import NOTHING, SHELL, Box, Frame, Func, Instance, Things
 
 __all__ = ["Expressions"]
 
@@ -25,8 +25,27 @@ class Expressions(Magics):
 
     def of_operation(self, node: ast.AST) -> Things:
         """Use all operands, each with the others."""
+        return self._operated([self.eval(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)])
+
+    def of_binary(self, node: ast.BinOp) -> Things:
+        """Use both operands; a sum of many terms is one inside of the other, as deep as it has terms."""
+        chain = [node]
+        while isinstance(chain[-1].left, ast.BinOp):
+            chain.append(chain[-1].left)
+        things = self.eval(chain[-1].left)
+        for one in reversed(chain):
+            things = self._operated([things, self.eval(one.right)])
+        return things
+
+    def of_unary(self, node: ast.UnaryOp) -> Things:
+        """Use the operand; ``not`` asks for its truth."""
+        if isinstance(node.op, ast.Not):
+            self.use(self.eval(node.operand), "truth")
+            return NOTHING
+        return self.of_operation(node)
+
+    def _operated(self, operands: Sequence[Things]) -> Things:
         found = NOTHING
-        operands = [self.eval(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
         for at, things in enumerate(operands):
             if things:
                 others = [NOTHING.union(*operands[:at], *operands[at + 1 :])]
@@ -70,7 +89,8 @@ class Expressions(Magics):
         for key, value in zip(node.keys, node.values, strict=True):
             if key is not None:
                 self.use(self.eval(key))
-            held |= self.eval(value) if key is not None else self.iterate(self.eval(value))
+            things = self.eval(value)
+            held |= things if key is not None else self.elements(things) | self.use(things, "spread")
         return self._container(node, held)
 
     def _container(self, node: ast.expr, held: Things) -> Things:
@@ -82,7 +102,7 @@ class Expressions(Magics):
 
     def of_choice(self, node: ast.IfExp) -> Things:
         """Give either."""
-        self.use(self.eval(node.test))
+        self.use(self.eval(node.test), "truth")
         before, asked = self.flow.copy(), self.asked
         self.asked |= self.asked_in(node.test)
         things = self.eval(node.body)
@@ -98,7 +118,7 @@ class Expressions(Magics):
         self.asked |= self.asked_in(node)
         things = self.eval(first)
         for value in others:
-            self.use(things)
+            self.use(things, "truth")
             before = self.flow.copy()
             things |= self.eval(value)
             self.flow = self.flow.join(before)
@@ -110,8 +130,23 @@ class Expressions(Magics):
         for name in self.names_asked(node):
             self.read_softly(name)
             return NOTHING
-        self.of_operation(node)
+        operands, before = [self.eval(node.left)], self.flow
+        for at, (operator, value) in enumerate(zip(node.ops, node.comparators, strict=True)):
+            if at:  # of 0 < x < y, y is evaluated only if the first holds
+                before = self.flow.copy()
+            operands.append(self.eval(value))
+            if isinstance(operator, ast.In | ast.NotIn):
+                self._contained(operands[-1])
+            if at:
+                self.flow = self.flow.join(before)
+        self._operated(operands)
         return NOTHING
+
+    def _contained(self, things: Things) -> None:
+        """Look for something in things: what has no method for that is iterated over."""
+        own = frozenset(t for t in things if isinstance(t, Instance) and self.found(t.cls, "__contains__"))
+        self.use(own, "in")
+        self.use(things - own, "iter")
 
     # Functions and comprehensions
 
@@ -156,7 +191,7 @@ class Expressions(Magics):
         for at, one in enumerate(generators):
             self.bind(one.target, self.iterate(self.eval(one.iter)) if at else first)
             for condition in one.ifs:
-                self.use(self.eval(condition))
+                self.use(self.eval(condition), "truth")
         return NOTHING.union(*map(self.eval, parts))
 
     def of_yield(self, node: ast.Yield) -> Things:
@@ -208,7 +243,8 @@ class Expressions(Magics):
             return self.line_of_shell(node, node.func.attr)
         args = [(self.eval(one), isinstance(one, ast.Starred)) for one in node.args]
         named = {one.arg: self.eval(one.value) for one in node.keywords if one.arg is not None}
-        spread = [self.elements(self.eval(one.value)) for one in node.keywords if one.arg is None]
+        spreads = [self.eval(one.value) for one in node.keywords if one.arg is None]
+        spread = [self.elements(things) | self.use(things, "spread") for things in spreads]
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("query", "eval", "evaluate") and node.args:
             self.query(node.func.attr, node.args[0])
         every = NOTHING.union(*spread, *(things for things, starred in args if starred))
@@ -241,6 +277,8 @@ EXPRESSIONS: Mapping[type, Callable[[Expressions, Any], Things]] = {
     ast.IfExp: Expressions.of_choice,
     ast.BoolOp: Expressions.of_and_or,
     ast.Compare: Expressions.of_compare,
+    ast.BinOp: Expressions.of_binary,
+    ast.UnaryOp: Expressions.of_unary,
     ast.Lambda: Expressions.of_lambda,
     **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp), Expressions.of_comprehension),
     ast.GeneratorExp: Expressions.of_generator,

@@ -127,19 +127,19 @@ class Objects(Names):
                         found |= self.call_bound(method, one, args)
                 case Box(factory=factory) if how == "item" and factory:
                     found |= self.call(factory, [], {}, self.node)
-                case Later(frame=frame) if how in ("iter", "with"):
+                case Later(frame=frame) if how in ("iter", "with", "spread"):
                     found |= self.enter(frame)
                 case Box(opaque=True) if how in ("iter", "with") and self.look(one.held):
                     held = one.held.things
                     found |= self.run_all(held, self.elements(held) if one.mapping else NOTHING)
                 case Box(passing=True) if how in ("iter", "with"):
                     found |= self.use(self._iterators(one), how)
-                case Box(opaque=False) if how == "show":
+                case Box(opaque=False) if how in ("show", "display"):
                     for inner in self.look(one.leaves):
                         if isinstance(inner, Instance):
                             self.special(inner, "show")
             found |= given
-            if how in ("iter", "with"):
+            if how in ("iter", "with", "spread"):
                 # What a special method gives is iterated over in turn, or awaited.
                 fresh = {x for x in given if _is_iterator(x) or self._is_own_iterator(x)} - seen
                 seen |= fresh
@@ -167,9 +167,9 @@ class Objects(Names):
         found = NOTHING
         wanted = USED_BY.get(how) if isinstance(how, str) else how
         for root in (me.cls,) if isinstance(me, Instance) else me.metas:
-            names = [name for cls in root.line for name, _ in self.attributes(cls) if name.startswith(("__", "*"))]
+            names = [name for cls in root.line for name, _ in self.attributes(cls)]
             for name in dict.fromkeys(names):
-                if name not in NOT_BY_OPERATORS if wanted is None else name in wanted:
+                if _by_operators(name) if wanted is None else name in wanted:
                     for one in self.found(root, name):
                         found |= self.call_bound(one, me, args)
         return found
@@ -244,11 +244,13 @@ class Objects(Names):
         if name == "__dict__":
             return self._dict(me) | {self.book.box_of(me.attrs)}
         found = self.look(me.attrs[name]) | self.look(me.attrs["*"])
+        for one in self.found(me.cls, "__getattribute__"):
+            found |= self.call_bound(one, me, [])
         of_class = self.find(me.cls, name)
         if of_class is not None:
             return found | self._bound(of_class[1], of_class[0].kinds.get(name, ""), me)
         if not me.attrs[name].there:
-            found |= self.special(me, ("__getattr__", "__getattribute__"))
+            found |= self.special(me, ("__getattr__",))
             if name in OF_CONTAINERS and not me.cls.wild:
                 found |= {self.book.box_of(me.attrs)}
             if me.cls.wild:
@@ -341,6 +343,11 @@ class Objects(Names):
                 self.book.grow(holder.attrs[name], things)
             case Bound(me=me) | Super(me=me):
                 self.keep(me, name, things)
+
+
+def _by_operators(name: str) -> bool:
+    """Whether an operation that is not told apart may run a method of this name."""
+    return name.startswith(("__", "*")) and name not in NOT_BY_OPERATORS
 
 
 def _is_iterator(one: Thing) -> bool:

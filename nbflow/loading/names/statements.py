@@ -60,8 +60,17 @@ class Statements(Expressions):
                 self.use(self.eval(child))
 
     def on_expr(self, node: ast.Expr) -> None:
-        """Show a value."""
-        self.use(self.eval(node.value), "show")
+        """Show a value; that of a cell IPython shows in all ways that it has."""
+        of_cell = self.frame is None and last_name(node.value) != "print"
+        self.use(self.eval(node.value), "display" if of_cell else "show")
+
+    def on_assert(self, node: ast.Assert) -> None:
+        """Test, and show why it failed."""
+        self.use(self.eval(node.test), "truth")
+        if node.msg is not None:
+            before = self.flow.copy()
+            self.use(self.eval(node.msg), "show")
+            self.flow = before
 
     def on_nothing(self, _: ast.AST) -> None:
         """Do nothing: of ``global`` and ``nonlocal`` scopes know."""
@@ -89,9 +98,11 @@ class Statements(Expressions):
         before = self.load(node.target.id) if isinstance(node.target, ast.Name) else self.eval(node.target)
         things = self.eval(node.value)
         result = self.use(before, args=[things]) | self.use(things, args=[before])
+        own = any(isinstance(one, Instance) for one in before)
+        inner = self.elements(things) if own else self.iterate(things)
         for one in before:
             if isinstance(one, Box) and one is not FOREIGN:
-                self.book.grow(one.held, self.elements(things))
+                self.book.grow(one.held, inner)
         self.bind(node.target, before | result)
 
     def bind(self, target: ast.expr, things: Things, value: ast.expr | None = None) -> None:
@@ -112,6 +123,8 @@ class Statements(Expressions):
                 holder, key = self.eval(inner), self.eval(index)
                 self.use(key)
                 self.use(holder, "item", [key, things])
+                if isinstance(index, ast.Slice):
+                    things |= self.iterate(things)
                 for one in holder:
                     self.keep(one, "*", things)
 
@@ -193,7 +206,7 @@ class Statements(Expressions):
 
     def on_if(self, node: ast.If) -> None:
         """Walk both branches, but for one that never runs."""
-        self.use(self.eval(node.test))
+        self.use(self.eval(node.test), "truth")
         match node.test:
             case ast.Constant(value=value):
                 return self.block(node.body if value else node.orelse)
@@ -219,7 +232,7 @@ class Statements(Expressions):
     def on_while(self, node: ast.While) -> None:
         """Walk the body of a loop, whose test is evaluated in any case."""
         self.flow.bound -= self.unit.lost.get(node, set())
-        self.use(self.eval(node.test))
+        self.use(self.eval(node.test), "truth")
         ended = self.flow.copy()
         loop = self._turn(node, lambda: None)
         ended.dead = ended.dead or (isinstance(node.test, ast.Constant) and bool(node.test.value))
@@ -325,7 +338,7 @@ class Statements(Expressions):
             before = self.flow.copy()
             self._pattern(case.pattern, things | self.elements(things))
             if case.guard is not None:
-                self.use(self.eval(case.guard))
+                self.use(self.eval(case.guard), "truth")
             self.block(case.body)
             ends.append(self.flow)
             self.flow = before
@@ -440,6 +453,7 @@ def _always(pattern: ast.pattern) -> bool:
 
 STATEMENTS: Mapping[type, Callable[[Statements, Any], None]] = {
     ast.Expr: Statements.on_expr,
+    ast.Assert: Statements.on_assert,
     ast.Assign: Statements.on_assignment,
     ast.AnnAssign: Statements.on_annotated,
     ast.AugAssign: Statements.on_augmented,

@@ -83,12 +83,23 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("classmethod", "abstractclassmethod", "__init_subclass__", "__class_getitem__"), "class"),
 }
 """How a method is bound, by its decorator."""
+SHOWN = words("__repr__ __str__ __format__ __len__ __dir__")
 USED_BY: Mapping[str, frozenset[str]] = {
     "with": words("__enter__ __exit__ __aenter__ __aexit__ __await__"),
     "iter": words("__iter__ __next__ __getitem__ __len__ __aiter__ __anext__ __length_hint__ __reversed__"),
-    "item": words("__getitem__ __setitem__ __delitem__ __missing__ __class_getitem__ __index__"),
+    "item": words("__getitem__ __setitem__ __delitem__ __missing__ __class_getitem__"),
     "attr": words("__get__ __set__ __delete__"),
-    "show": words("__repr__ __str__ __format__ __len__ __dir__"),
+    "truth": words("__bool__ __len__"),
+    "in": words("__contains__"),
+    "spread": words("keys __getitem__"),
+    "show": SHOWN,
+    "display": SHOWN
+    | words(
+        """
+        _ipython_display_ _repr_html_ _repr_javascript_ _repr_jpeg_ _repr_json_ _repr_latex_ _repr_markdown_
+        _repr_mimebundle_ _repr_pdf_ _repr_png_ _repr_pretty_ _repr_svg_
+        """
+    ),
 }
 """Special methods that operations run; another one runs any that is not named here."""
 NOT_BY_OPERATORS = words(
