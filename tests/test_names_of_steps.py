@@ -529,6 +529,85 @@ def test_what_stands_behind_in_a_comparison_is_perhaps_evaluated(source, names):
     assert "" == certain(source)
 
 
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("df[lambda d: d.a > k]", "df k"),
+        ("df.loc[lambda d: d.a > k, 'a']", "df k"),
+        ("df.loc[lambda d: d.a > k, 'a'] = 9", "df k"),
+        ("df.iloc[lambda d: d.a > k]", "df k"),
+        ("df['c'] = lambda d: k", "df"),
+        ("plain[lambda d: k]", "k plain"),
+        ("table[f]", "f table"),
+    ],
+)
+def test_a_function_that_is_an_index_is_called_by_a_table(source, names):
+    """A dict only looks it up."""
+    made = "import pandas as pd\ndf = pd.DataFrame({'a': [1]})\nplain = 1\ndef f(d): return k\ntable = {f: 1}"
+    assert names == reads(source, made)
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "unknown"),
+    [
+        ("df.query(expr='a == @k')", "df k", ""),
+        ("pd.eval('d1 + d2')", "d1 d2 pd", ""),
+        ("df.eval('d1 + d2')", "df", ""),
+        ("df.eval('z = @f(a)')", "df f k", ""),
+        ("df.query('a > 0 and ' + cond)", "cond df", ".query('a > 0 and ' + cond)"),
+        ("df.query('a == ' + str(d1))", "d1 df", ""),
+        ("df.query(f'a > {d1}')", "d1 df", ""),
+        ("df.query(cond)", "cond df", ".query(cond)"),
+        ("df.query(cond, engine='python')", "cond df", ".query(cond)"),
+        ("tree.query(d1, k=1)", "d1 tree", ""),
+        ("tree.query(d1, 1)", "d1 tree", ""),
+        ("tree.query([1, 2])", "tree", ""),
+    ],
+)
+def test_names_in_texts_of_pandas_are_read(source, names, unknown):
+    """Of a text that does not stand there nothing is known, unless what it is given beside it is none of pandas."""
+    made = "import pandas as pd\nfrom m import Tree\ndf = pd.DataFrame({})\ntree = Tree()\ncond = 'b'\nk = d1 = d2 = 1"
+    use = one(source, made, "def f(a): return a + k")
+    assert (names, unknown) == (" ".join(sorted(use.reads)), " ".join(each.what for each in use.unknown))
+
+
+@pytest.mark.parametrize(
+    ("above", "source", "names"),
+    [
+        ("from contextlib import suppress as quiet", "with quiet(E): y = f()", "E f quiet"),
+        ("from contextlib import ExitStack", "with ExitStack() as s: y = f()", "ExitStack f"),
+        ("import unittest", "with t.assertRaisesRegex(E, ''): y = f()", "E f t"),
+    ],
+)
+def test_a_block_whose_exceptions_are_swallowed_may_end_early(above, source, names):
+    """However the context manager is called here."""
+    assert f"{names} y" == reads(f"{source}\ny", above)
+    assert "y" not in certain(source, above)
+
+
+def test_what_an_interactive_control_shows_is_called_at_once():
+    """By its decorator."""
+    assert "k" == reads("from ipywidgets import interact\n@interact(x=0)\ndef f(x): return k")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n    def f(self): return __class__\nA().f()",
+        "class A:\n    name = __module__ + '.' + __qualname__",
+        "__IPYTHON__",
+        "class A:\n    def f(self): return [__class__ for x in [1]]\nA().f()",
+    ],
+)
+def test_what_python_or_ipython_puts_there_is_no_name_of_the_notebook(source):
+    assert "" == reads(source)
+
+
+def test_a_class_calls_itself_by_the_name_that_python_gives_it():
+    made = "class A:\n    def f(self): return __class__.g()\n    @staticmethod\n    def g(): return k"
+    assert "A k" == reads("A().f()", made)
+
+
 # IPython
 
 
@@ -549,6 +628,15 @@ def test_what_stands_behind_in_a_comparison_is_perhaps_evaluated(source, names):
         ("%%html\n<b>x</b>", "", ""),
         ("x?\ny = 1", "x", "y"),
         ("df.query('a > @x')", "df x", ""),
+        ("def copy(p):\n    !echo {p} {x}\ncopy(1)", "x", "copy"),
+        ("!echo {','.join(c for c in 'ab')} {x}", "x", ""),
+        ("!echo {missing} {x}", "", ""),
+        ("!echo {sorted([1], key=lambda v: v + y)} {x}", "x y", ""),
+        ("%aimport numpy.linalg, scipy", "", "numpy scipy"),
+        ("%aimport -numpy", "", ""),
+        ("%timeit -n 1 -r 1 -v res sum(x)", "x", "res"),
+        ("%%timeit -n 1 -v res\nsum(x)", "x", "res"),
+        ("%%bash --bg --proc procs\necho", "", "procs"),
     ],
 )
 def test_lines_of_ipython_read_and_assign(source, read, assigned):
@@ -563,6 +651,8 @@ def test_lines_of_ipython_read_and_assign(source, read, assigned):
         ("from tools import *", "from tools import *", False, True),
         ("%run a.py", "%run a.py", False, True),
         ("%run -i a.py", "%run -i a.py", True, True),
+        ("%run a.ipynb", "%run a.ipynb", True, True),
+        ("%run 'a b.ipy'", "%run 'a b.ipy'", True, True),
         ("%pylab inline", "%pylab inline", False, True),
         ("%store -r", "%store -r", False, True),
         ("%%sql\nselect 1", "%%sql", True, True),
@@ -572,13 +662,57 @@ def test_lines_of_ipython_read_and_assign(source, read, assigned):
         ("globals().update(d)", "globals()", True, True),
         ("get_ipython().user_ns['x']", "get_ipython().user_ns", True, True),
         ("import __main__", "import __main__", True, True),
+        ("sys.modules[__name__].k", "sys.modules[__name__]", True, True),
+        ("sys.modules['__main__'].k", "sys.modules['__main__']", True, True),
+        ("frame.f_back.f_globals['k']", "frame.f_back.f_globals", True, True),
+        ("f.__globals__['k']", "f.__globals__", True, True),
+        ("import IPython\nip = IPython.get_ipython()\nip.user_ns['x']", "get_ipython().user_ns", True, True),
+        ("InteractiveShell.instance().user_ns", "get_ipython().user_ns", True, True),
+        ("from IPython import get_ipython as g\ng().user_ns", "get_ipython().user_ns", True, True),
         ("_", "_", False, False),
         ("Out[3]", "Out", False, False),
     ],
 )
 def test_what_cannot_be_told_is_said(source, what, reads, assigns):
     """With what it may do."""
-    assert Unknown(Place(1, 1), what, reads=reads, assigns=assigns) in one(source).unknown
+    said = [(each.what, each.reads, each.assigns) for each in one(source).unknown]
+    assert (what, reads, assigns) in said
+
+
+@pytest.mark.parametrize(
+    "above", ["from IPython import get_ipython", "from IPython.core.getipython import get_ipython"]
+)
+@pytest.mark.parametrize(
+    ("source", "read", "assigned"),
+    [
+        ("%time print(x)", "x", ""),
+        ("!echo {x[0]} $y", "x y", ""),
+        ("%time n = len(x)", "x", "n"),
+        ("import IPython\nIPython.get_ipython().run_line_magic('time', 'n = x')", "x", "IPython n"),
+    ],
+)
+def test_the_shell_is_seen_that_was_imported(above, source, read, assigned):
+    """Lines of IPython call it by the name that the notebook imported."""
+    use = one(source, f"{above}\nx = y = [1]")
+    assert (read, assigned) == (" ".join(sorted({*use.reads} - {"get_ipython"})), " ".join(sorted(use.assigns)))
+
+
+@pytest.mark.parametrize("above", ["%run params.py", "from params import *", "def f(): exec(text)\nf()"])
+@pytest.mark.parametrize("source", ["df.query('a < @k')", "!echo {k}", "'k' in globals()", "k?"])
+def test_a_name_that_something_unknown_may_have_assigned_is_asked_for(above, source):
+    """So that it is brought; it is no error if it is not there."""
+    use, same = one(source, "df = 1", above), one(f"{above}\n{source}", "df = 1")
+    assert (True, False) == ("k" in use.reads, "k" in use.needs)
+    assert (True, False) == ("k" in same.reads, "k" in same.needs)
+    assert "k" not in one(source, "df = 1").reads
+
+
+def test_a_builtin_is_itself_behind_something_unknown():
+    assert "" == reads("globals\nlen([])\n!echo {len([])}", "from params import *")
+
+
+def test_what_was_imported_from_the_notebook_itself_is_read():
+    assert "k" == reads("from __main__ import k", "k = 1")
 
 
 def test_lines_are_those_of_the_cell():

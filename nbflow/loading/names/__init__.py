@@ -17,7 +17,7 @@ from .cells import UnreadableError, not_python, tree_of
 from .statements import Statements
 from .things import NOTHING, Holds
 from .told import LAMBDA, Place, Unknown, Use
-from .units import Book, use_of
+from .units import ANY, Book, use_of
 from .walk import EntangledError
 
 __all__ = ["LAMBDA", "Place", "Unknown", "Use", "uses"]
@@ -102,7 +102,10 @@ def _used(book: Book, cells: Sequence[Cell], holds: Holds) -> tuple[Use, _Left]:
         entangled = (Unknown(place, "its functions are too entangled: it", reads=True, assigns=True),)
     use = use_of(unit)
     use = replace(use, unknown=(*use.unknown, *entangled))
-    return use, _Left({name: book.world.own[name].things for name in use.assigns}, unit.certain)
+    left = {name: book.world.own[name].things for name in use.assigns}
+    if any(one.assigns for one in use.unknown):
+        left[ANY] = NOTHING
+    return use, _Left(left, unit.certain)
 
 
 def _walk_cell(walk: Statements, cell: Cell) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .magics import LINES, Magics
-from .scopes import Code, Scope, stored
-from .things import NOTHING, SHELL, Box, Frame, Func, Instance, Things
+from .scopes import Code, Scope, last_name, stored
+from .things import NOTHING, SHELL, Bound, Box, Frame, Func, Instance, Things
 
 __all__ = ["Expressions"]
 
@@ -214,6 +214,8 @@ class Expressions(Magics):
 
     def of_attribute(self, node: ast.Attribute) -> Things:
         """Give an attribute of all that it may be one of."""
+        if node.attr in ("f_globals", "__globals__"):
+            self.unknown(ast.unparse(node), reads=True, assigns=True)
         return NOTHING.union(*(self.attribute(one, node.attr) for one in self.eval(node.value)))
 
     def of_subscript(self, node: ast.Subscript) -> Things:
@@ -223,15 +225,23 @@ class Expressions(Magics):
                 call
             ):
                 return self.read(name)
-            case ast.Subscript(slice=ast.Constant(value="__main__")):
+            case ast.Subscript(value=value, slice=ast.Constant("__main__") | ast.Name("__name__")) if (
+                last_name(value) == "modules"
+            ):
                 self.unknown(ast.unparse(node), reads=True, assigns=True)
         things = self.eval(node.value)
         index = self.eval(node.slice)
         self.use(index)
-        given = self.use(things, "item", [index])
+        given = self.use(things, "item", [index]) | self.indexed(things, index)
         if isinstance(node.slice, ast.Slice):
             return given | {t for t in things if isinstance(t, Box)}
         return given | self.picked(things)
+
+    def indexed(self, things: Things, index: Things) -> Things:
+        """Run a function that is an index: a table calls it with itself."""
+        if things and not any(isinstance(one, Box) and one.opaque for one in things):
+            return NOTHING
+        return self.run_all((one for one in self.flat(index) if isinstance(one, Func | Bound)), things)
 
     def of_called(self, node: ast.Call) -> Things:
         """Call something with arguments."""
@@ -245,8 +255,8 @@ class Expressions(Magics):
         named = {one.arg: self.eval(one.value) for one in node.keywords if one.arg is not None}
         spreads = [self.eval(one.value) for one in node.keywords if one.arg is None]
         spread = [self.elements(things) | self.use(things, "spread") for things in spreads]
-        if isinstance(node.func, ast.Attribute) and node.func.attr in ("query", "eval", "evaluate") and node.args:
-            self.query(node.func.attr, node.args[0])
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("query", "eval", "evaluate"):
+            self.query(node.func.attr, node, of_module=any(isinstance(t, Box) and t.imported for t in targets))
         every = NOTHING.union(*spread, *(things for things, starred in args if starred))
         if every:
             named["*"] = every

@@ -8,6 +8,7 @@ import string
 from collections.abc import Callable, Iterator, Mapping
 
 from .cells import tree_of
+from .scopes import stored
 from .special import Specials
 from .tables import BUILTINS, words
 from .things import NOTHING, Func, Things
@@ -18,7 +19,7 @@ LINES = words("run_line_magic magic run_cell_magic system getoutput getoutput_ar
 """Methods of IPython's shell that stand for a line of it."""
 HARMLESS = words(
     """
-    alias autoawait autocall automagic autoreload autosave aimport bookmark cat cd clear code_wrap colors conda config
+    alias autoawait autocall automagic autoreload autosave bookmark cat cd clear code_wrap colors conda config
     connect_info cp debug dhist dirs doctest_mode env gui hist history killbgscripts ldir less lf lk ll load load_ext
     loadpy logoff logon logstart logstate logstop ls lsmagic lx magic mamba man matplotlib micromamba mkdir more mv
     notebook pdb pip popd pprint precision psearch pushd pwd pycat qtconsole quickref rehashx reload_ext rep rm
@@ -67,7 +68,7 @@ class Magics(Specials):
         if name in CELL_MAGICS:
             CELL_MAGICS[name](self, line, body)
         elif name in SCRIPTS:
-            for word in re.findall(r"--(?:out|err)[ =](\w+)", line):
+            for word in re.findall(r"--(?:out|err|proc)[ =](\w+)", line):
                 self.assign(word, NOTHING)
         else:
             self.unknown(f"%%{name} {line}".strip(), reads=True, assigns=True)
@@ -96,10 +97,18 @@ class Magics(Specials):
     def time_line(self, line: str) -> None:
         """Run the code of a line as a function."""
         self._timed(_without_options(line))
+        self._kept(line)
 
     def time_cell(self, line: str, body: str) -> None:
         """Run the code of the line, then that of the cell, as a function."""
         self._timed(f"{_without_options(line)}\n{body}")
+        self._kept(line)
+
+    def _kept(self, line: str) -> None:
+        """Assign what ``-v name`` of ``timeit`` keeps."""
+        rest = _without_options(line)
+        for name in re.findall(r"(?:^|\s)-v\s*(\w+)", line.removesuffix(rest)):
+            self.assign(name, NOTHING)
 
     def _code(self, source: str, shift: int) -> None:
         """Walk code that stands so many lines below the magic."""
@@ -148,8 +157,15 @@ class Magics(Specials):
                 self.read(name)
 
     def run_file(self, line: str) -> None:
-        """Run a file, whose names stay."""
-        self.unknown(f"%run {line}", reads="-i" in line.split(), assigns=True)
+        """Run a file, whose names stay; a notebook runs among those that are there."""
+        words = line.split()
+        among = "-i" in words or any(word.strip("'\"").endswith((".ipynb", ".ipy")) for word in words)
+        self.unknown(f"%run {line}", reads=among, assigns=True)
+
+    def aimport(self, line: str) -> None:
+        """Import modules."""
+        for module in re.findall(r"(?:^|,)\s*([\w.]+)", line):
+            self.import_as(module.partition(".")[0], module)
 
     def show(self, line: str) -> None:
         """Show what is known of a name."""
@@ -159,15 +175,17 @@ class Magics(Specials):
         """Read the names in ``{expression}`` and ``$name``, as IPython puts them into a line."""
         for expression in _expansions(line):
             tree = self.parsed(expression, self.node)
-            names = [one.id for one in ast.walk(tree) if isinstance(one, ast.Name)] if tree else []
-            missing = [name for name in names if name not in BUILTINS and not self.known(name)]
-            for name in names:
+            names = _free(tree) if tree else frozenset()
+            missing = {name for name in names - BUILTINS if self.owner(name) is None and not self.perhaps(name)}
+            for name in sorted(names):
                 self.read_softly(name)
             if tree is None or missing:
                 return  # IPython leaves the line as it is
             match tree.body:
                 case [ast.Expr(value=value)]:
+                    asked, self.asked = self.asked, self.asked.union(one for one in names if not self.known(one))
                     self.use(self.eval(value), "show")
+                    self.asked = asked
 
 
 def _assigning(name: str) -> Callable[[Magics, str], None]:
@@ -186,9 +204,16 @@ def _expansions(line: str) -> Iterator[str]:
         return  # nor does IPython put anything into braces that do not close
 
 
+def _free(tree: ast.Module) -> frozenset[str]:
+    """Give the names that an expression reads and does not bind itself."""
+    nodes = list(ast.walk(tree))
+    bound = {*stored(nodes), *(one.arg for one in nodes if isinstance(one, ast.arg))}
+    return frozenset(one.id for one in nodes if isinstance(one, ast.Name)) - bound
+
+
 def _without_options(line: str) -> str:
     """Give a line of ``%time``, ``%timeit`` or ``%prun`` without its options."""
-    return re.sub(r"^\s*(-[nrpslTD]\s*\S+\s+|-[a-zA-Z]+\d*\s+|--[\w-]+\s+)*", "", line + " ").strip()
+    return re.sub(r"^\s*(-[nrpslTDv]\s*\S+\s+|-[a-zA-Z]+\d*\s+|--[\w-]+\s+)*", "", line + " ").strip()
 
 
 MAGICS: Mapping[str, Callable[[Magics, str], None]] = {
@@ -197,6 +222,7 @@ MAGICS: Mapping[str, Callable[[Magics, str], None]] = {
     "xdel": Magics.xdel,
     "store": Magics.store_magic,
     "run": Magics.run_file,
+    "aimport": Magics.aimport,
     **dict.fromkeys(("pinfo", "pinfo2", "pdoc", "pdef", "psource", "pfile", "page"), Magics.show),
     **{name: _assigning(name) for name in ("pylab", "reset", "reset_selective")},
 }

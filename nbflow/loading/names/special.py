@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ...source import syntax_tree
 from .calls import Calls
-from .scopes import parameters
+from .scopes import last_name, parameters
+from .tables import words
 from .things import NOTHING, SHELL, Class, Instance, Super, Things
 
 __all__ = ["Specials"]
@@ -22,6 +23,12 @@ class Specials(Calls):
         match node.func:
             case ast.Name(id=name) if name in SPECIAL and self.owner(name) is None and not self.known(name):
                 return SPECIAL[name](self, node)
+            case ast.Attribute(attr="get_ipython", value=holder):
+                self.eval(holder)
+                return frozenset((SHELL,))
+            case ast.Attribute(attr="instance", value=holder) if last_name(holder) == "InteractiveShell":
+                self.eval(holder)
+                return frozenset((SHELL,))
         return None
 
     # Code in texts
@@ -71,14 +78,21 @@ class Specials(Calls):
         tree: ast.Module | None = self.book.the((node, text), parse)
         return tree
 
-    def query(self, method: str, node: ast.expr) -> None:
-        """Read the names in the text of a pandas query, or of ``numexpr.evaluate``."""
-        texts = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-        pattern = r"[A-Za-z_]\w*" if method == "evaluate" else r"@([A-Za-z_]\w*)"
-        for name in (name for text in texts for name in re.findall(pattern, text)):
-            self.read_softly(name)
-        if not texts and method != "evaluate":
-            self.unknown(f".{method}({ast.unparse(node)})", reads=True)
+    def query(self, method: str, node: ast.Call, *, of_module: bool) -> None:
+        """Read the names in the text of a pandas query, or of ``pandas.eval`` and ``numexpr.evaluate``."""
+        named = {one.arg: one.value for one in node.keywords}
+        first = node.args[0] if node.args else named.get("expr")
+        if first is None or len(node.args) > 1 or not named.keys() <= OF_QUERIES:
+            return
+        texts = list(_texts(first))
+        all_names = method == "evaluate" or (method == "eval" and of_module)
+        pattern = r"()([A-Za-z_]\w*)(\s*\()?" if all_names else r"(@)([A-Za-z_]\w*)(\s*\()?"
+        for _, name, called in (found for text in texts for found in re.findall(pattern, text)):
+            things = self.read_softly(name)
+            if called:
+                self.run_all(things)
+        if method != "evaluate" and not all(map(_tells, _summed(first))):
+            self.unknown(f".{method}({ast.unparse(first)})", reads=True)
 
     # Names
 
@@ -180,6 +194,34 @@ class Specials(Calls):
         for one in node.args:
             self.eval(one)
         return NOTHING
+
+
+OF_QUERIES = words("expr inplace parser engine local_dict global_dict resolvers level target")
+"""What a query of pandas is given by name; another ``query`` may take anything else."""
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """Give the texts that stand in an expression."""
+    for one in ast.walk(node):
+        match one:
+            case ast.Constant(value=str(text)):
+                yield text
+
+
+def _summed(node: ast.expr) -> Iterator[ast.expr]:
+    """Give the terms of a sum, or the expression itself."""
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        yield node.right
+        node = node.left
+    yield node
+
+
+def _tells(node: ast.expr) -> bool:
+    """Whether the names in the text that it gives stand there, or it gives no text."""
+    match node:
+        case ast.List() | ast.Tuple() | ast.Dict() | ast.ListComp() | ast.Call(func=ast.Name(id="str" | "repr")):
+            return True
+    return any(_texts(node))
 
 
 SPECIAL: Mapping[str, Callable[[Specials, ast.Call], Things | None]] = {

@@ -10,7 +10,7 @@ from ...source import names_given
 from .expressions import Expressions
 from .scopes import Definition, annotations_of, inside, last_name
 from .tables import HOLDERS, KINDS, MISSING, SWALLOWING, TAME
-from .things import FOREIGN, NOTHING, Box, Class, Func, Instance, Later, Things
+from .things import FOREIGN, NOTHING, SHELL, Box, Class, Func, Giver, Instance, Later, Things
 from .walk import Flow, Loop
 
 __all__ = ["Statements"]
@@ -123,6 +123,7 @@ class Statements(Expressions):
                 holder, key = self.eval(inner), self.eval(index)
                 self.use(key)
                 self.use(holder, "item", [key, things])
+                self.indexed(holder, key)
                 if isinstance(index, ast.Slice):
                     things |= self.iterate(things)
                 for one in holder:
@@ -173,8 +174,14 @@ class Statements(Expressions):
             if alias.name == "__main__":
                 self.unknown("import __main__", reads=True, assigns=True)
             name = alias.asname or (alias.name if module else alias.name.partition(".")[0])
-            box = self.book.the((alias, "import"), lambda: Box(opaque=True, imported=True))
-            self.store(name, frozenset((box,)))
+            if alias.name in SWALLOWING:
+                self.book.swallowing.add(name)
+            if module == "__main__":
+                self.store(name, self.read(alias.name))
+            elif alias.name == "get_ipython":
+                self.store(name, frozenset((Giver(frozenset((SHELL,))),)))
+            else:
+                self.import_as(name, alias)
 
     # Ways out
 
@@ -306,7 +313,7 @@ class Statements(Expressions):
             things = self.eval(item.context_expr)
             given = self.use(things, "with")
             own = any(map(self._swallows, things))
-            swallows = swallows or own or last_name(item.context_expr) in SWALLOWING
+            swallows = swallows or own or last_name(item.context_expr) in self.book.swallowing
             missing = missing or own or (swallows and _missing(item.context_expr))
             if item.optional_vars is not None:
                 self.bind(item.optional_vars, given | {t for t in things if isinstance(t, Box)})
@@ -376,6 +383,8 @@ class Statements(Expressions):
             for one in decorator:
                 if isinstance(one, Box) and not one.imported and last_name(node) not in HOLDERS:
                     self.book.grow(one.held, things)
+            if last_name(node) == "interact":
+                self.run_all(things)
             own = frozenset(one for one in decorator.difference(inherited) if not isinstance(one, Box))
             things = (self.call(own, [things], {}, node) or things) if own else things
         return things

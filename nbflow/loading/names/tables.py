@@ -32,7 +32,9 @@ def words(text: str) -> frozenset[str]:
 
 
 BUILTINS = frozenset(dir(builtins)) | words(
-    "display get_ipython exit quit __name__ __builtins__ __builtin__ __doc__ __package__ __loader__ __spec__"
+    """
+    display get_ipython exit quit __IPYTHON__ __name__ __builtins__ __builtin__ __doc__ __package__ __loader__ __spec__
+    """
 )
 LAST = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[iod]h|In|Out|_exit_code")
 """Names of IPython for what was typed and shown last."""
@@ -66,7 +68,7 @@ AT_ONCE = words(
     """
 )
 """Functions that keep no function that they are given."""
-SWALLOWING = words("suppress raises assertRaises")
+SWALLOWING = words("suppress raises assertRaises assertRaisesRegex ExitStack AsyncExitStack")
 """Context managers behind whose exceptions the code goes on."""
 MISSING = words("NameError Exception BaseException")
 """Exceptions that are raised where a name is missing."""

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from .tables import SWALLOWING
 from .things import NOTHING, Attributes, Box, Frame, Func, Held, Holds, Thing, Things
 from .told import LAMBDA, Place, Unknown, Use
 
-__all__ = ["NOWHERE", "Book", "Call", "Deed", "Unit", "World", "use_of"]
+__all__ = ["ANY", "NOWHERE", "Book", "Call", "Deed", "Unit", "World", "use_of"]
 
 Deed: TypeAlias = "tuple[Literal['reads', 'asks', 'assigns', 'deletes', 'unknown'], str, bool, bool]"
 """One thing that code does: with a name, or unknown with what stands there, whether it reads and assigns. It asks for
 a name that it reads where the code goes on without it."""
 READING: tuple[Literal["reads"], Literal["asks"]] = "reads", "asks"
+ANY = "*"
+"""Stands for all names that something unknown may have assigned."""
 NOWHERE = Place(0, 0)
 """In the body of a function: where it is called is what counts."""
 
@@ -118,6 +121,8 @@ class Book:
         """How many things calls were given, and how many calls there were."""
         self.contexts: Counter[ast.AST] = Counter()
         """In how many ways functions are called."""
+        self.swallowing: set[str] = set(SWALLOWING)
+        """How context managers are called behind whose exceptions the code goes on."""
         self.future = False
         """Whether annotations are not evaluated."""
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .tables import BUILTINS, LAST
-from .things import FOREIGN, NOTHING, Class, Frame, Held, Thing, Things
+from .things import FOREIGN, NOTHING, Box, Class, Frame, Held, Thing, Things
 from .told import Place
-from .units import NOWHERE, Book, Unit
+from .units import ANY, NOWHERE, Book, Unit
 
 __all__ = ["Flow", "Loop", "Names"]
 
@@ -98,6 +98,9 @@ class Names:
     def unknown(self, what: str, *, reads: bool = False, assigns: bool = False) -> None:
         """Note what cannot be told."""
         self.unit.note(("unknown", what, reads, assigns), self.place())
+        if assigns:
+            self.unit.gives[ANY] = NOTHING
+            self.book.grow(self.book.world.own[ANY], NOTHING)
 
     def look(self, held: Held) -> Things:
         """Give what something holds; when it comes to hold more, this unit is walked again."""
@@ -118,7 +121,21 @@ class Names:
 
     def _outer(self, name: str) -> Things:
         frame = self.owner(name)
+        if frame is None and self.cls is not None and name in ("__module__", "__qualname__"):
+            return NOTHING
+        around = self._class_around() if frame is None and name == "__class__" else None
+        if around is not None:
+            return frozenset((around,))
         return self.read(name) if frame is None else self.look(frame.locals[name])
+
+    def _class_around(self) -> Class | None:
+        """Give the class whose method this is, or is in."""
+        frame = self.frame
+        while frame is not None:
+            if frame.func is not None and frame.func.owner is not None:
+                return frame.func.owner
+            frame = frame.parent
+        return None
 
     def owner(self, name: str) -> Frame | None:
         """Give the function that a name is local to; nothing if it is global."""
@@ -158,10 +175,18 @@ class Names:
         there, _ = self.sight(name, self.unit)
         return there or self.book.world.own[name].there
 
-    def read_softly(self, name: str) -> None:
+    def perhaps(self, name: str) -> bool:
+        """Whether a global name may be there: it was assigned, or something unknown may have done it."""
+        return self.known(name) or self.known(ANY)
+
+    def read_softly(self, name: str) -> Things:
         """Read a name whose absence is no error."""
-        if self.owner(name) is None and self.known(name):
-            self.load(name)
+        if self.owner(name) is not None or not self.perhaps(name):
+            return NOTHING
+        caught, self.caught = self.caught, self.caught or not self.known(name)
+        things = self.load(name)
+        self.caught = caught
+        return things
 
     def store(self, name: str, things: Things, *, walrus: bool = False) -> None:
         """Bind a name."""
@@ -190,6 +215,11 @@ class Names:
         self.unit.gives[name] = self.unit.gives.get(name, NOTHING) | things
         self.book.grow(self.book.world.own[name], things)
         self.flow.bound.add(name)
+
+    def import_as(self, name: str, key: object) -> None:
+        """Bind a module, or what is in one."""
+        box = self.book.the((key, "import"), lambda: Box(opaque=True, imported=True))
+        self.store(name, frozenset((box,)))
 
     def delete(self, name: str) -> None:
         """Do what ``del name`` does."""
