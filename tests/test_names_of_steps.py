@@ -715,10 +715,49 @@ def test_what_was_imported_from_the_notebook_itself_is_read():
     assert "k" == reads("from __main__ import k", "k = 1")
 
 
+@pytest.mark.parametrize(
+    ("source", "read", "assigned"),
+    [
+        ("pip install numpy", "", ""),
+        ("ls", "", ""),
+        ("pwd", "", ""),
+        ("cd /tmp", "", ""),
+        ("ls -l {x}", "x", ""),
+        ("time n = x", "x", "n"),
+        ("\npwd\n", "", ""),
+        ("env = 3", "", "env"),
+        ("env == 3", "env", ""),
+        ("ls\npwd", "ls pwd", ""),
+        ("history", "history", ""),
+        ("config.x", "config", ""),
+    ],
+)
+def test_a_cell_of_one_line_may_be_a_magic_without_its_sign(source, read, assigned):
+    """Unless a name is called so."""
+    use = one(source, "x = 1\nhistory = [1]")
+    assert (read, assigned, ()) == (" ".join(sorted(use.reads)), " ".join(sorted(use.assigns)), use.unknown)
+
+
+def test_the_last_value_is_there_in_the_next_cell_of_a_step():
+    """As long as it is of this step: what is printed is no value."""
+    assert () == told([], [["1 + 1", "x = _"]])[0].unknown
+    assert ["_"] == [each.what for each in told([], [["print(1)", "x = _"]])[0].unknown]
+    assert ["_"] == [each.what for each in told([], [["1 + 1"], ["x = _"]])[1].unknown]
+
+
+@pytest.mark.parametrize(
+    "cell", ["%%timeit\na = 1\nb = = 2", "%%timeit a = 0\na = 1\nb = = 2", "%%time\na = 1\nb = = 2"]
+)
+def test_an_error_below_a_magic_has_its_line(cell):
+    with pytest.raises(DefinitionError, match="cell 1, line 3"):
+        one(cell)
+
+
 def test_lines_are_those_of_the_cell():
     """Also where IPython joins lines, drops empty ones, and below a magic of the cell."""
     assert 5 == one("\n\n!ls \\\n  -l\ny = x").reads["x"].line
     assert 3 == one("%%time\na = 1\nb = x").reads["x"].line
+    assert (3, "c") == (one("%%timeit\na = 1\nb = x").reads["x"].line, assigns("%%timeit\na = 1\nglobal c\nc = a"))
 
 
 def test_cells_that_do_not_run_do_nothing():

@@ -9,11 +9,13 @@ A body is walked again only if such a set grew that it looked at, and not for ea
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ...source import Cell
 from .cells import UnreadableError, not_python, tree_of
+from .scopes import last_name
 from .statements import Statements
 from .things import NOTHING, Holds
 from .told import LAMBDA, Place, Unknown, Use
@@ -108,14 +110,24 @@ def _used(book: Book, cells: Sequence[Cell], holds: Holds) -> tuple[Use, _Left]:
     return use, _Left(left, unit.certain)
 
 
+def _shows(tree: ast.Module) -> bool:
+    """Whether a cell has a value, which the next one finds as ``_``."""
+    match tree.body:
+        case [*_, ast.Expr(value=value)]:
+            return last_name(value) not in ("print", "display")
+    return False
+
+
 def _walk_cell(walk: Statements, cell: Cell) -> None:
     walk.cell = cell.number
     try:
-        tree = walk.book.the((cell, "tree"), lambda: tree_of(cell.source))
+        source = walk.spelled(cell.source)
+        tree = walk.book.the((cell, source), lambda: tree_of(source))
         if "raises-exception" in cell.tags:
             walk.guarded(tree.body)
         else:
             walk.block(tree.body)
+        walk.shown = walk.shown or _shows(tree)
     except UnreadableError as problem:
         raise not_python(cell, problem.line, problem.message) from None
     except RecursionError:

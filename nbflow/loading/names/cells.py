@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from ...errors import DefinitionError
 from ...source import Cell, syntax_tree
+from .tables import AUTOMAGIC, HARMLESS
 
-__all__ = ["UnreadableError", "not_python", "tree_of"]
+__all__ = ["UnreadableError", "as_magic", "not_python", "tree_of"]
+
+
+LINE = re.compile(r"(\w+)(?P<rest>[ \t]+[^\s=!].*)?")
+"""A cell of one line that begins with a word, and assigns nothing to it."""
 
 
 class UnreadableError(Exception):
@@ -27,6 +33,14 @@ def not_python(cell: Cell, line: int, message: str) -> DefinitionError:
     place = f"cell {cell.number}, line {line}"
     remedy = f"nbflow reads the names in that cell without running it. Mend line {line} in Jupyter."
     return DefinitionError(f"{place}: {message}.", remedy, place)
+
+
+def as_magic(source: str) -> tuple[str, str] | None:
+    """Give the magic that a cell of one line may call without a sign, and the cell with the sign."""
+    found = LINE.fullmatch(source.strip())
+    if found is None or found[1] not in (AUTOMAGIC if found["rest"] else HARMLESS):
+        return None
+    return found[1], source.replace(found[1], f"%{found[1]}", 1)
 
 
 def tree_of(source: str, above: int = 1) -> ast.Module:
@@ -47,6 +61,9 @@ def tree_of(source: str, above: int = 1) -> ast.Module:
     try:
         tree = syntax_tree(text)
     except (SyntaxError, ValueError, RecursionError) as problem:
+        magic = as_magic(source)
+        if magic is not None:
+            return tree_of(magic[1], above)
         line = getattr(problem, "lineno", None) or 1
         message = getattr(problem, "msg", None) or str(problem)
         raise UnreadableError(lines.get(line, line) + above - 1, message) from None

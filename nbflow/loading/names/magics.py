@@ -7,26 +7,16 @@ import re
 import string
 from collections.abc import Callable, Iterator, Mapping
 
-from .cells import tree_of
-from .scopes import stored
+from .cells import as_magic, tree_of
+from .scopes import Scope, stored
 from .special import Specials
-from .tables import BUILTINS, words
-from .things import NOTHING, Func, Things
+from .tables import BUILTINS, HARMLESS, words
+from .things import NOTHING, Frame, Func, Things
 
 __all__ = ["LINES", "Magics"]
 
 LINES = words("run_line_magic magic run_cell_magic system getoutput getoutput_argv")
 """Methods of IPython's shell that stand for a line of it."""
-HARMLESS = words(
-    """
-    alias autoawait autocall automagic autoreload autosave bookmark cat cd clear code_wrap colors conda config
-    connect_info cp debug dhist dirs doctest_mode env gui hist history killbgscripts ldir less lf lk ll load load_ext
-    loadpy logoff logon logstart logstate logstop ls lsmagic lx magic mamba man matplotlib micromamba mkdir more mv
-    notebook pdb pip popd pprint precision psearch pushd pwd pycat qtconsole quickref rehashx reload_ext rep rm
-    rmdir save set_env subshell sx system tb unalias unload_ext uv watermark who who_ls whos xmode !
-    """
-)
-"""Line magics that touch no names of the notebook."""
 SCRIPTS = words(
     """
     ! HTML SVG bash cmd file html javascript js latex markdown perl pypy python python2 python3 ruby script sh svg
@@ -38,6 +28,11 @@ SCRIPTS = words(
 
 class Magics(Specials):
     """The part that knows IPython."""
+
+    def spelled(self, source: str) -> str:
+        """Give a cell with the sign of a magic that IPython finds without it, as no name is called so."""
+        found = as_magic(source)
+        return source if found is None or self.perhaps(found[0]) else found[1]
 
     def line_of_shell(self, node: ast.Call, method: str) -> Things:
         """Do what a magic, or a line of the system's shell, does."""
@@ -129,13 +124,16 @@ class Magics(Specials):
         """Walk what ``timeit`` runs: names that it assigns do not stay."""
         tree = self._tree(source, 0)
 
-        def make() -> Func:
+        def make() -> Frame:
             func = ast.parse("def timed(): pass").body[0]
             assert isinstance(func, ast.FunctionDef), "it is one"
-            func.body, func.name = tree.body, ""
-            return Func(func, self.frame, None)
+            func.body = tree.body
+            return Frame(Scope.of(func), self.frame, Func(func, self.frame, None))
 
-        self.run(self.book.the((tree, self.frame, "timed"), make), [], {})
+        here, outer = self.node, (self.frame, self.cls)
+        self.frame, self.cls = self.book.the((tree, self.frame, "timed"), make), None
+        self.block(tree.body)
+        self.node, (self.frame, self.cls) = here, outer
 
     # Magics that see names
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 __all__ = [
     "AT_ONCE",
+    "AUTOMAGIC",
     "BUILTINS",
     "EAGER",
+    "HARMLESS",
     "HOLDERS",
     "KINDS",
     "LAST",
@@ -79,6 +81,18 @@ TAME = frozenset(name for name in BUILTINS if name[0].isupper()) | words(
     """
 )
 """Bases that call only special methods."""
+HARMLESS = words(
+    """
+    alias autoawait autocall automagic autoreload autosave bookmark cat cd clear code_wrap colors conda config
+    connect_info cp debug dhist dirs doctest_mode env gui hist history killbgscripts ldir less lf lk ll load load_ext
+    loadpy logoff logon logstart logstate logstop ls lsmagic lx magic mamba man matplotlib micromamba mkdir more mv
+    notebook pdb pip popd pprint precision psearch pushd pwd pycat qtconsole quickref rehashx reload_ext rep rm
+    rmdir save set_env subshell sx system tb unalias unload_ext uv watermark who who_ls whos xmode !
+    """
+)
+"""Line magics that touch no names of the notebook."""
+AUTOMAGIC = HARMLESS | words("aimport memit pdef pdoc pfile pinfo prun psource pylab reset run store time timeit xdel")
+"""Line magics that are called without a sign, where the line is the whole cell and no name is called so."""
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(("property", "cached_property", "setter", "getter", "deleter", "abstractproperty"), "property"),
     **dict.fromkeys(("staticmethod", "abstractstaticmethod"), "static"),

@@ -72,6 +72,8 @@ class Names:
         """What was unbound since each ``try`` began: an exception may come at any point of it."""
         self.caught = False
         """Whether the code goes on here if a name is not there."""
+        self.shown = False
+        """Whether a cell of this step had a value."""
         self.asked: frozenset[str] = frozenset()
         """Names for which a test around this asks whether they are there."""
         self.ran: dict[tuple[Things, Things, bool], tuple[frozenset[object], Things]] = {}
@@ -156,7 +158,7 @@ class Names:
         if there or not LAST.fullmatch(name):
             asks = self.caught or name in self.asked
             self.unit.note(("asks" if asks else "reads", name, False, False), self.place())
-        elif not self.book.world.own[name].there:
+        elif not self.book.world.own[name].there and not (self.shown and name == "_"):
             self.unknown(name)
         return things
 
