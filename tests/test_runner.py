@@ -446,6 +446,13 @@ def test_an_error_shown_by_the_notebooks_own_traceback_still_fails_it(tmp_path, 
     assert "failed" == ran.states[-1]
 
 
+def test_an_error_while_a_value_is_shown_is_told_as_the_cell_shows_it(tmp_path, kernels):
+    """IPython's answer has no name for it then."""
+    source = write(tmp_path / "n.ipynb", "class T:\n    def _repr_html_(self): return missing\nT()")
+    ran = run(source, kernels)
+    assert ("failed", "NameError: name 'missing' is not defined") == (ran.outcome.status, ran.outcome.error.message)
+
+
 # Stopping
 
 SLEEP = "import time\nprint('here', flush=True)\ntime.sleep(60)"

@@ -276,7 +276,7 @@ class Execution:
                 await self.kernel.ended()
                 ending = self._died(number, index)
         except CellFailedError as problem:
-            ending = await self._failed(problem.reply, number, index)
+            ending = await self._failed(_error_of(cell, problem.reply), number, index)
         except DeadKernelError:
             ending = self._ended(number, index)
         finally:
@@ -424,6 +424,12 @@ def _runs(cell: Any) -> bool:
     return bool(
         cell.cell_type == "code" and cell.source.strip() and "skip-execution" not in cell.metadata.get("tags", ())
     )
+
+
+def _error_of(cell: Any, reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the error of a cell: where showing a value failed, IPython's reply has none, and the outputs have it."""
+    shown = [one for one in cell.outputs if one.output_type == "error"]
+    return shown[-1] if shown and reply.get("ename") in (None, "", "NoneType") else reply
 
 
 def _last_words(text: str) -> list[str]:
