@@ -862,6 +862,26 @@ NOTEBOOKS: dict[str, tuple[list[str], list[list[str]]]] = {
     "shadows": ([], [["sum = 3\nid = 4"], ["sum + id"], ["print(max(1, 2))"]]),
     "nested": ([], [["def outer(n):\n    x = n\n    def inner():\n        nonlocal x\n        x += step\n        return x\n    return inner"],
                     ["step = 1\ninc = outer(1)"], ["inc()\ninc()"]]),
+    "bases": (
+        ["from enum import Enum\nfrom collections import UserDict\nfrom html.parser import HTMLParser",
+         "class Color(Enum):\n    RED = 1\n    @classmethod\n    def _missing_(cls, v): return cls.RED if k else None",
+         "class Own(UserDict):\n    def __setitem__(self, n, v): super().__setitem__(n, v + k)",
+         "class Page(HTMLParser):\n    def reset(self):\n        super().reset()\n        self.n = k"],
+        [["k = 1"], ["Color('x')"], ["u = Own({'a': 1})"], ["u.update(a=1)"], ["u.setdefault('b', 2)"], ["p = Page()"]]),
+    "comparing": (
+        ["class V:\n    def __eq__(self, o): return k\n    def __hash__(self): return k\n    def __lt__(self, o): return k"],
+        [["k = 1"], ["vs = [V(), V()]"], ["1 in vs"], ["vs == [2]"], ["vs.index(1)"], ["vs.count(3)"], ["vs.sort()"],
+         ["vs.remove(1)"], ["{V()}"], ["set([V()])"], ["match V():\n    case 1: ..."], ["x = max(vs)"]]),
+    "filling in": (["class V:\n    def __str__(self): return str(k)"],
+                   [["k = 1"], ["x = '%s' % V()"], ["x = '%s %s' % (V(), 1)"], ["x = '{}'.format(V())"]]),
+    "attributes": (
+        ["class A:\n    def __getattr__(self, n): return k\n    def __delattr__(self, n): k",
+         "class B:\n    @property\n    def x(self): return k"],
+        [["k = 1"], ["hasattr(A(), 'x')"], ["hasattr(B(), 'x')"], ["del A().x"], ["match B():\n    case B(x=1): ..."]]),
+    "given by name": (["class F:\n    def __call__(self, x): return k\n    def write(self, t): k"],
+                      [["k = 1"], ["sorted([1], key=F())"], ["print('x', file=F())"]]),
+    "raising": (["class E(Exception):\n    def __init__(self): self.z = k"],
+                [["k = 1"], ["try:\n    raise E\nexcept E: ..."]]),
     "texts": ([], [["a, b = 1, 2"], ["eval('a + b')"], ["exec('c = a')"], ["f'{c:>{b}}'"], ["globals()['a']"]]),
 }  # fmt: skip
 

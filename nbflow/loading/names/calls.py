@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from .objects import Objects
 from .scopes import last_name, parameters
-from .tables import AT_ONCE, EAGER, HOLDERS, LAZY, OF_CONTAINERS, PASSING, SEVERAL
+from .tables import AT_ONCE, COMPARING, EAGER, HASHING, HOLDERS, LAZY, OF_CONTAINERS, PASSING, SEVERAL
 from .things import FOREIGN, NOTHING, Bound, Box, Class, Frame, Func, Giver, Instance, Later, Thing, Things
 from .units import Call, Unit
 
@@ -87,6 +87,10 @@ class Calls(Objects):
             self._fill(me, args, named)
         for one in self.found(cls, "__init__"):
             self.run(one, [made, *args], named) if isinstance(one, Func) else self.run_all([one])
+        if cls.wild:  # a base may run any of its methods, or none
+            caught, self.caught = self.caught, True
+            self.run_all(made)
+            self.caught = caught
         return made
 
     def _made(self, cls: Class, node: ast.AST) -> Instance:
@@ -130,6 +134,10 @@ class Calls(Objects):
         if name in HOLDERS and box.imported and not of_data:
             return self._holder(name, self.alive(NOTHING.union(*args)), things, node)
         if box is FOREIGN:
+            how = ("write", "flush") if name == "print" else ("__call__",)
+            for one in NOTHING.union(*named.values()):
+                if isinstance(one, Instance):
+                    self.special(one, how)
             return self._builtin(NOTHING if of_data else self.alive(NOTHING.union(*args)), things, node)
         given = self.run_all(things, frozenset(t for t in things if not isinstance(t, Func | Bound)))
         if self.look(box.held):
@@ -143,6 +151,8 @@ class Calls(Objects):
         return given | {box}
 
     def _of_container(self, box: Box, name: str, things: Things) -> Things:
+        if name in COMPARING:
+            self.use(self.elements(frozenset((box,))))
         if things and name == "sort":
             self.run_all(things, self.elements(frozenset((box,))))
         elif things:
@@ -163,6 +173,8 @@ class Calls(Objects):
                 if isinstance(t, Later) or (t in made and isinstance(t, Box) and (t.opaque or t.passing))
             }
         held |= {self.instance(one) for one in held if isinstance(one, Class)}
+        if name in HASHING:
+            self.use(held)
         box = self.book.box(node, None, held, opaque=lazy)
         box.mapping, box.passing = name in ("map", "starmap"), name in PASSING
         if name == "defaultdict":

@@ -34,7 +34,10 @@ class Expressions(Magics):
             chain.append(chain[-1].left)
         things = self.eval(chain[-1].left)
         for one in reversed(chain):
-            things = self._operated([things, self.eval(one.right)])
+            right = self.eval(one.right)
+            if isinstance(one.op, ast.Mod) and not things:
+                self.use(self.flat(right), "show")  # a text may be filled with it
+            things = self._operated([things, right])
         return things
 
     def of_unary(self, node: ast.UnaryOp) -> Things:
@@ -81,6 +84,8 @@ class Expressions(Magics):
         for element in node.elts:
             self.elements_of[element] = things = self.eval(element)
             held |= things
+        if isinstance(node, ast.Set):
+            self.use(held)
         return self._container(node, held)
 
     def of_dict(self, node: ast.Dict) -> Things:
@@ -139,7 +144,7 @@ class Expressions(Magics):
                 self._contained(operands[-1])
             if at:
                 self.flow = self.flow.join(before)
-        self._operated(operands)
+        self._operated([self.flat(things) for things in operands])
         return NOTHING
 
     def _contained(self, things: Things) -> None:

@@ -170,6 +170,10 @@ class Specials(Calls):
                 found |= NOTHING.union(*(self.methods(one) for one in things if isinstance(one, Instance)))
         return found.union(*map(self.eval, default))
 
+    def call_hasattr(self, node: ast.Call) -> Things | None:
+        """Look for an attribute, which makes it if it is a property."""
+        return None if self.call_getattr(node) is None else NOTHING
+
     def call_setattr(self, node: ast.Call) -> Things | None:
         """Let an object keep an attribute."""
         match node.args:
@@ -231,6 +235,7 @@ SPECIAL: Mapping[str, Callable[[Specials, ast.Call], Things | None]] = {
     "vars": Specials.call_vars,
     "super": Specials.call_super,
     "getattr": Specials.call_getattr,
+    "hasattr": Specials.call_hasattr,
     "setattr": Specials.call_setattr,
     "type": Specials.call_type,
     **dict.fromkeys(("isinstance", "issubclass", "callable", "id"), Specials.call_inert),

@@ -144,7 +144,9 @@ class Statements(Expressions):
         """Evaluate what a target is made of."""
         match target:
             case ast.Attribute(value=inner):
-                self.eval(inner)
+                for one in self.eval(inner):
+                    if isinstance(one, Instance):
+                        self.special(one, ("__delattr__",))
             case ast.Subscript(value=inner, slice=index):
                 self.use(self.eval(inner), "item")
                 self.use(self.eval(index))
@@ -193,8 +195,13 @@ class Statements(Expressions):
         self.flow.dead = True
 
     def on_raise(self, node: ast.Raise) -> None:
-        """Leave for a handler."""
-        self.on_other(node)
+        """Leave for a handler; of a class an instance is made."""
+        for child in filter(None, (node.exc, node.cause)):
+            things = self.eval(child)
+            self.use(things)
+            made = frozenset(one for one in things if isinstance(one, Class))
+            if made:
+                self.call(made, [], {}, child)
         self.flow.dead = True
 
     def on_break(self, _: ast.Break) -> None:
@@ -355,8 +362,15 @@ class Statements(Expressions):
 
     def _pattern(self, pattern: ast.pattern, things: Things) -> None:
         for node in ast.walk(pattern):
-            if isinstance(node, ast.Name):
-                self.eval(node)
+            match node:
+                case ast.Name():
+                    self.eval(node)
+                case ast.MatchValue(value=value):
+                    self.use(self.eval(value) | things)
+                case ast.MatchClass(kwd_attrs=names):
+                    for one in things:
+                        for name in names:
+                            self.attribute(one, name)
             for name in names_given([node]):
                 self.store(name, things)
 

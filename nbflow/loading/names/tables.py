@@ -10,8 +10,10 @@ __all__ = [
     "AT_ONCE",
     "AUTOMAGIC",
     "BUILTINS",
+    "COMPARING",
     "EAGER",
     "HARMLESS",
+    "HASHING",
     "HOLDERS",
     "KINDS",
     "LAST",
@@ -47,6 +49,8 @@ OF_CONTAINERS = words(
     update values __getitem__ __init__ __setitem__
     """
 )
+COMPARING = words("count difference index intersection remove sort union")
+"""Those that compare the elements."""
 SEVERAL = words("update extend extendleft union __init__")
 """Those that put in the elements of what they are given."""
 LAZY = words(
@@ -59,6 +63,8 @@ LAZY = words(
 """Functions and classes that keep what may run later."""
 EAGER = words("Counter OrderedDict deque dict frozenset list set tuple")
 """Containers that take the elements of what they are made of."""
+HASHING = words("Counter OrderedDict dict frozenset set")
+"""Those that ask for the hashes of their elements."""
 PASSING = words("chain enumerate iter reversed zip")
 """Iterators over what they are given."""
 HOLDERS = LAZY | EAGER | PASSING | {"ChainMap"}
@@ -77,7 +83,7 @@ MISSING = words("NameError Exception BaseException")
 TAME = frozenset(name for name in BUILTINS if name[0].isupper()) | words(
     """
     ABC ABCMeta NamedTuple Generic Protocol TypedDict bool bytes dict float frozenset int list object set str tuple type
-    UserDict UserList OrderedDict Counter defaultdict deque
+    OrderedDict Counter defaultdict deque
     """
 )
 """Bases that call only special methods."""
