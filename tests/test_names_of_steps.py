@@ -487,6 +487,8 @@ EATEN = (
     "class Ix:\n    def __index__(self): return k\n"
     "class Map:\n    def keys(self): return [k]\n    def __getitem__(self, n): return n\n"
     "class Any:\n    def __getattribute__(self, n): return k\n    def x(self): ...\n"
+    "class Abstract(Mapping):\n    def __getitem__(self, n): return n\n    def __iter__(self): return iter([k])\n"
+    "class Meta(type):\n    def __contains__(cls, n): return n == k\nclass Kind(metaclass=Meta): ...\n"
     "rows = []\ndef f(**_): ..."
 )
 
@@ -501,6 +503,8 @@ EATEN = (
         ("range(Ix())", "Ix k"),
         ("dict(Map())", "Map k"),
         ("{**Map()}", "Map k"),
+        ("{**Abstract()}", "Abstract k"),
+        ("1 in Kind", "Kind k"),
         ("f(**Map())", "Map f k"),
         ("Any().x", "Any k"),
         ("2 in (v + k for v in [1])", "k"),
@@ -561,6 +565,9 @@ def test_a_function_that_is_an_index_is_called_by_a_table(source, names):
         ("df.query(cond, engine='python')", "cond df", ".query(cond)"),
         ("tree.query(d1, k=1)", "d1 tree", ""),
         ("tree.query(d1, 1)", "d1 tree", ""),
+        ("df.eval('z = a + @k', True)", "df k", ""),
+        ("numexpr.evaluate('d1 + d2', out=cond)", "cond d1 d2 numexpr", ""),
+        ("df.query(cond, **d1)", "cond d1 df", ".query(cond)"),
         ("tree.query([1, 2])", "tree", ""),
     ],
 )

@@ -150,7 +150,7 @@ class Expressions(Magics):
     def _contained(self, things: Things) -> None:
         """Look for something in things: what has no method for that is iterated over."""
         own = frozenset(t for t in things if isinstance(t, Instance) and self.found(t.cls, "__contains__"))
-        self.use(own, "in")
+        self.use(things, "in")
         self.use(things - own, "iter")
 
     # Functions and comprehensions

@@ -156,8 +156,8 @@ class Magics(Specials):
 
     def run_file(self, line: str) -> None:
         """Run a file, whose names stay; a notebook runs among those that are there."""
-        words = line.split()
-        among = "-i" in words or any(word.strip("'\"").endswith((".ipynb", ".ipy")) for word in words)
+        parts = line.split()
+        among = "-i" in parts or any(part.strip("'\"").endswith((".ipynb", ".ipy")) for part in parts)
         self.unknown(f"%run {line}", reads=among, assigns=True)
 
     def aimport(self, line: str) -> None:

@@ -81,18 +81,17 @@ class Specials(Calls):
     def query(self, method: str, node: ast.Call, *, of_module: bool) -> None:
         """Read the names in the text of a pandas query, or of ``pandas.eval`` and ``numexpr.evaluate``."""
         named = {one.arg: one.value for one in node.keywords}
-        first = node.args[0] if node.args else named.get("expr")
-        if first is None or len(node.args) > 1 or not named.keys() <= OF_QUERIES:
+        text = node.args[0] if node.args else named.get("expr")
+        if text is None:
             return
-        texts = list(_texts(first))
-        all_names = method == "evaluate" or (method == "eval" and of_module)
-        pattern = r"()([A-Za-z_]\w*)(\s*\()?" if all_names else r"(@)([A-Za-z_]\w*)(\s*\()?"
-        for _, name, called in (found for text in texts for found in re.findall(pattern, text)):
+        sign = "" if method == "evaluate" or (method == "eval" and of_module) else "@"
+        for name, called in re.findall(sign + r"([A-Za-z_]\w*)(\s*\()?", "\n".join(_texts(text))):
             things = self.read_softly(name)
             if called:
                 self.run_all(things)
-        if method != "evaluate" and not all(map(_tells, _summed(first))):
-            self.unknown(f".{method}({ast.unparse(first)})", reads=True)
+        of_pandas = method != "evaluate" and len(node.args) < 2 and named.keys() <= OF_QUERIES
+        if of_pandas and not all(map(_tells, _summed(text))):
+            self.unknown(f".{method}({ast.unparse(text)})", reads=True)
 
     # Names
 
@@ -200,8 +199,8 @@ class Specials(Calls):
         return NOTHING
 
 
-OF_QUERIES = words("expr inplace parser engine local_dict global_dict resolvers level target")
-"""What a query of pandas is given by name; another ``query`` may take anything else."""
+OF_QUERIES = {None, *words("expr inplace parser engine local_dict global_dict resolvers level target")}
+"""What a query of pandas is given by name, or by ``**``; another ``query`` may take anything else."""
 
 
 def _texts(node: ast.AST) -> Iterator[str]:

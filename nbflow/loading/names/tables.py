@@ -113,7 +113,7 @@ USED_BY: Mapping[str, frozenset[str]] = {
     "attr": words("__get__ __set__ __delete__"),
     "truth": words("__bool__ __len__"),
     "in": words("__contains__"),
-    "spread": words("keys __getitem__"),
+    "spread": words("keys __getitem__ __iter__ __len__"),
     "show": SHOWN,
     "display": SHOWN
     | words(
