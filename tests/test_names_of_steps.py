@@ -883,8 +883,9 @@ NOTEBOOKS: dict[str, tuple[list[str], list[list[str]]]] = {
                    [["k = 1"], ["x = '%s' % V()"], ["x = '%s %s' % (V(), 1)"], ["x = '{}'.format(V())"]]),
     "attributes": (
         ["class A:\n    def __getattr__(self, n): return k\n    def __delattr__(self, n): k",
-         "class B:\n    @property\n    def x(self): return k"],
-        [["k = 1"], ["hasattr(A(), 'x')"], ["hasattr(B(), 'x')"], ["del A().x"], ["match B():\n    case B(x=1): ..."]]),
+         "class B:\n    @property\n    def x(self): return k",
+         "class D:\n    def __get__(self, o, t): return k\nclass C:\n    x = D()"],
+        [["k = 1"], ["C.x"], ["C().x"], ["hasattr(A(), 'x')"], ["hasattr(B(), 'x')"], ["del A().x"], ["match B():\n    case B(x=1): ..."]]),
     "given by name": (["class F:\n    def __call__(self, x): return k\n    def write(self, t): k"],
                       [["k = 1"], ["sorted([1], key=F())"], ["print('x', file=F())"]]),
     "raising": (["class E(Exception):\n    def __init__(self): self.z = k"],

@@ -298,6 +298,9 @@ class Objects(Names):
         if owner is not None:
             bind = owner[0].kinds.get(name) == "class"
             found = frozenset(Bound(one, cls) if bind and isinstance(one, Func) else one for one in owner[1])
+            for one in owner[1]:
+                if isinstance(one, Instance):
+                    found |= self.special(one, ("__get__",))
         elif name == "__new__":
             found = frozenset((FOREIGN,))
         else:
