@@ -670,6 +670,8 @@ def test_lines_of_ipython_read_and_assign(source, read, assigned):
         ("get_ipython().user_ns['x']", "get_ipython().user_ns", True, True),
         ("import __main__", "import __main__", True, True),
         ("sys.modules[__name__].k", "sys.modules[__name__]", True, True),
+        ("modules = sys.modules\nmodules['__main__'].k", "modules['__main__']", True, True),
+        ("loaded = sys.modules\nloaded['__main__'].k", "loaded['__main__']", True, True),
         ("sys.modules['__main__'].k", "sys.modules['__main__']", True, True),
         ("frame.f_back.f_globals['k']", "frame.f_back.f_globals", True, True),
         ("f.__globals__['k']", "f.__globals__", True, True),

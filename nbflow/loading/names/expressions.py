@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .magics import LINES, Magics
-from .scopes import Code, Scope, last_name, stored
+from .scopes import Code, Scope, stored
 from .things import NOTHING, SHELL, Bound, Box, Frame, Func, Instance, Things
 
 __all__ = ["Expressions"]
@@ -230,8 +230,9 @@ class Expressions(Magics):
                 call
             ):
                 return self.read(name)
-            case ast.Subscript(value=value, slice=ast.Constant("__main__") | ast.Name("__name__")) if (
-                last_name(value) == "modules"
+            case (
+                ast.Subscript(slice=ast.Constant("__main__"))
+                | ast.Subscript(value=ast.Attribute(attr="modules") | ast.Name("modules"), slice=ast.Name("__name__"))
             ):
                 self.unknown(ast.unparse(node), reads=True, assigns=True)
         things = self.eval(node.value)
