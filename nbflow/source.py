@@ -654,7 +654,10 @@ def syntax_tree(source: str) -> ast.Module:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # '\\d' in a cell is a warning for its author, not for the reader
-        return ast.parse(source)
+        tree = ast.parse(source)
+        for statement in tree.body:  # IPython compiles each by itself: return, break ... are told by no tree
+            compile(ast.Module([statement], []), "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    return tree
 
 
 def cell_tree(source: str) -> ast.Module:

@@ -12,7 +12,7 @@ import pytest
 
 from nbflow.durations import seconds
 from nbflow.errors import DefinitionError, ParameterError, RefusedError, TargetError
-from nbflow.source import Notebook, assigned, changed_cells, nameless, read_notebook
+from nbflow.source import Notebook, assigned, cell_tree, changed_cells, nameless, read_notebook
 
 PYTHON = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
 
@@ -153,7 +153,7 @@ def test_what_ipython_can_run_is_read(read, tag, source):
 
 @pytest.mark.parametrize(
     "source",
-    ["!echo hi \\\n  there\nx = = 1", "%%time\n\nx = = 1", "\n\n%time x = = 1", "\n  %ls\n  x = = 1"],
+    ["!echo hi \\\n  there\nx = = 1", "%%time\n\nx = = 1", "\n\n%time x = = 1", "\n  %ls\n  x = = 1", "!ls\n\nreturn"],
 )
 def test_a_syntax_error_beside_magic_is_told_with_its_line(read, source):
     """The line of the cell, whatever IPython makes of it."""
@@ -165,6 +165,19 @@ def test_what_ipython_makes_of_magic_assigns_no_other_name(read):
     """A call that somebody wrote may."""
     assert {"x", "files"} == assigned(read("!ls\n%time x = 1\nfiles = !ls"))
     assert assigned(read("!ls\nget_ipython().run_line_magic('run', 'a.py')")) is None
+
+
+@pytest.mark.parametrize("source", ["return", "if 1:\n    break", "yield 1", "def f(a, a): pass", "nonlocal x"])
+def test_what_python_reads_and_will_not_compile_is_no_code(source):
+    """Only with the whole of it can Python tell."""
+    with pytest.raises(SyntaxError):
+        cell_tree(source)
+
+
+@pytest.mark.parametrize("source", ["await f()", "x = 1\nfrom __future__ import annotations", "x = 1\nglobal x"])
+def test_what_ipython_runs_statement_by_statement_is_code(source):
+    """As a file Python would refuse it."""
+    assert cell_tree(source).body
 
 
 def test_a_first_line_comment_equals_the_tag(read):
