@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
-from collections.abc import Sequence
-from difflib import SequenceMatcher
 
 from ...errors import DefinitionError
-from ...source import Cell, syntax_tree
+from ...source import Cell, ipython_tree, syntax_tree
 from .tables import AUTOMAGIC, HARMLESS
 
 __all__ = ["UnreadableError", "as_magic", "not_python", "tree_of"]
@@ -52,33 +49,13 @@ def tree_of(source: str, above: int = 1) -> ast.Module:
         If Python cannot read what IPython makes of it.
     """
     try:
-        return syntax_tree(source)
-    except (SyntaxError, ValueError, RecursionError):
-        # Most cells need no IPython, and loading it takes a third of a second.
-        manager = importlib.import_module("IPython.core.inputtransformer2").TransformerManager()
-    text: str = manager.transform_cell(source)
-    lines = _lines(source.splitlines(), text.splitlines())
-    try:
-        tree = syntax_tree(text)
+        try:
+            return syntax_tree(source)
+        except (SyntaxError, ValueError, RecursionError):
+            return ipython_tree(source)
     except (SyntaxError, ValueError, RecursionError) as problem:
         magic = as_magic(source)
         if magic is not None:
             return tree_of(magic[1], above)
         line = getattr(problem, "lineno", None) or 1
-        message = getattr(problem, "msg", None) or str(problem)
-        raise UnreadableError(lines.get(line, line) + above - 1, message) from None
-    for node in ast.walk(tree):
-        if hasattr(node, "lineno"):
-            node.lineno = lines.get(node.lineno, node.lineno)
-    return tree
-
-
-def _lines(old: Sequence[str], new: Sequence[str]) -> dict[int, int]:
-    """Give for lines that IPython moved where they stood."""
-    if len(old) == len(new):
-        return {}
-    found: dict[int, int] = {}
-    matcher = SequenceMatcher(None, [one.strip() for one in old], [one.strip() for one in new], autojunk=False)
-    for _, start, _, first, last in matcher.get_opcodes():
-        found.update({line + 1: start + line - first + 1 for line in range(first, last)})
-    return found
+        raise UnreadableError(line + above - 1, getattr(problem, "msg", None) or str(problem)) from None
