@@ -854,6 +854,38 @@ def test_what_a_step_did_through_another_name_is_there(make, change, see, steps,
     assert shows("") == shows("needs:{}")
 
 
+STATE = (
+    ("setup", "import os, random\nrows = [0]"),
+    ("step:set", "os.environ['MODE'] = 'fast'; random.seed(1); rows.append(1)"),
+    ("step:use", "if not os.path.exists('ok'): raise OSError\nprint(rows, os.environ['MODE'], random.random())"),
+)
+
+
+def test_settings_whose_file_is_gone_are_made_again(steps, folder):
+    """Without them no name was bound either, and the step ran with those of setup."""
+    path = steps(*STATE)
+    one = run(path)
+    for file in one.folder.glob("names/*.state"):
+        file.unlink()
+    (folder / "ok").touch()
+    assert "[0, 1] fast 0.13436424411240122" == shown(resume(path).check(), 3)
+
+
+@pytest.mark.long
+def test_settings_whose_file_was_changed_are_told_and_their_step_makes_them_good(steps, folder):
+    """What lies there is not taken for what it is called."""
+    path = steps(*STATE)
+    one = run(path)
+    for file in one.folder.glob("names/*.state"):
+        file.write_bytes(file.read_bytes() + b" ")
+    (folder / "ok").touch()
+    failed = resume(path)
+    assert "of step set cannot be restored: names/" in failed["use"].error.message
+    assert "--from set makes them again" in failed["use"].error.message
+    resume(path, from_="set").check()
+    assert "[0, 1] fast 0.13436424411240122" == shown(resume(path, from_="use").check(), 3)
+
+
 @pytest.mark.long
 def test_a_saved_file_that_was_changed_is_written_again_by_the_step_that_made_it(steps, folder):
     """The remedy that is named makes it good: what lies there is not taken for what it is called."""

@@ -18,7 +18,7 @@ from ..loading.inputs import fit
 from ..loading.notebook_file import read_file
 from ..loading.workflow_file import Source
 from ..model import Block, NodeId, Step, node_text
-from ..namespace import ASKED, Past, files_of
+from ..namespace import ASKED, KEPT, Past, files_of
 from ..notebooks.names import trusted
 from ..signing import Signer
 from ..steps import CellsStep, FanOut, KernelStart, Loop
@@ -357,7 +357,7 @@ def _takes(step: Step, giver: NodeId, names: Collection[str]) -> bool:
     last = path_of(giver)[-1]
     if last not in {piece.id for piece in step.earlier}:
         return False
-    return step.piece.reads is None or not step.piece.reads.isdisjoint(names)
+    return step.piece.reads is None or any(name in KEPT or name in step.piece.reads for name in names)
 
 
 def _behind(node: NodeId, other: NodeId, block: Block) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -229,13 +229,14 @@ class CellsAttempt(Attempt):
             for name, (giver, entry) in wanted.items()
             if name not in lost and not self.cells.is_there(name, giver)
         }
+        kept = {name: self._last(past, name) for name in KEPT}
         touches = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
         request = restore_request(
             self.places.folder,
             entries,
             prepared=self.cells.step.prepared,
             touches=touches,
-            kept={name: self._last(past, name) for name in KEPT},
+            kept=kept,
             environ={name: value for name, value in self._environment().items() if name in OF_THE_TASK},
             carried=execution.kernel.warm,
         )
@@ -244,13 +245,17 @@ class CellsAttempt(Attempt):
         except (ValueError, TimeoutError) as problem:
             return f"the names that step {piece.id} reads could not be restored: {self._shown(problem)}"
         self.cells.has.update({name: wanted[name][0].id for name in entries})
-        problems = dict(restored.problems)
-        for path in restored.missing:
-            of = [name for name, entry in entries.items() if any(file.path == path for file in files_of(entry))]
-            problems.update((name, f"is not as it was saved: {path} is gone or was changed") for name in of)
+        problems = dict(_damaged({**entries, **kept}, restored.missing))
+        problems = {name: problems.get(name) or restored.problems[name] for name in (*problems, *restored.problems)}
         if problems:
             name, why = next(iter(problems.items()))
-            return f"{name} cannot be restored: it {why}. --from {wanted[name][0].id} makes it again"
+            giver = wanted[name][0] if name in wanted else past.givers(name)[-1]
+            if name in _CALLED:
+                why = why.removeprefix("is not as it was saved: ")
+                return (
+                    f"{_CALLED[name]} of step {giver.id} cannot be restored: {why}. --from {giver.id} makes them again"
+                )
+            return f"{name} cannot be restored: it {why}. --from {giver.id} makes it again"
         for name, ids in past.unclear(piece.reads).items():
             told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
             if piece.reads is not None and name in self.cells.step.prepared:  # no NameError would come: setup made one
@@ -390,6 +395,14 @@ class CellsAttempt(Attempt):
             cells.has.update(dict.fromkeys(mine, cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)
+
+
+def _damaged(entries: Mapping[str, Entry | None], missing: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Give names that need files which are not as they were, those first whose own they are, with what is wrong."""
+    for path in missing:
+        of = [name for name, entry in entries.items() if any(file.path == path for file in files_of(entry))]
+        of.sort(key=lambda name: next(files_of(entries[name])).path != path)
+        yield from ((name, f"is not as it was saved: {path} is gone or was changed") for name in of)
 
 
 def beside(node: NodeId, step_id: str) -> NodeId:

@@ -141,7 +141,7 @@ class Shelf:
             return None
         sha = hashlib.sha256(data).hexdigest()
         path = f"names/{sha}.state"
-        if not self.files.there(path):
+        if not self.files.has(path, sha):
             budget = Budget(float("inf"), float("inf"))
             self.files.make(path, lambda file: write_chunks(file, [data], budget), budget)
         return {"form": "state", "path": path, "size": len(data), "sha256": sha}
