@@ -1434,6 +1434,32 @@ drawn = [random.random(), np.random.random()]
     assert [random.random(), generator.random_sample()] == json.loads(table["drawn"]["text"])
 
 
+@pytest.mark.parametrize(
+    ("source", "kinds", "holds"),
+    [
+        ("pandas.set_option('display.max_rows', 7)", {"$looks"}, "pandas.get_option('display.max_rows') == 7"),
+        (
+            "pandas.set_option('mode.string_storage', 'python')",
+            {"$settings"},
+            "pandas.Series(['a'], dtype='string').dtype.storage == 'python'",
+        ),
+        ("warnings.simplefilter('error')", {"$settings", "$looks"}, "warnings.filters[0][0] == 'error'"),
+        (
+            "decimal.getcontext().traps[decimal.DivisionByZero] = False",
+            {"$settings"},
+            "decimal.Decimal(1) / 0 == decimal.Decimal('Infinity')",
+        ),
+    ],
+)
+def test_a_setting_that_results_depend_on_is_more_than_a_look(tmp_path, source, kinds, holds):
+    """Another one repeats the steps below; what only shows things does not."""
+    begin = "import decimal, pandas, warnings\n"
+    before = in_a_process(tmp_path, begin)
+    table = in_a_process(tmp_path, begin + source)
+    assert kinds == {kind for kind in ("$settings", "$looks") if table[kind] != before[kind]}
+    in_a_process(tmp_path, f"{begin}assert {holds}", table=table)
+
+
 def test_times_are_those_of_the_time_zone_that_a_step_has_set(tmp_path):
     """The variable alone does not make it so in a process that runs already."""
     source = "import os, time\nos.environ['TZ'] = 'XYZ-5'\ntime.tzset()"

@@ -196,7 +196,7 @@ class Save:
 
     def _elsewhere(self, value: Any) -> bool:
         """Whether a value is a module, or stands in one."""
-        if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        if issubclass(type(value), (types.ModuleType, types.BuiltinFunctionType)):
             return True
         return is_code(value) and bool(self.shelf.cloudpickle._should_pickle_by_reference(value))  # noqa: SLF001
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import pickle
 import sys
@@ -61,12 +62,15 @@ def _set_filters(module: Any, value: list[Any]) -> None:
 
 def _context(module: Any) -> Any:
     found = module.getcontext()
-    return [found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp]
+    traps = sorted(signal.__name__ for signal, is_raised in found.traps.items() if is_raised)
+    return [found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp, traps]
 
 
 def _set_context(module: Any, value: list[Any]) -> None:
     found = module.getcontext()
-    found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp = value
+    found.prec, found.rounding, found.Emin, found.Emax, found.capitals, found.clamp, traps = value
+    for signal in found.traps:
+        found.traps[signal] = signal.__name__ in traps
 
 
 def _print_options(module: Any) -> dict[str, Any]:
@@ -94,18 +98,34 @@ _USUAL_PRINTING: dict[str, Any] = {
 }
 
 
-def _pandas_options(module: Any) -> dict[str, Any]:
+_SHOWING = ("display.", "plotting.", "styler.", "io.")
+"""How the options of pandas begin that only decide how things are shown, or written."""
+
+
+def _pandas_options(module: Any, *, showing: bool) -> dict[str, Any]:
     # There is no public list of the options with their defaults.
     config = sys.modules["pandas._config.config"]
-    rows = {name: row for name, row in config._registered_options.items() if name not in config._deprecated_options}  # noqa: SLF001
-    return {name: found for name, row in rows.items() if (found := module.get_option(name)) != row.defval}
+    names = set(config._registered_options) - set(config._deprecated_options)  # noqa: SLF001
+    rows = {name: config._registered_options[name].defval for name in sorted(names)}  # noqa: SLF001
+    asked = {name: usual for name, usual in rows.items() if name.startswith(_SHOWING) == showing}
+    return {name: found for name, usual in asked.items() if (found := module.get_option(name)) != usual}
 
 
-def _set_pandas_options(module: Any, value: dict[str, Any]) -> None:
-    for name in _pandas_options(module).keys() - value.keys():
+def _set_pandas_options(module: Any, value: dict[str, Any], *, showing: bool) -> None:
+    for name in _pandas_options(module, showing=showing).keys() - value.keys():
         module.reset_option(name)
     for name, one in value.items():
         module.set_option(name, one)
+
+
+def _pandas_row(name: str, *, showing: bool) -> Row:
+    take = functools.partial(_pandas_options, showing=showing)
+    return Row("pandas", name, take, functools.partial(_set_pandas_options, showing=showing), {})
+
+
+def _errors(module: Any) -> list[Any]:
+    """Give the filters that make warnings errors."""
+    return [one for one in module.filters if one[0] == "error"]
 
 
 def _rc(module: Any) -> dict[str, Any]:
@@ -144,12 +164,14 @@ SETTINGS = (
         lambda np, value: np.seterr(**value),
         _USUAL_ERRORS,
     ),
+    _pandas_row("pandas", showing=False),
+    Row("warnings", "raised", _errors, lambda *_: None),  # they come with all filters, below
 )
 """What a result may depend on."""
 LOOKS = (
     Row("warnings", "filters", lambda warnings: list(warnings.filters), _set_filters),
     Row("numpy", "printing", _print_options, _set_print_options, {}),
-    Row("pandas", "options", _pandas_options, _set_pandas_options, {}),
+    _pandas_row("options", showing=True),
     Row("matplotlib", "rc", _rc, _set_rc, {}),
     Row("matplotlib.pyplot", "inline", lambda _: _INLINE in sys.modules, _show_inline, usual=False),
 )
