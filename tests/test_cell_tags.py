@@ -127,7 +127,7 @@ def test_tags_become_a_workflow(steps):
         ("step:end needs:load needs:fit", "x, y"),
     )
     text = dump(read_steps(path)[0])
-    assert "items: '{{ steps.setup.output.cities }}'" in text
+    assert "items: '{{ inputs.cities }}'" in text
     for said in (
         "as: city",
         "max_concurrency: 4",

@@ -755,7 +755,7 @@ def test_a_large_executed_notebook_is_not_written_all_the_time(steps, folder):
     assert whole.is_written()
 
 
-def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder):
+def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder, cli):
     """One more city costs that city, and not the hours before it."""
     path = steps(
         ("parameters", "cities = ['Lima']\nleast = 1\nfolder = 'data'"),
@@ -766,6 +766,8 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder):
         ("step:end needs:fit", ran("end") + "print(score)"),
     )
     assert "[3]" == shown(run(path).check(), 6)
+    planned = cli("resume", path.name, "-i", 'cities=["Lima", "Oslo"]', "--dry-run").stdout
+    assert ["setup", "fit:fit:1", "end"] == [line.split()[0] for line in planned.splitlines() if " runs " in line]
     assert "[3, 4]" == shown(resume(path, parameters={"cities": ["Lima", "Oslo"]}).check(), 6)
     assert ["load", "fit", "end", "fit", "end"] == [step for step, _ in rows(folder)]
     assert "[6, 8]" == shown(resume(path, parameters={"least": 2}).check(), 6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -55,7 +55,7 @@ class Links:
     def of(self, one: d.Cells, sight: Sight) -> dict[str, Any]:
         """Give what a step is told of the others, for the constructor of its class."""
         earlier = tuple(self._earlier(sight))
-        prepares, wanted = list(one.tags) == [SETUP], self.wanted(one, earlier)
+        prepares, wanted = _prepares(one), self.wanted(one, earlier)
         return {
             "piece": self.piece(one, one.id),
             "earlier": earlier,
@@ -79,6 +79,11 @@ class Links:
         assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
         return Piece(step_id, path_of(self.path, one), reads, assigns, behind)
 
+    def prepares(self, name: str) -> bool:
+        """Whether cells that prepare each kernel may read or assign a name behind the parameters."""
+        unknown = any(one.reads or one.assigns for one in self.rest.unknown)
+        return unknown or name in self.rest.reads or name in self.rest.assigns
+
     def _counts(self, one: d.Cells) -> frozenset[str] | None:
         """Give the parameters whose values count for a step: those that it, or a cell which prepares it, may read."""
         use = self.steps[tuple(one.tags)]
@@ -100,7 +105,7 @@ class Links:
         piece = self.piece(me, me.id)
         if wanted is None or piece.reads is None or piece.assigns is None:
             return None
-        there = {*self.setup.assigns}.union(*(one.assigns or piece.assigns for one in earlier))
+        there = {*self.setup.assigns}.union(*(piece.assigns if one.assigns is None else one.assigns for one in earlier))
         return wanted | piece.reads | (piece.assigns & there)
 
     def wanted(self, me: d.Cells, earlier: Sequence[Piece]) -> frozenset[str] | None:
@@ -134,7 +139,9 @@ class Links:
                 step = each.steps[step_id]
                 inner = step.step if isinstance(step, d.FanOut) else step
                 if isinstance(inner, d.Cells) and self.has(inner):
-                    pieces.append(self.piece(inner, step_id, outer | each.behind.get(step_id, frozenset())))
+                    piece = self.piece(inner, step_id, outer | each.behind.get(step_id, frozenset()))
+                    leaves_none = replace(piece, reads=frozenset(), assigns=frozenset())
+                    pieces.append(leaves_none if _prepares(inner) else piece)
             yield from pieces
             outer |= {piece.id for piece in pieces}
 
@@ -173,6 +180,11 @@ def _turns(given: Sequence[d.Step], text: str, outer: frozenset[Tags]) -> Iterat
         for one, before in (*found, *(turn for _, inner in step.lists() for turn in _turns(inner, text, ended))):
             inside[step.id].add(tuple(one.tags))
             yield one, before
+
+
+def _prepares(one: d.Cells) -> bool:
+    """Whether a step only runs the cells that run in every kernel: it leaves no name to others."""
+    return list(one.tags) == [SETUP]
 
 
 def cells_of(step: d.Step) -> d.Cells:

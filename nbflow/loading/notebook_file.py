@@ -179,7 +179,9 @@ def _drawn(
             parts.problem(part.first, what, "Assign it in a setup cell, or in a step before this one.")
             continue
         where = f"steps.{touching[-1]}" if touching[-1].isidentifier() else f"steps['{touching[-1]}']"
-        found[part.id] = {"items": f"{{{{ {where}.output.{part.each} }}}}"}
+        given = touching[-1] == SETUP and part.each in cells_of(steps[0]).parameters and not told.prepares(part.each)
+        items = f"inputs.{part.each}" if given else f"{where}.output.{part.each}"
+        found[part.id] = {"items": f"{{{{ {items} }}}}"}
     refuse(parts.problems)
     return found
 
