@@ -125,6 +125,22 @@ def test_items_have_kernels_of_their_own_and_their_results_are_lists(steps, fold
     assert '<a href="0_fit_b.ipynb">fit name=b</a>' in "".join(summary["text/html"])
 
 
+def test_what_is_no_value_is_not_in_the_table_and_comes_along(steps, cli):
+    """Which is said, for it reads as lost; and an item is called as the table calls it."""
+    path = steps(
+        ("step:load", "ns = [1, 2]\nclass Fit:\n    def __init__(self, n): self.n = n"),
+        ("step:fit each:ns as:n", "fit = Fit(n)"),
+        ("results", "fit"),
+        ("step:end", "print([one.n for one in fit])"),
+    )
+    done = run(path).check()
+    assert "[1, 2]" == shown(done, 4)
+    (told,) = done.warnings
+    assert "fit n=1: 'fit' is left out of the results: it is __main__.Fit. Later steps find it." == told.message
+    refused = cli("resume", path.name, "--only", "fit n=1", code=2).stderr
+    assert "Call an item as nbflow results does: fit:fit:0" in refused
+
+
 @pytest.mark.parametrize("most", [1, 4])
 def test_items_see_the_same_names_however_many_run_at_a_time(steps, most):
     """What one changes is seen by no other, in whatever order they run; so are globals and random numbers."""

@@ -548,14 +548,15 @@ def resume(
     reporter: str | None = None,
     **unknown: object,
 ) -> Any:
-    """Finish what is missing of a run; nothing that completed runs again.
+    """Finish what is missing of a run; what completed runs again only where it is asked for, or what it reads changed.
 
     Parameters
     ----------
     target : path or str
         A notebook or workflow (its run started or resumed last), a run folder, or the beginning of a run id.
     parameters : mapping, optional
-        New values for parameters that all items share; every item runs again with them.
+        New values for parameters that all items of a map share, which every item runs again with; or for inputs of a
+        workflow, which repeat the steps that may read them.
     changed : {"ask", "keep", "rerun"}
         What to do with finished items whose code changed.
     from_, only : int or str, optional

@@ -496,8 +496,10 @@ class Again:
         if found:
             several = ", ".join("/".join(path) for path in found)
             raise TargetError(f"{text!r}: {len(found)} steps are called so: {several}", "Name one of them.")
-        ids = [path[-1] for path in known]
-        raise TargetError(f"there is no step {text!r}.{did_you_mean(text, ids)}", f"There are: {', '.join(ids[:20])}.")
+        ids = list(dict.fromkeys(path[-1] for path in known))
+        items = [node_text(node) for node in nodes if node[-1].startswith(f"{text.partition(' ')[0]}:")]
+        called = f"Call an item as nbflow results does: {items[0]}" if items else f"There are: {', '.join(ids[:20])}."
+        raise TargetError(f"there is no step {text!r}.{did_you_mean(text, ids)}", called)
 
     def wants(self, node: NodeId, *, dependents: bool) -> bool:
         """Whether a node is to run again; with or without what waits for it."""

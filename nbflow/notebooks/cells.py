@@ -312,6 +312,12 @@ class CellsAttempt(Attempt):
     def _shown(self, problem: Exception) -> str:
         return short(self.masker.text(str(problem)))
 
+    def _left_out(self, name: str, reason: str) -> str:
+        """Give what is said of a result that has no value: as a name it may come along all the same."""
+        saved, wanted = self.cells.saved, self.cells.step.wanted
+        comes = saved is not None and name in saved.names and (wanted is None or name in wanted)
+        return f"{super()._left_out(name, reason)}{' Later steps find it.' if comes else ''}"
+
     def _is_needed(self, name: str) -> bool:
         """Whether it is a failure that a result has no value: what is no list fails the step that runs over it."""
         return super()._is_needed(name) and name not in self.step.lists

@@ -396,7 +396,7 @@ class Attempt:
             if self._is_needed(name):
                 problems.append(f"{name!r} was asked for, and {reason}")
             else:
-                self.warnings.append(f"{name!r} is left out of the results: {reason}.")
+                self.warnings.append(self._left_out(name, reason))
         if self.problem is not None and self._names:
             problems.append(self.problem)
         elif self.problem is not None:  # only the files that it wrote are not known
@@ -407,6 +407,10 @@ class Attempt:
             self.warnings.append(f"{self.foreign}.")
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
+
+    def _left_out(self, name: str, reason: str) -> str:
+        """Give what is said of a result that has no value."""
+        return f"{name!r} is left out of the results: {reason}."
 
     def _is_needed(self, name: str) -> bool:
         """Whether it is a failure that a result has no value."""
