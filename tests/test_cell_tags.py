@@ -258,6 +258,20 @@ def test_what_is_wrong_with_a_notebook_that_a_file_names_twice_is_told_once(load
     assert 1 == said.count("w.yml:")
 
 
+def test_a_name_that_no_step_of_a_file_assigns_is_told(steps, folder, cli):
+    """A value that was forgotten, or a cell that no step runs."""
+    steps(("setup", "k = 1"), ("step:load", "rows = [k]"), ("step:fit", "def f(): return late\nlen(rows), city"))
+    lines = 'nbflow: 1\nsteps:\n  - {id: load, cells: a.ipynb, tags: ["step:load"]}\n'
+    fit = '  - {id: fit, cells: a.ipynb, tags: ["step:fit"]%s}\n'
+    (folder / "w.yml").write_text(lines + fit % "")
+    said = cli("validate", "w.yml", code=2).stdout
+    assert said.startswith("error: w.yml:4: steps[1].cells: a.ipynb: cell 3, line 2 reads 'city', which no cell before")
+    (folder / "w.yml").write_text(lines + fit % ", names: {city: Oslo}")
+    assert "fine, 2 steps" in cli("validate", "w.yml").stdout
+    (folder / "w.yml").write_text(lines.replace("load", "other") + fit % ", needs: [], names: {city: Oslo}")
+    assert "reads 'rows'" in cli("validate", "w.yml", code=2).stdout
+
+
 def test_a_misspelt_mark_is_told(steps):
     with pytest.raises(DefinitionError, match=r"'nedes=a' is no mark\. Did you mean 'needs'"):
         read_steps(steps(("step:a", "1"), ("", "# nbflow: step=b nedes=a\n2")))

@@ -28,6 +28,7 @@ from .functions import Arguments, Module, function_arguments, function_module
 from .inputs import Given
 from .order import Order
 from .parameters import check, shared_values
+from .plain import says
 from .sight import ListSight, Sight
 from .workflow_file import Source, parse, read_workflow, refuse
 
@@ -479,6 +480,14 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
         linked = _linked(here, one.cells, path, found)
         more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
+        for name, place in () if linked is None else linked.missing(one, here.sight):
+            if any(says(cell, name) for cell in found.cells):
+                told = (
+                    f"{found.name}: cell {place.cell}, line {place.line} reads {name!r}, which no cell before assigns"
+                )
+                here.problem(
+                    told, f"Run the cell that does in a step before, or give it: names: {{{name}: VALUE}}", "cells"
+                )
         shown = one.outputs or found.result_names
         asked = here.building.asked(one)
         more |= {

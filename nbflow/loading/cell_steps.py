@@ -12,7 +12,7 @@ from ..model import NOTHING, Names
 from ..namespace import Piece
 from ..source import SETUP, Notebook, selected
 from ..values import Value
-from .names import Use, uses
+from .names import Place, Use, uses
 from .order import Order
 from .sight import ListSight, Sight
 
@@ -70,6 +70,16 @@ class Links:
             "goes_on": _above(one, sight.lists[0]),
             "goes_on_in": _below(one, sight.lists[0]),
         }
+
+    def missing(self, one: d.Cells, sight: Sight) -> Iterator[tuple[str, Place]]:
+        """Give the names that a step reads and that it certainly does not find, each with its place."""
+        use, earlier = self.steps[tuple(one.tags)], tuple(self._earlier(sight))
+        unknown = any(unknown.assigns for unknown in (*self.setup.unknown, *use.unknown))
+        if unknown or _prepares(one) or any(piece.assigns is None for piece in earlier):
+            return
+        there = {*one.names, *one.parameters, *use.assigns, *self.setup.assigns}
+        there.update(*(piece.assigns or () for piece in earlier))
+        yield from ((name, place) for name, place in use.needs.items() if name not in there and not place.through)
 
     def piece(self, one: d.Cells, step_id: str, behind: frozenset[str] = frozenset()) -> Piece:
         """Give what a step is to others; values that it is given itself it does not read."""

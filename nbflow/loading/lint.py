@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ from ..source import SETUP, Cell, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .names import LAMBDA, Place, Unknown, Use
 from .order import Order
-from .plain import changes, imports
+from .plain import changes, imports, says
 
 __all__ = ["Found", "look"]
 
@@ -211,8 +210,7 @@ class _Looking:
 
     def _says(self, me: str, name: str) -> bool:
         """Whether a name stands in the cells of a step: else it only stands in what the step holds."""
-        word = re.compile(rf"\b{re.escape(name)}\b")
-        return any(word.search(cell.source) for cell in self._cells(me))
+        return any(says(cell, name) for cell in self._cells(me))
 
     # -- words ------------------------------------------------------------------------------------------
 

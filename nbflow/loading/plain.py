@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 
 from ..source import Cell
@@ -10,7 +11,7 @@ from .names import Place
 from .names.cells import tree_of
 from .names.tables import words
 
-__all__ = ["changes", "imports"]
+__all__ = ["changes", "imports", "says"]
 
 CHANGING = words(
     "add append appendleft clear discard extend extendleft insert pop popitem popleft remove reverse setdefault sort "
@@ -62,6 +63,18 @@ def imports(cells: Iterable[Cell]) -> dict[str, str]:
         for name, what in _bound(node):
             found.setdefault(name, set()).add(what)
     return {name: what for name, (what, *more) in found.items() if what and not more}
+
+
+def says(cell: Cell, name: str) -> bool:
+    """Whether a name stands in a cell, be it in a text.
+
+    Examples
+    --------
+    >>> cell = Cell(3, 0, "%time fit(rows)", frozenset(), "")
+    >>> says(cell, "rows"), says(cell, "row")
+    (True, False)
+    """
+    return re.search(rf"\b{re.escape(name)}\b", cell.source) is not None
 
 
 def _trees(cells: Iterable[Cell]) -> Iterator[tuple[Cell, ast.Module]]:
