@@ -404,6 +404,60 @@ CLASSES = {
         "p == P(1) and P(1) < P(2) and p.y == [] and dataclasses.replace(p, x=2).x == 2",
     ),
     "an enum": ("import enum\nclass C(enum.Enum):\n    R = 1\n    G = 2\nc = C.R", "c is C.R and C(2) is C.G"),
+    "an enum with attributes": (
+        (
+            "import enum\nmade = []\nclass P(enum.Enum):\n    E = (5, [6])\n    F = (7, [8])\n"
+            "    def __init__(self, m, r):\n        made.append(m)\n        self.m, self.r = m, r\n"
+            "    def up(self): return self.m + 1\nr = P.E.r\np = P.E"
+        ),
+        "p is P.E and (P.E.m, P.F.r, p.up()) == (5, [8], 6) and P.E.r is r is P.E.value[1] and made == [5, 7]",
+    ),
+    "an enum with second names": (
+        "import enum\nclass C(enum.Enum):\n    R = 1\n    S = 1\n    G = 2\nc = C.S",
+        "c is C.S is C.R is C['S'] and list(C.__members__) == ['R', 'S', 'G'] and list(C) == [C.R, C.G]",
+    ),
+    "an enum with values that it makes": (
+        (
+            "import enum\nclass B(enum.Enum):\n    def __new__(kind):\n        made = object.__new__(kind)\n"
+            "        made._value_ = len(kind.__members__) + 1\n        return made\n"
+            "class C(B):\n    R = ()\n    G = ()\nc = C.G"
+        ),
+        "c is C.G is C(2) and B('D', {'X': ()}).X.value == 1",
+    ),
+    "an enum of bytes": (
+        (
+            "import enum\nclass C(bytes, enum.Enum):\n    def __new__(kind, n, label):\n"
+            "        made = bytes.__new__(kind, [n])\n        made._value_ = n\n        made.label = label\n"
+            "        kind._value2member_map_[label] = made\n        return made\n"
+            "    X = (1, 'x')\n    Y = (2, 'y')\nc = C.Y"
+        ),
+        "c is C.Y is C(2) is C('y') and c == b'\x02' and c.label == 'y' and '__init__' not in vars(C)",
+    ),
+    "an enum of texts": (
+        (
+            "import enum\nclass C(str, enum.Enum):\n    def _generate_next_value_(name, *a): return name * 2\n"
+            "    X = enum.auto()\nclass D(C.__base__): pass\nc = C.X"
+        ),
+        "c is C.X is C('XX') and c == 'XX' and c.upper() == 'XX' and isinstance(c, str)",
+    ),
+    "an enum of tuples": (
+        (
+            "import enum, typing\nclass T(typing.NamedTuple):\n    a: int\n    b: int = 2\n"
+            "class C(T, enum.Enum):\n    X = (1, 3)\n    Y = 4\nc = C.X"
+        ),
+        "c is C.X and (c.a, c.b, C.Y.a, C.Y.b) == (1, 3, 4, 2) and type(C.Y.value) is type(T(4))",
+    ),
+    "flags": (
+        ("import enum\nclass F(enum.Flag):\n    R = 1\n    W = 2\n    ALL = 3\n    NONE = 0\nf = F.R | F.W"),
+        "f is F.ALL is F(3) and F.R & F.W is F.NONE and list(F.__members__) == ['R', 'W', 'ALL', 'NONE']",
+    ),
+    "an enum that makes values for others": (
+        (
+            "import enum\nclass B(enum.Enum):\n    def _generate_next_value_(name, *a): return name * 2\n"
+            "class C(B):\n    X = enum.auto()\nc = C.X"
+        ),
+        "c is C('XX') and B('D', 'Y').Y.value == 'YY'",
+    ),
     "a namedtuple": (
         "import collections\nT = collections.namedtuple('T', 'a b')\nt = T(1, [2])",
         "type(t) is T and t.b == [2] and t._replace(a=3) == T(3, [2])",

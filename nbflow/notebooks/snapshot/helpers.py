@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import linecache
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .arrays import memory_of
@@ -43,25 +44,66 @@ def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         setattr(function, name, value)
 
 
-def new_class(make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:  # noqa: ARG001
-    """Make a class, and run nothing of the notebook: what its metaclass and its bases did to it was done before.
-
-    :meth:`Restore._class` stands before it, which knows those that setup has made.
-    """
-    kind, name, bases, attributes, *_ = arguments
-    meta = kind if isinstance(kind, type) else type
+@contextlib.contextmanager
+def _unhooked(bases: tuple[Any, ...]) -> Iterator[None]:
+    """Let a class be made without the ``__init_subclass__`` of the notebook's classes."""
     hooked = {one for base in bases if isinstance(base, type) for one in base.__mro__ if _of_notebook(one)}
     hooks = {one: vars(one)["__init_subclass__"] for one in hooked if "__init_subclass__" in vars(one)}
     for one in hooks:
         type.__setattr__(one, "__init_subclass__", classmethod(_nothing))
     try:
-        if not _of_notebook(meta):
-            return make(*arguments)
-        known = next(one for one in meta.__mro__ if not _of_notebook(one))
-        return known.__new__(meta, name, bases, dict(attributes))
+        yield
     finally:
         for one, hook in hooks.items():
             type.__setattr__(one, "__init_subclass__", hook)
+
+
+def new_class(make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:  # noqa: ARG001
+    """Make a class, and run nothing of the notebook: what its metaclass and its bases did to it was done before.
+
+    :meth:`Restore._class` stands before it, which knows those that setup has made.
+    """
+    meta, name, bases, attributes, *_ = arguments
+    with _unhooked(bases):
+        if not _of_notebook(meta):
+            return make(*arguments)
+        made: type = _known(meta).__new__(meta, name, bases, dict(attributes))
+        return made
+
+
+def new_enum(meta: Any, name: str, bases: tuple[type, ...], make: Any, members: dict[str, Any], how: Any) -> type:
+    """Make an enum with its members, and run nothing of the notebook: each is made by ``make``, with what it takes."""
+    todo = iter(members.values())
+
+    def new(kind: type, *_: Any) -> Any:
+        arguments, value = next(todo)
+        made = make.__new__(kind, *arguments)
+        made._value_ = value
+        return made
+
+    body = _known(meta).__prepare__(name, bases)
+    for key, one in {"__new__": new, "__init__": _nothing, **dict.fromkeys(members)}.items():
+        body[key] = one
+    with _unhooked(bases):
+        made: type = _known(meta).__new__(meta, name, bases, body, **how)
+    for key in ("__init__", "__new_member__"):  # its own ones come with its state
+        type.__delattr__(made, key)
+    return made
+
+
+def fill_enum(kind: Any, state: tuple[Any, ...]) -> None:
+    """Give an enum what it has beside its members, and these what they have beside their values."""
+    fill, attributes, members, values = state
+    fill(kind, attributes)
+    for name, own in members.items():
+        vars(kind.__members__[name]).update(own)
+    for value, name in values:
+        kind._value2member_map_.setdefault(value, kind.__members__[name])
+
+
+def _known(kind: type) -> Any:
+    """Give the nearest base of a class that is not of the notebook."""
+    return next(one for one in kind.__mro__ if not _of_notebook(one))
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -166,6 +208,8 @@ HELPERS: dict[str, Any] = {
         fill_cell,
         fill_function,
         new_class,
+        new_enum,
+        fill_enum,
         new_cached,
         itself,
         thaw,

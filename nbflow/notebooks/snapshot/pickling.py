@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import pickle
@@ -16,12 +17,14 @@ from .helpers import (
     HELPER_IDS,
     fill_attributes,
     fill_cell,
+    fill_enum,
     fill_function,
     fill_object,
     new_cached,
     new_cell,
     new_class,
     new_code,
+    new_enum,
     new_exception,
     new_function,
     new_kind,
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from .saving import Save
 
 _SPECIAL = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
+_OF_MEMBERS = ("_value_", "_name_", "_sort_order_", "__objclass__")
+"""What each member of an enum has."""
 
 
 def is_array_kind(kind: type) -> bool:
@@ -280,9 +285,31 @@ class Reducer(pickle.Pickler):
         state[0].pop("__slotnames__", None)  # copyreg's notes, made when the first instance is pickled
         if "__slots__" in state[0] and not issubclass(value, tuple):
             arguments[3]["__slots__"] = state[0].pop("__slots__")
+        if isinstance(value, enum.EnumMeta):
+            return self._reduce_enum(value, state)
         # Without cloudpickle's own tracking: tokens do that here.
         made = (make, (*arguments[:-2], None, None), self._of_setup(value))
         return new_class, made, state, None, None, self.library._class_setstate  # noqa: SLF001
+
+    def _reduce_enum(self, value: Any, state: tuple[dict[str, Any], Any]) -> Any:
+        """Reduce an enum: cloudpickle makes its members again from their values alone, and no second names of them."""
+        kinds = value._member_type_.__mro__
+        make = next(one for one in kinds if isinstance(vars(one).get("__new__"), types.BuiltinFunctionType))
+        if make is not object and not hasattr(make, "__getnewargs__"):
+            raise Unsavable
+        members, own = value.__members__, {}
+        taken = {}
+        for name, one in members.items():
+            taken[name] = (make.__getnewargs__(one) if make is not object else (), one.value)
+            own[name] = {key: held for key, held in vars(one).items() if key not in _OF_MEMBERS}
+            state[0].pop(name, None)
+        if "_generate_next_value_" in vars(value):
+            state[0]["_generate_next_value_"] = vars(value)["_generate_next_value_"]
+        values = [(key, one.name) for key, one in value._value2member_map_.items() if one.name in members]
+        how = {"boundary": value._boundary_} if getattr(value, "_boundary_", None) else {}
+        arguments = (type(value), value.__name__, value.__bases__, make, taken, how)
+        filling = (self.library._class_setstate, state, own, values)  # noqa: SLF001
+        return new_enum, arguments, filling, None, None, fill_enum
 
     def reduce_array(self, value: Any) -> Any:
         self.packed.arrays[id(value)] = value
