@@ -624,6 +624,49 @@ def test_functions_come_back(kernel, source, holds):
     assert eval(holds, kernel.next(*names).names)
 
 
+SAME = {
+    "a dataclass that is derived from": (
+        ("from dataclasses import *\n@dataclass\nclass P:\n    x: int\n    tags: list = field(default_factory=list)"),
+        "@dataclass\nclass Q(P):\n    z: int = 0",
+        "repr(Q(1)), fields(P)[0].default is MISSING",
+    ),
+    "fields that are held": (
+        "import dataclasses\nheld = [dataclasses.field(default=3), dataclasses.MISSING]\nother = dataclasses.MISSING",
+        "@dataclasses.dataclass\nclass Q:\n    y: int = held[0]",
+        "Q(), held[1] is dataclasses.MISSING is other",
+    ),
+    "an argument that is left out": (
+        (
+            "import argparse\nfrom argparse import SUPPRESS as S\nhow = {'default': S}\n"
+            "p = argparse.ArgumentParser(argument_default=S)\np.add_argument('--x', type=int)"
+        ),
+        "p.add_argument('--y', type=int, **how)",
+        "vars(p.parse_args([])), S is argparse.SUPPRESS",
+    ),
+    "a NaN that is known by who it is": (
+        "import math, numpy as np\nd = {np.nan: 1}\nl = [1.0, np.nan]\nm = [[math.nan]]\nn = np.nan",
+        "",
+        "(d.get(np.nan), np.nan in l, math.nan in m[0], n is np.nan)",
+    ),
+    "halves of a character": (
+        "t = '\\ud83d' + '\\ude00'\nl = [t]\ne = '\\U0001f600'",
+        "",
+        "(len(t), len(l[0]), len(e))",
+    ),
+}
+"""What a step makes, what a step below does, and what is asked then."""
+
+
+@pytest.mark.parametrize(("first", "then", "asked"), SAME.values(), ids=SAME)
+def test_a_step_finds_what_it_would_in_the_same_kernel(kernel, first, then, asked):
+    kernel.run(first)
+    assert {} == kernel.save(*[name for name in kernel.names if not name.startswith("__")])["unsaved"]
+    other = kernel.next()
+    kernel.run(then)
+    other.run(then)
+    assert repr(eval(asked, kernel.names)) == repr(eval(asked, other.names))
+
+
 def test_tracebacks_and_inspect_find_the_source_of_a_function(kernel):
     """It stands in no file: the kernel that made it knew its lines."""
     source = "\n\ndef f(x):\n    return 1 / x\n"

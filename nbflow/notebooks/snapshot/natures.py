@@ -108,6 +108,26 @@ def generator_of(value: object) -> tuple[str, str] | None:
     return None
 
 
+SINGLES = (("math", "nan"), ("numpy", "nan"), ("argparse", "SUPPRESS"))
+"""Numbers and texts of modules that are told from equal ones: a dict finds ``np.nan``, and no other NaN."""
+
+
+def singles() -> dict[int, tuple[str, str]]:
+    """Give the module and the name of each of these that there is, by id."""
+    rows = [row for row in SINGLES if hasattr(sys.modules.get(row[0]), row[1])]
+    return {id(getattr(sys.modules[module], name)): (module, name) for module, name in rows}
+
+
+def sign_of(value: object) -> tuple[str, str] | None:
+    """Give the module and the name of an object that holds nothing, and so only stands for something, as
+    ``dataclasses.MISSING`` does; None if it is none."""
+    module = type(value).__module__
+    if module == "__main__" or any(object.__reduce_ex__(value, 2)[2:]):
+        return None
+    names = list(vars(sys.modules[module]).items()) if module in sys.modules else ()
+    return next(((module, name) for name, one in names if one is value), None)
+
+
 def loaded(rows: tuple[tuple[str, str], ...]) -> tuple[type, ...]:
     """Give those of the classes whose modules this process has imported."""
     found = [getattr(sys.modules.get(module), name, None) for module, name in rows]

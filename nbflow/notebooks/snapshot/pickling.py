@@ -31,7 +31,7 @@ from .helpers import (
     new_map,
     new_masked,
 )
-from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine
+from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine, sign_of, singles
 
 if TYPE_CHECKING:
     from .saving import Save
@@ -65,6 +65,11 @@ def has_own_init(kind: type[BaseException]) -> bool:
 def attribute_of(kind: type, name: str) -> Any:
     """Give what a class or its bases define under a name, and ask no metaclass."""
     return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
+
+
+def names_beside(kind: type) -> list[Any]:
+    """Give what has a name in the module of a class."""
+    return list(getattr(sys.modules.get(kind.__module__), "__dict__", {}).values())
 
 
 class External:
@@ -167,12 +172,13 @@ class Reducer(pickle.Pickler):
         self.packed = packed
         self.filled: set[int] = set()
         self.culprit: object = None
+        self.singles = {key: ("of", *one) for key, one in singles().items()}
 
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
-        if kind in ATOMS:
-            return None
         key = id(value)
+        if kind in ATOMS:
+            return self.singles.get(key)
         if key in HELPER_IDS:
             return HELPER_IDS[key]
         if kind is External:
@@ -211,10 +217,11 @@ class Reducer(pickle.Pickler):
             return type(self).reduce_array_kind
         if issubclass(kind, BaseException):
             return type(self).reduce_exception if has_own_init(kind) else None
-        asked = attribute_of(kind, "__getattr__") is not None and not issubclass(kind, type)
-        if asked and is_reduced_by(kind, object):
+        if issubclass(kind, type) or not is_reduced_by(kind, object):
+            return None
+        if attribute_of(kind, "__getattr__") is not None:
             return type(self).reduce_asked
-        return None
+        return type(self).reduce_sign if any(type(one) is kind for one in names_beside(kind)) else None
 
     def reduce_function(self, value: types.FunctionType) -> Any:
         if self.library._should_pickle_by_reference(value):  # noqa: SLF001
@@ -332,6 +339,13 @@ class Reducer(pickle.Pickler):
         """Reduce an object with a ``__getattr__``: that would be asked for a ``__setstate__`` before it has a state."""
         made: Any = object.__reduce_ex__(value, 5)
         return (*made, fill_object)
+
+    def reduce_sign(self, value: Any) -> Any:
+        sign = sign_of(value)
+        if sign is None:
+            return super().reducer_override(value)
+        self.packed.seen.pop(id(value), None)  # it has a name, in its module
+        return getattr, (sys.modules[sign[0]], sign[1])
 
     def reduce_generator(self, value: Any) -> Any:
         generator = generator_of(value)

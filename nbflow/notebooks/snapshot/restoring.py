@@ -36,6 +36,8 @@ class _Unpickler(pickle.Unpickler):
             return self.restore.helpers[pid[1]]
         if pid[0] == "file":
             return self.restore.file(self.parts[pid[1]])
+        if pid[0] == "of":
+            return getattr(importlib.import_module(pid[1]), pid[2])
         return self.restore.named(pid[1], pid[2], self.parts)
 
 

@@ -33,6 +33,7 @@ from .natures import (
     Trouble,
     loaded,
     of_the_machine,
+    singles,
     trouble_of,
 )
 from .pickling import External, Packed, digest_alone
@@ -50,6 +51,9 @@ _JSON_ATOMS: set[type] = {type(None), bool, int, float, str}
 def _is_plain(value: Any, named: dict[int, str], seen: dict[int, Any]) -> bool:
     """Whether a value is lists and dicts of atoms and nothing else, none of them twice; notes them in ``seen``."""
     todo = [value]
+    single = singles()
+    if id(value) in single:
+        return False
     for one in todo:
         kind = type(one)
         if kind in _JSON_ATOMS:
@@ -60,7 +64,7 @@ def _is_plain(value: Any, named: dict[int, str], seen: dict[int, Any]) -> bool:
         if kind is dict and not all(type(key) is str for key in one):
             return False
         inner = one if kind is list else one.values()
-        if len(inner) > SHORT:
+        if len(inner) > SHORT or not single.keys().isdisjoint(map(id, inner)):
             return False
         if not _JSON_ATOMS.issuperset(map(type, inner)):
             todo.extend(inner)
@@ -71,9 +75,12 @@ def _short(value: Any) -> str | None:
     """Give the JSON of a plain value, if it is short."""
     try:
         text = json.dumps(value)
-    except (ValueError, RecursionError):  # an int of more digits than Python writes; too deep
-        return None
-    return text if len(text) <= SHORT else None
+        if len(text) <= SHORT:
+            json.dumps(value, ensure_ascii=False).encode()
+            return text
+    except (ValueError, RecursionError):  # an int of more digits than Python writes; half a character; too deep
+        pass
+    return None
 
 
 class Save:
