@@ -648,6 +648,19 @@ SAME = {
         "",
         "(d.get(np.nan), np.nan in l, math.nan in m[0], n is np.nan)",
     ),
+    "levels in frames": (
+        (
+            "import enum, pandas as pd\nclass L(str, enum.Enum):\n    X = 'x'\n    Y = 'y'\nall = [L.X, L.Y] * 9\n"
+            "a = pd.DataFrame({'a': all})\nb = [pd.Series(all)]\nc = pd.Series(1, index=all)\nd = pd.Series(1, name=L.X)\n"
+            "e = pd.DataFrame([all[:2]], columns=all[:2])\nf = pd.DataFrame({'a': pd.Categorical(all)})\n"
+            "g = pd.concat([f] * 9999)"
+        ),
+        "a.loc[0, 'a'] = L.Y",
+        (
+            "[list(map(type, one)) for one in (a.a, b[0], c.index, [d.name], e.columns, e.loc[0], f.a.cat.categories)],"
+            " a.a[0] is L.Y, c.index[0] is L.X, e.columns[1] is L.Y, f.a[0] is L.X, g.a.iloc[-1] is L.Y"
+        ),
+    ),
     "halves of a character": (
         "t = '\\ud83d' + '\\ude00'\nl = [t]\ne = '\\U0001f600'",
         "",

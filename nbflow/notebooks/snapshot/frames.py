@@ -36,12 +36,27 @@ def _columns(frame: Any) -> list[Any]:
 
 
 def is_closed(frame: Any) -> bool:
-    """Whether nothing in a frame has an identity: there are numbers, texts and the like in it."""
+    """Whether nothing in a frame has an identity, or is of a class of the notebook: there are numbers, texts and the
+    like in it."""
     pd = sys.modules["pandas"]
     kinds = {"string", "empty", "boolean", "date", "decimal", "datetime", "bytes", "time", "integer", "floating"}
-    objects = [one for one in _columns(frame) if one.dtype == object]
-    objects += [level for level in _levels(frame.index) if level.dtype == object]
-    return not frame.attrs and all(pd.api.types.infer_dtype(one, skipna=True) in kinds for one in objects)
+    columns = [*_columns(frame), *_levels(frame.index)]
+    objects = [one for one in columns if one.dtype == object]
+    labels = [
+        *([*_levels(frame.columns), frame.columns.names] if frame.ndim == 2 else [[frame.name]]),
+        frame.index.names,
+    ]
+    labels += [one.dtype.categories for one in columns if isinstance(one.dtype, pd.CategoricalDtype)]
+    if frame.attrs or any(_is_of_notebook(one) for one in (*objects, *labels)):
+        return False
+    return all(pd.api.types.infer_dtype(one, skipna=True) in kinds for one in objects)
+
+
+def _is_of_notebook(values: Any) -> bool:
+    """Whether one of them is of a class of the notebook, which pandas would look for in another kernel."""
+    return getattr(values, "dtype", object) == object and any(
+        kind.__module__ == "__main__" for kind in set(map(type, values))
+    )
 
 
 def _levels(index: Any) -> list[Any]:
