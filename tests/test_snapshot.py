@@ -648,10 +648,24 @@ SAME = {
         "",
         "(d.get(np.nan), np.nan in l, math.nan in m[0], n is np.nan)",
     ),
+    "one that calls itself by its name": (
+        (
+            "class S:\n    __slots__ = ('a', '__dict__')\n    def __reduce__(self): return 'MISSING'\n"
+            "MISSING = S()\nMISSING.a = 1\nMISSING.b = 2\nheld = {'a': MISSING}"
+        ),
+        "def is_there(x): return x is not MISSING",
+        "is_there(held['a']), MISSING.a, MISSING.b",
+    ),
+    "a new type": (
+        "import typing\nUserId = typing.NewType('UserId', int)\ndef f(x: UserId): pass",
+        "",
+        "UserId(3), f.__annotations__['x'] is UserId, UserId.__name__",
+    ),
     "levels in frames": (
         (
             "import enum, pandas as pd\nclass L(str, enum.Enum):\n    X = 'x'\n    Y = 'y'\nall = [L.X, L.Y] * 9\n"
-            "a = pd.DataFrame({'a': all})\nb = [pd.Series(all)]\nc = pd.Series(1, index=all)\nd = pd.Series(1, name=L.X)\n"
+            "a = pd.DataFrame({'a': all})\nb = [pd.Series(all)]\nc = pd.Series(1, index=all)\n"
+            "d = pd.Series(1, name=L.X)\n"
             "e = pd.DataFrame([all[:2]], columns=all[:2])\nf = pd.DataFrame({'a': pd.Categorical(all)})\n"
             "g = pd.concat([f] * 9999)"
         ),
@@ -753,6 +767,33 @@ def test_what_stands_in_a_module_that_a_step_has_made_cannot_be_saved(kernel, mo
     monkeypatch.setitem(sys.modules, "made_by_a_test", None)
     kernel.run(f"{MADE}value = {text}\nfine = [types, types.SimpleNamespace]")
     assert {"value": reason} == kernel.save("value", "fine")["unsaved"]
+
+
+@pytest.mark.parametrize("text", ["made", "made.f", "[made.C()]", "made.ONE", "{'a': made.MISSING}"])
+def test_what_stands_in_a_module_of_a_file_that_no_import_finds_cannot_be_saved(kernel, monkeypatch, text):
+    """A step has loaded it from there, and no other kernel has."""
+    source = "import enum\ndef f(): pass\nclass C: pass\nclass E(enum.Enum): ONE = 1\nONE = E.ONE\n"
+    source += "class S:\n    def __reduce__(self): return 'MISSING'\nMISSING = S()"
+    (kernel.folder / "made_by_a_test.py").write_text(source)
+    monkeypatch.setitem(sys.modules, "made_by_a_test", None)
+    kernel.run(f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("made_by_a_test", {str(kernel.folder / "made_by_a_test.py")!r})
+made = sys.modules["made_by_a_test"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(made)
+value = {text}
+""")
+    assert ["value"] == list(kernel.save("value", "importlib")["unsaved"])
+
+
+def test_what_stands_in_a_module_that_was_imported_is_saved_wherever_the_folder_is_now(kernel, monkeypatch):
+    (kernel.folder / "found_by_a_test.py").write_text("def f(): pass")
+    monkeypatch.setitem(sys.modules, "found_by_a_test", None)
+    monkeypatch.delitem(sys.modules, "found_by_a_test")
+    with monkeypatch.context() as context:
+        context.syspath_prepend(kernel.folder)
+        kernel.run("import found_by_a_test, json.decoder as held\nvalue = [found_by_a_test.f]")
+    assert {} == kernel.save("value", "held")["unsaved"]
 
 
 def test_the_file_of_a_frame_that_is_pickled_is_called_by_what_is_in_it(kernel):

@@ -7,6 +7,7 @@ import dis
 import importlib
 import importlib.util
 import linecache
+import os
 import sys
 import types
 import weakref
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
+CLOUDPICKLE = "_nbflow_cloudpickle"
+"""What our cloudpickle is called in each kernel."""
 _used: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
@@ -42,11 +45,36 @@ def is_made(module: object) -> bool:
     """Whether a step has made a module and put it into ``sys.modules``: no other kernel can import it."""
     if not isinstance(module, types.ModuleType) or sys.modules.get(module.__name__) is not module:
         return False
-    found = getattr(module, "__spec__", None) or getattr(module, "__loader__", None)
-    if found is not None or module.__name__ == "__main__":
+    spec = getattr(module, "__spec__", None)
+    if module.__name__ in ("__main__", CLOUDPICKLE):
+        return False
+    if getattr(spec, "has_location", False):
+        return not _is_found(module.__name__, spec)
+    if spec is not None or getattr(module, "__loader__", None) is not None:
         return False
     above = sys.modules.get(module.__name__.rpartition(".")[0])  # compiled modules make some that come with them
     return above is None or is_made(above)
+
+
+def _is_found(name: str, spec: Any) -> bool:
+    """Whether the file of a module is where an import looks for it, or has looked: the paths may have changed."""
+    folder, file = os.path.split(spec.origin or "")
+    called = file.partition(".")[0]
+    if called == "__init__":
+        folder, called = os.path.split(folder)
+    package, _, last = name.rpartition(".")
+    above = sys.modules.get(package)
+    if above is not None and is_made(above):
+        return False
+    path = getattr(above, "__path__", None) if package else None
+    finders = sys.path_importer_cache
+    looked = path if path is not None else {*finders, *(getattr(one, "path", None) for one in finders.values())}
+    if called == last and folder in looked:
+        return True
+    with contextlib.suppress(Exception):  # whatever a finder raises, it has not found it
+        found = [one.find_spec(name, path) for one in sys.meta_path]
+        return any(one is not None and one.origin == spec.origin for one in found)
+    return False
 
 
 def is_of_made(value: Any) -> bool:
@@ -71,7 +99,7 @@ def is_code(value: object) -> bool:
 
 def load_cloudpickle(folder: str) -> Any:
     """Load nbflow's cloudpickle under a name of its own: the kernel may have another one, or none."""
-    name = "_nbflow_cloudpickle"
+    name = CLOUDPICKLE
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(folder) / "cloudpickle.py")
         if spec is None or spec.loader is None:

@@ -54,9 +54,7 @@ def is_closed(frame: Any) -> bool:
 
 def _is_of_notebook(values: Any) -> bool:
     """Whether one of them is of a class of the notebook, which pandas would look for in another kernel."""
-    return getattr(values, "dtype", object) == object and any(
-        kind.__module__ == "__main__" for kind in set(map(type, values))
-    )
+    return any(kind.__module__ == "__main__" for kind in set(map(type, values)))
 
 
 def _levels(index: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import enum
 import functools
 import hashlib
@@ -217,8 +218,10 @@ class Reducer(pickle.Pickler):
             return type(self).reduce_array_kind
         if issubclass(kind, BaseException):
             return type(self).reduce_exception if has_own_init(kind) else None
-        if issubclass(kind, type) or not is_reduced_by(kind, object):
+        if issubclass(kind, type):
             return None
+        if not is_reduced_by(kind, object):
+            return type(self).reduce_named
         if attribute_of(kind, "__getattr__") is not None:
             return type(self).reduce_asked
         return type(self).reduce_sign if any(type(one) is kind for one in names_beside(kind)) else None
@@ -339,6 +342,22 @@ class Reducer(pickle.Pickler):
         """Reduce an object with a ``__getattr__``: that would be asked for a ``__setstate__`` before it has a state."""
         made: Any = object.__reduce_ex__(value, 5)
         return (*made, fill_object)
+
+    def reduce_named(self, value: Any) -> Any:
+        """Reduce what may call itself by a name: one of the notebook is made again, as no other kernel has it yet."""
+        made: Any = value.__reduce_ex__(5)
+        if not isinstance(made, str):
+            return made
+        if is_of_made(value):
+            raise Unsavable
+        if value.__module__ != "__main__":
+            return made
+        kind = type(value)
+        if attribute_of(kind, "__new__") is not object.__new__:
+            raise Unsavable
+        slots = {name: getattr(value, name) for name in copyreg._slotnames(kind) if hasattr(value, name)}  # type: ignore[attr-defined] # noqa: SLF001
+        state = (dict(getattr(value, "__dict__", {})), slots)
+        return copyreg.__newobj__, (kind,), state, None, None, fill_object  # type: ignore[attr-defined]
 
     def reduce_sign(self, value: Any) -> Any:
         sign = sign_of(value)
