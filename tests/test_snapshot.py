@@ -786,6 +786,16 @@ value = {text}
     assert ["value"] == list(kernel.save("value", "importlib")["unsaved"])
 
 
+@pytest.mark.parametrize("text", ["made", "made.f", "made.C()"])
+@pytest.mark.parametrize("ends", ["", "\nC = made.C\ndel made"], ids=["module", "class"])
+def test_what_stands_in_a_module_that_setup_has_made_is_saved(tmp_path, monkeypatch, text, ends):
+    """Setup makes it in each kernel."""
+    monkeypatch.setitem(sys.modules, "made_by_a_test", None)
+    kernel = started(tmp_path, MADE + ends)
+    kernel.run(f"made = sys.modules['made_by_a_test']\nvalue = [{text}]")
+    assert {} == kernel.save("value")["unsaved"]
+
+
 def test_what_stands_in_a_module_that_was_imported_is_saved_wherever_the_folder_is_now(kernel, monkeypatch):
     (kernel.folder / "found_by_a_test.py").write_text("def f(): pass")
     monkeypatch.setitem(sys.modules, "found_by_a_test", None)

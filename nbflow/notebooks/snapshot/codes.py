@@ -77,10 +77,10 @@ def _is_found(name: str, spec: Any) -> bool:
     return False
 
 
-def is_of_made(value: Any) -> bool:
-    """Whether a function or a class stands in a module that a step has made."""
-    name = getattr(value, "__module__", None)
-    return isinstance(name, str) and is_made(sys.modules.get(name))
+def module_of(value: Any) -> str:
+    """Give the name of a module, or of the one in which a thing says that it stands; empty if it says nothing."""
+    name = getattr(value, "__name__" if isinstance(value, types.ModuleType) else "__module__", None)
+    return name if isinstance(name, str) else ""
 
 
 def import_module_of(value: type) -> None:

@@ -12,7 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .arrays import is_written_through, map_of
-from .codes import import_module_of, is_made, is_of_made, source_of, uses
+from .codes import import_module_of, is_made, module_of, source_of, uses
 from .files import Budget
 from .helpers import (
     HELPER_IDS,
@@ -206,6 +206,14 @@ class Reducer(pickle.Pickler):
             return self.reduce_class(value)
         return super().reducer_override(value)
 
+    def refuse_made(self, value: Any) -> None:
+        """Refuse what is, or stands in, a module that a step has made; each kernel has those that setup makes."""
+        name = module_of(value)
+        if is_made(sys.modules.get(name)):
+            shelf = self.save.shelf
+            if name not in {module_of(shelf.namespace.get(other)) for other in shelf.setup}:
+                raise Unsavable
+
     def _reduce_of(self, kind: type) -> Any:
         """Give what reduces objects of a type; None where the type itself does it."""
         rows = self.save.reducers
@@ -228,8 +236,7 @@ class Reducer(pickle.Pickler):
 
     def reduce_function(self, value: types.FunctionType) -> Any:
         if self.library._should_pickle_by_reference(value):  # noqa: SLF001
-            if is_of_made(value):
-                raise Unsavable
+            self.refuse_made(value)
             return NotImplemented
         self.packed.seen[id(value)] = value
         if value.__globals__ is not self.save.namespace:
@@ -287,8 +294,7 @@ class Reducer(pickle.Pickler):
         import_module_of(value)
         made: Any = super().reducer_override(value)
         if not isinstance(made, tuple) or made[0] not in self._makers:
-            if is_of_made(value):
-                raise Unsavable
+            self.refuse_made(value)
             return made
         self.packed.seen[id(value)] = value
         make, arguments, state, *_ = made
@@ -330,8 +336,7 @@ class Reducer(pickle.Pickler):
         return super().reducer_override(value) if made is None else made
 
     def reduce_module(self, value: types.ModuleType) -> Any:
-        if is_made(value):
-            raise Unsavable
+        self.refuse_made(value)
         return super().reducer_override(value)
 
     def reduce_exception(self, value: BaseException) -> Any:
@@ -348,8 +353,7 @@ class Reducer(pickle.Pickler):
         made: Any = value.__reduce_ex__(5)
         if not isinstance(made, str):
             return made
-        if is_of_made(value):
-            raise Unsavable
+        self.refuse_made(value)
         if value.__module__ != "__main__":
             return made
         kind = type(value)
