@@ -719,6 +719,10 @@ REFUSED = [
     ("Locked()", "is a Locked"),
     ("Thing(__import__('threading').Lock())", "holds a _thread.lock (in .inner)"),
     ("Bad()", "is a Bad, which raises ValueError: no state here"),
+    ("[Proxy()]", "holds a Proxy (in [0]), which raises RuntimeError: not bound"),
+    ("{Mute(): __import__('threading').Lock()}", "holds a _thread.lock (in [Mute])"),
+    ("{'x' * 40: {2: __import__('threading').Lock()}}", "holds a _thread.lock (in [str][2])"),
+    ("Bad('at ' + 'x' * 200)", "is a Bad, which raises ValueError: at..."),
     ("[Bad()]", "holds a Bad (in [0]), which raises ValueError: no state here"),
     ("memoryview(b'x')[:0].cast('B') and None or __import__('mmap').mmap(-1, 1)", "is a mmap.mmap"),
 ]
@@ -726,8 +730,14 @@ ODD = """
 class Thing:
     def __init__(self, inner): self.inner = inner
 class Bad:
-    def __getstate__(self): raise ValueError("no state here")
+    def __init__(self, why="no state here"): self.why = why
+    def __getstate__(self): raise ValueError(self.why)
     __reduce_ex__ = lambda self, protocol: self.__getstate__()
+class Proxy:
+    @property
+    def __class__(self): raise RuntimeError("not bound")
+class Mute:
+    def __repr__(self): raise ValueError
 """
 
 

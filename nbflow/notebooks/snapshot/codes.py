@@ -94,7 +94,7 @@ def import_module_of(value: type) -> None:
 
 def is_code(value: object) -> bool:
     """Whether a value is a function or a class."""
-    return isinstance(value, (type, types.FunctionType))
+    return issubclass(type(value), (type, types.FunctionType))  # a proxy may raise something when it is asked
 
 
 def load_cloudpickle(folder: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import decimal
 import enum
@@ -22,6 +23,8 @@ from typing import Any
 Ref = dict[str, Any]
 REASON = 150
 """Characters of a reason, at most."""
+MOST_OF_KEY = 30
+"""Characters of the key of a dict in a reason."""
 
 
 class Refused(Exception):  # noqa: N818 - it is told, not raised to anybody
@@ -148,18 +151,32 @@ def one_line(text: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """Give a reason in one line, of at most :data:`REASON` characters."""
+    """Give a reason in one line, of at most :data:`REASON` characters and whole words: secrets are masked later on."""
     text = one_line(text)
-    return text if len(text) <= REASON else text[: REASON - 3] + "..."
+    return text if len(text) <= REASON else text[: REASON - 3].rpartition(" ")[0] + "..."
+
+
+def _key(key: object) -> str:
+    """Give what is shown of a key: all, or only what it is; the beginning of a secret could not be told from others."""
+    with contextlib.suppress(Exception):
+        text = repr(key)
+        if len(text) <= MOST_OF_KEY:
+            return text
+    return type(key).__qualname__
 
 
 def _held(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give what a value holds, each with how it is reached."""
-    if isinstance(value, dict):
-        yield from ((f"[{key!r:.30}]", one) for key, one in list(value.items()))
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    """Give what a value holds, each with how it is reached; no more where it raises something when it is asked."""
+    with contextlib.suppress(Exception):
+        yield from _asked(value, type(value))
+
+
+def _asked(value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    if issubclass(kind, dict):
+        yield from ((f"[{_key(key)}]", one) for key, one in list(value.items()))
+    elif issubclass(kind, (list, tuple, set, frozenset)):
         yield from ((f"[{place}]", one) for place, one in enumerate(value))
-    closure = getattr(value, "__closure__", None) if isinstance(value, types.FunctionType) else None
+    closure = getattr(value, "__closure__", None) if kind is types.FunctionType else None
     for name, cell in zip(value.__code__.co_freevars if closure else (), closure or ()):  # noqa: B905 - Python 3.9
         try:
             yield f" {name}", cell.cell_contents
@@ -168,7 +185,7 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, (dict, types.MappingProxyType)):
         yield from ((f".{name}", one) for name, one in list(attributes.items()) if isinstance(name, str))
-    for slot in getattr(type(value), "__slots__", ()):
+    for slot in getattr(kind, "__slots__", ()):
         if isinstance(slot, str) and hasattr(value, slot):
             yield f".{slot}", getattr(value, slot)
 
@@ -231,12 +248,12 @@ def reach(value: object, namespace: dict[str, Any]) -> set[int]:
     todo = [value]
     while todo and len(found) < MOST_REACHED:
         one = todo.pop()
-        if id(one) in found or one is namespace or isinstance(one, types.ModuleType):
+        if id(one) in found or one is namespace or issubclass(type(one), types.ModuleType):
             continue
         found[id(one)] = one
-        if isinstance(one, (type, types.FunctionType)):
+        if issubclass(type(one), (type, types.FunctionType)):
             todo += [held for _, held in _held(one)] if getattr(one, "__module__", "") == "__main__" else ()
         else:
             todo += gc.get_referents(one)
             todo += [getattr(one, "base", None)] if type(one).__module__ == "numpy" else ()  # views of an array
-    return {key for key, one in found.items() if type(one) not in ATOMS and not isinstance(one, FIXED)}
+    return {key for key, one in found.items() if type(one) not in ATOMS and not issubclass(type(one), FIXED)}
