@@ -661,6 +661,24 @@ SAME = {
         "",
         "UserId(3), f.__annotations__['x'] is UserId, UserId.__name__",
     ),
+    "what has one name everywhere": (
+        "import typing, typing as t\nheld = [..., NotImplemented, len, typing.Tuple[int, ...], typing.Any]",
+        "",
+        "held, held[4] is typing.Any",
+    ),
+    "globals of their own": (
+        (
+            "ns = {}\nexec('x = 1\\ndef f(): return x\\ndef up():\\n global x\\n x += 1', ns)\n"
+            "f = ns['f']\nup = [ns['up']]"
+        ),
+        "ns['x'] = 5\nup[0]()",
+        "f(), ns['x'], f.__globals__ is ns is up[0].__globals__, ns['f'] is f",
+    ),
+    "globals of a module": (
+        "import contextlib\n@contextlib.contextmanager\ndef f(): yield 3\nv = vars(contextlib)",
+        "with f() as found: pass",
+        "found, f.__globals__ is contextlib.__dict__ is v",
+    ),
     "levels in frames": (
         (
             "import enum, pandas as pd\nclass L(str, enum.Enum):\n    X = 'x'\n    Y = 'y'\nall = [L.X, L.Y] * 9\n"

@@ -83,6 +83,13 @@ def module_of(value: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
+def module_with(names: dict[str, Any]) -> str | None:
+    """Give the name of the module whose variables these are; None if no other kernel can import one."""
+    name = names.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return name if getattr(module, "__dict__", None) is names and not is_made(module) else None
+
+
 def import_module_of(value: type) -> None:
     """Import the module that a class says it is of, where that is a part of a package that is there: numpy imports
     ``numpy.rec`` only when that is asked for. Else such a class is none of a module, and pickled as one of a cell."""

@@ -124,6 +124,11 @@ def new_function(code: Any, name: str, closure: Any, token: str = "") -> Any:
     raise NotImplementedError
 
 
+def new_function_of(names: dict[str, Any], code: Any, name: str, closure: Any) -> types.FunctionType:
+    """Give a function with globals of its own."""
+    return types.FunctionType(code, names, name, None, closure)
+
+
 def new_cached(function: Any, parameters: dict[str, Any]) -> Any:
     """Give a function with an empty ``functools.lru_cache``."""
     return functools.lru_cache(**parameters)(function)
@@ -204,6 +209,7 @@ HELPERS: dict[str, Any] = {
     for one in (
         new_code,
         new_function,
+        new_function_of,
         new_cell,
         fill_cell,
         fill_function,

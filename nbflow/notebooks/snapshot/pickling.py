@@ -12,7 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .arrays import is_written_through, map_of
-from .codes import import_module_of, is_made, module_of, source_of, uses
+from .codes import import_module_of, is_made, module_of, module_with, source_of, uses
 from .files import Budget
 from .helpers import (
     HELPER_IDS,
@@ -28,6 +28,7 @@ from .helpers import (
     new_enum,
     new_exception,
     new_function,
+    new_function_of,
     new_kind,
     new_map,
     new_masked,
@@ -182,6 +183,8 @@ class Reducer(pickle.Pickler):
             return self.singles.get(key)
         if key in HELPER_IDS:
             return HELPER_IDS[key]
+        if kind is dict and "__name__" in value and (name := module_with(value)):
+            return ("of", name, "__dict__")
         if kind is External:
             return ("file", value.stem)
         token = self.save.named.get(key)
@@ -239,9 +242,12 @@ class Reducer(pickle.Pickler):
             self.refuse_made(value)
             return NotImplemented
         self.packed.seen[id(value)] = value
-        if value.__globals__ is not self.save.namespace:
+        names = value.__globals__
+        is_ours = names is self.save.namespace
+        if not (is_ours or id(names) in self.save.named or module_with(names)):
             return super().reducer_override(value)
-        self.packed.needs |= {name for name in uses(value.__code__) if self.save.shelf.is_own(name)}
+        if is_ours:
+            self.packed.needs |= {name for name in uses(value.__code__) if self.save.shelf.is_own(name)}
         cells = []
         for cell in value.__closure__ or ():
             self.filled.add(id(cell))
@@ -251,8 +257,10 @@ class Reducer(pickle.Pickler):
                 continue
         special = {name: getattr(value, name) for name in _SPECIAL if getattr(value, name, None) is not None}
         state = (dict(value.__dict__), special, tuple(cells), source_of(value.__code__))
-        made = (value.__code__, value.__name__, value.__closure__, self._of_setup(value))
-        return new_function, made, state, None, None, fill_function
+        arguments = (value.__code__, value.__name__, value.__closure__)
+        if is_ours:
+            return new_function, (*arguments, self._of_setup(value)), state, None, None, fill_function
+        return new_function_of, (names, *arguments), state, None, None, fill_function
 
     def _of_setup(self, value: object) -> str:
         """Give the token of what setup cells make in each kernel: that is filled again, for others hold it there."""
@@ -354,7 +362,7 @@ class Reducer(pickle.Pickler):
         if not isinstance(made, str):
             return made
         self.refuse_made(value)
-        if value.__module__ != "__main__":
+        if module_of(value) != "__main__":
             return made
         kind = type(value)
         if attribute_of(kind, "__new__") is not object.__new__:
