@@ -666,6 +666,20 @@ SAME = {
         "",
         "held, held[4] is typing.Any",
     ),
+    "views of dicts": (
+        (
+            "import types, collections\nd = {1: 2}\nk = d.keys()\nheld = [d.values()]\ni = d.items()\n"
+            "p = types.MappingProxyType(d)\no = collections.OrderedDict(a=1)\nok = o.keys()\nalone = {5: 6}.items()\n"
+            "class C: x = 1\nclass D(C): y = 2\nc, e = vars(C), vars(D)"
+        ),
+        "d[3] = 4\no['b'] = 2\nC.x = 5\nD.y = 6",
+        "k, held, i, p, ok, alone, c['x'], e['y'], 'x' in e",
+    ),
+    "memory that is looked at": (
+        "b = bytearray(4)\nm = memoryview(b)\nheld = [m, memoryview(b).toreadonly().obj, memoryview(b'abc')]",
+        "m[0] = 5",
+        "b, type(m), held[0] is m, held[1] is b, bytes(held[2])",
+    ),
     "globals of their own": (
         (
             "ns = {}\nexec('x = 1\\ndef f(): return x\\ndef up():\\n global x\\n x += 1', ns)\n"
@@ -742,6 +756,7 @@ REFUSED = [
     ("{'x' * 40: {2: __import__('threading').Lock()}}", "holds a _thread.lock (in [str][2])"),
     ("Bad('at ' + 'x' * 200)", "is a Bad, which raises ValueError: at..."),
     ("[Bad()]", "holds a Bad (in [0]), which raises ValueError: no state here"),
+    ("memoryview(bytearray(4))[1:]", "is a memoryview"),
     ("memoryview(b'x')[:0].cast('B') and None or __import__('mmap').mmap(-1, 1)", "is a mmap.mmap"),
 ]
 ODD = """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import copyreg
 import enum
 import functools
+import gc
 import hashlib
 import pickle
 import sys
@@ -41,6 +43,13 @@ if TYPE_CHECKING:
 _SPECIAL = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
 _OF_MEMBERS = ("_value_", "_name_", "_sort_order_", "__objclass__")
 """What each member of an enum has."""
+
+VIEWS = {
+    type(getattr(kind(), name)()): getattr(kind, name)
+    for kind in (dict, collections.OrderedDict)
+    for name in ("keys", "values", "items")
+}
+"""Views of dicts, and what makes them."""
 
 
 def is_array_kind(kind: type) -> bool:
@@ -221,7 +230,7 @@ class Reducer(pickle.Pickler):
         """Give what reduces objects of a type; None where the type itself does it."""
         rows = self.save.reducers
         if kind not in rows:
-            rows[kind] = None if kind in self.dispatch_table else self._reduce_by_base(kind)
+            rows[kind] = _LOOKS.get(kind, None if kind in self.dispatch_table else self._reduce_by_base(kind))
         return rows[kind]
 
     def _reduce_by_base(self, kind: type) -> Any:
@@ -280,6 +289,20 @@ class Reducer(pickle.Pickler):
 
     def reduce_cached_property(self, value: Any) -> Any:  # before Python 3.12 it has a lock
         return functools.cached_property, (value.func,), {"attrname": value.attrname}
+
+    def reduce_view(self, value: Any) -> Any:
+        return VIEWS[type(value)], (gc.get_referents(value)[0],)
+
+    def reduce_proxy(self, value: types.MappingProxyType[Any, Any]) -> Any:
+        mapping = gc.get_referents(value)[0]
+        classes = [one for one in gc.get_referrers(mapping) if isinstance(one, type)] if "__module__" in mapping else ()
+        return (getattr, (classes[0], "__dict__")) if classes else (types.MappingProxyType, (mapping,))
+
+    def reduce_memory(self, value: memoryview) -> Any:
+        whole = memoryview(value.obj)
+        if any(getattr(value, name) != getattr(whole, name) for name in ("format", "shape", "strides", "readonly")):
+            raise Unsavable
+        return memoryview, (value.obj,)
 
     def reduce_weak(self, value: Any) -> Any:
         return type(value), (dict(value),)
@@ -416,6 +439,14 @@ class Lone(Reducer):
     def linked(self, token: str) -> Any:
         """Give who it is."""
         return ("name", token)
+
+
+_LOOKS: dict[type, Any] = {
+    **dict.fromkeys(VIEWS, Reducer.reduce_view),
+    types.MappingProxyType: Reducer.reduce_proxy,
+    memoryview: Reducer.reduce_memory,
+}
+"""What looks at another thing, and shows what that is now."""
 
 
 def pickler(cloudpickle: Any, kind: type[Reducer] = Reducer) -> type[Reducer]:
