@@ -680,6 +680,22 @@ SAME = {
         "m[0] = 5",
         "b, type(m), held[0] is m, held[1] is b, bytes(held[2])",
     ),
+    "exceptions and what they came from": (
+        (
+            "class E(Exception):\n    def __init__(self, a, b):\n        super().__init__(a)\n        self.b = b\n"
+            "try:\n    try: 1 / 0\n    except Exception as e:\n        first = e\n        raise E(1, 2) from e\n"
+            "except E as e: one = e\n"
+            "try:\n    try: 1 / 0\n    except Exception: raise KeyError(3)\n"
+            "except KeyError as e:\n    e.mark = 4\n    two = [e]\n"
+            "try:\n    try: 1 / 0\n    except Exception: raise KeyError(3) from None\nexcept KeyError as e: three = e\n"
+            "one.itself = one"
+        ),
+        "",
+        (
+            "one.__cause__ is first is one.__context__, one.__suppress_context__, one.b, one.itself is one, two,"
+            "two[0].__context__, two[0].mark, two[0].__cause__, two[0].__suppress_context__, three.__suppress_context__"
+        ),
+    ),
     "globals of their own": (
         (
             "ns = {}\nexec('x = 1\\ndef f(): return x\\ndef up():\\n global x\\n x += 1', ns)\n"

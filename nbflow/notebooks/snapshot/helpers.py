@@ -189,6 +189,14 @@ def new_exception(kind: Any, arguments: tuple[Any, ...]) -> Any:
     return made
 
 
+def fill_exception(value: BaseException, state: tuple[Any, ...]) -> None:
+    """Give an exception its attributes, and those that it came from."""
+    *attributes, cause, context, suppress = state
+    for one in filter(None, attributes):
+        value.__setstate__(one)
+    value.__cause__, value.__context__, value.__suppress_context__ = cause, context, suppress
+
+
 def fill_object(value: Any, state: Any) -> None:
     """Give an object its state, and ask it nothing: its ``__getattr__`` may need what it does not have yet."""
     attributes, slots = state if isinstance(state, tuple) else (state, None)
@@ -223,6 +231,7 @@ HELPERS: dict[str, Any] = {
         new_array,
         new_map,
         new_exception,
+        fill_exception,
         fill_object,
         new_kind,
         fill_attributes,

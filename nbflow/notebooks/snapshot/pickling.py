@@ -21,6 +21,7 @@ from .helpers import (
     fill_attributes,
     fill_cell,
     fill_enum,
+    fill_exception,
     fill_function,
     fill_object,
     new_cached,
@@ -237,7 +238,7 @@ class Reducer(pickle.Pickler):
         if is_array_kind(kind):
             return type(self).reduce_array_kind
         if issubclass(kind, BaseException):
-            return type(self).reduce_exception if has_own_init(kind) else None
+            return type(self).reduce_exception
         if issubclass(kind, type):
             return None
         if not is_reduced_by(kind, object):
@@ -371,8 +372,14 @@ class Reducer(pickle.Pickler):
         return super().reducer_override(value)
 
     def reduce_exception(self, value: BaseException) -> Any:
-        made: Any = value.__reduce__()
-        return (new_exception, (type(value), made[1]), *made[2:])
+        """Reduce an exception with those that it came from."""
+        made: Any = value.__reduce_ex__(5)
+        if has_own_init(type(value)):
+            made = (new_exception, (type(value), made[1]), *made[2:])
+        before = (value.__cause__, value.__context__, value.__suppress_context__)
+        if not any(before) or not isinstance(made, tuple) or len(made) > 3:
+            return made
+        return (*made[:2], (*made[2:], *before), None, None, fill_exception)
 
     def reduce_asked(self, value: Any) -> Any:
         """Reduce an object with a ``__getattr__``: that would be asked for a ``__setstate__`` before it has a state."""
