@@ -709,6 +709,14 @@ SAME = {
         "with f() as found: pass",
         "found, f.__globals__ is contextlib.__dict__ is v",
     ),
+    "frames that share their memory until they are written to": (
+        (
+            "import pandas as pd\nl = [1]\nf = pd.DataFrame({'a': [l, 2], 'i': [1, 2]})\nf.attrs['l'] = l\ng = f[:]\n"
+            "h = f[['i', 'a']]\ns = pd.Series([1, l])\nt = [s[:]]"
+        ),
+        "f.loc[0, 'i'] = 9\ns[0] = 9\nf.at[1, 'a'] = 9",
+        "f, g, h, s, t, f.a[0] is g.a[0] is l is f.attrs['l']",
+    ),
     "levels in frames": (
         (
             "import enum, pandas as pd\nclass L(str, enum.Enum):\n    X = 'x'\n    Y = 'y'\nall = [L.X, L.Y] * 9\n"
@@ -1159,6 +1167,16 @@ VIEWS = {
         "view[1] = 9",
     ),
     "one that owns its memory": ("base = Q(4)\nbase[:] = 1\nview = np.asarray(base)[::2]", "view[0] = 9"),
+    "one of objects": ("base = np.array([1, 'x', [2]], object)\nview = base[1:]", "view[0] = 9"),
+    "one of objects backwards": (
+        "base = np.asfortranarray(np.arange(6).reshape(2, 3).astype(object))\nview = base[::-1, 1:]",
+        "view[0, 1] = [9]",
+    ),
+    "one of a bytearray": ("base = bytearray(16)\nview = np.frombuffer(base, 'i4')[1:]", "view[0] = 9"),
+    "one of a memoryview": ("base = bytearray(16)\nview = np.asarray(memoryview(base))", "view[0] = 9"),
+    "one of numbers": ("import array\nbase = array.array('d', [1, 2])\nview = np.frombuffer(base)", "view[0] = 9"),
+    "a row": ("base = np.zeros(3, [('a', 'i4'), ('b', 'f8')])\nview = base[1]", "view['a'] = 9"),
+    "a row of a recarray": ("base = np.rec.array([(1, 2.5), (3, 4.5)], names='a,b')\nview = base[1]", "view.a = 9"),
     "a large one": ("base = np.zeros(100_000).view(Q)\nview = base[::-1]", "view[0] = 9"),
 }
 

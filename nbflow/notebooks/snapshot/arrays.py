@@ -99,16 +99,20 @@ def _base_of(value: Any) -> Any:
 
 
 def owner_of(value: Any) -> Any:
-    """Give what owns the memory of an array."""
+    """Give what owns the memory of an array, or of a row of one."""
     np = sys.modules["numpy"]
-    while isinstance(value, np.ndarray) and _base_of(value) is not None:
-        value = _base_of(value)
+    while isinstance(value, (np.ndarray, np.void)) and _base_of(value) is not None:
+        base = _base_of(value)
+        value = base.obj if isinstance(base, memoryview) else base
     return value
 
 
 def is_other_look(value: Any) -> bool:
-    """Whether an array shows, in an order of its own or more than once, memory that is no larger than it is."""
+    """Whether an array shows memory that is no array's, or, in an order of its own or more than once, memory that is no
+    larger than it is."""
     owner = owner_of(value)
+    if value.nbytes and isinstance(owner, (bytearray, getattr(sys.modules.get("array"), "array", bytearray))):
+        return True
     if owner is value or not isinstance(owner, sys.modules["numpy"].ndarray) or value.dtype.hasobject:
         return False
     return bool(owner.nbytes <= value.nbytes and not (value.flags.c_contiguous or value.flags.f_contiguous))
@@ -135,5 +139,5 @@ def is_written_through(value: Any) -> bool:
 def address_of(value: Any) -> int:
     """Give the address where a thing's memory begins."""
     np = sys.modules["numpy"]
-    array = value if isinstance(value, np.ndarray) else np.frombuffer(value, "u1")
+    array = value if isinstance(value, (np.ndarray, np.void)) else np.frombuffer(value, "u1")
     return int(array.__array_interface__["data"][0])

@@ -69,6 +69,19 @@ def owners_of(frame: Any) -> set[int]:
     return {id(owner_of(one)) for one in plain if isinstance(one, np.ndarray)}
 
 
+def apart(frame: Any) -> Any:
+    """Give a frame that has its memory for itself, where it shares it until it is written to: pandas knows who shares
+    it in this process only."""
+    pd = sys.modules["pandas"]
+    is_lazy = int(pd.__version__.partition(".")[0]) > 2 or getattr(pd.options.mode, "copy_on_write", False) is True
+    refs = [getattr(one, "refs", None) for one in getattr(frame._mgr, "blocks", ())]  # noqa: SLF001 - pandas says it nowhere else
+    if not (is_lazy and any(one is not None and one.has_reference() for one in refs)):
+        return frame
+    made = frame.copy()
+    made._attrs = frame._attrs  # noqa: SLF001 - the same, and no copy
+    return made
+
+
 def frame_digest(frame: Any, budget: Budget) -> str:
     """Give a digest of a frame: of its columns one by one, whatever blocks it keeps them in."""
     digest = hashlib.sha256(type(frame).__name__.encode())

@@ -155,6 +155,17 @@ def new_view(owner: Any, offset: int, shape: Any, strides: Any, dtype: Any, writ
     return made
 
 
+def new_look(owner: Any, start: int, shape: Any, strides: Any, writeable: bool) -> Any:  # noqa: FBT001
+    """Give an array that looks at the objects of another one."""
+    np = sys.modules.get("numpy") or __import__("numpy")
+    return np.lib.stride_tricks.as_strided(owner.ravel("K")[start:], shape, strides, writeable=writeable)
+
+
+def new_row(owner: Any, offset: int, dtype: Any) -> Any:
+    """Give a row that looks at the memory of an array."""
+    return new_view(owner, offset, (), (), dtype, writeable=True)[()]
+
+
 def new_array(data: bytes, shape: Any, dtype: Any, order: str, writeable: bool) -> Any:  # noqa: FBT001
     """Give a small array, which owns its memory as it did."""
     np = sys.modules.get("numpy") or __import__("numpy")
@@ -228,6 +239,8 @@ HELPERS: dict[str, Any] = {
         itself,
         thaw,
         new_view,
+        new_look,
+        new_row,
         new_array,
         new_map,
         new_exception,

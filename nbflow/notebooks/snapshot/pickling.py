@@ -13,9 +13,10 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from .arrays import is_written_through, map_of
+from .arrays import address_of, is_written_through, map_of, owner_of
 from .codes import import_module_of, is_made, module_of, module_with, source_of, uses
 from .files import Budget
+from .frames import apart
 from .helpers import (
     HELPER_IDS,
     fill_attributes,
@@ -33,8 +34,10 @@ from .helpers import (
     new_function,
     new_function_of,
     new_kind,
+    new_look,
     new_map,
     new_masked,
+    new_row,
 )
 from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine, sign_of, singles
 
@@ -237,6 +240,8 @@ class Reducer(pickle.Pickler):
     def _reduce_by_base(self, kind: type) -> Any:
         if is_array_kind(kind):
             return type(self).reduce_array_kind
+        if issubclass(kind, getattr(sys.modules.get("numpy"), "void", ())):
+            return type(self).reduce_row
         if issubclass(kind, BaseException):
             return type(self).reduce_exception
         if issubclass(kind, type):
@@ -364,8 +369,31 @@ class Reducer(pickle.Pickler):
         if is_written_through(value):
             self.culprit = map_of(value)
             raise Unsavable
+        if value.dtype.hasobject and self.is_shared(value):
+            return self._reduce_look(value)
         made = self.save.array_inside(self.packed, value)
         return super().reducer_override(value) if made is None else made
+
+    def is_shared(self, value: Any) -> bool:
+        """Whether an array, or a row, shows the memory of an array that others show too."""
+        owner = owner_of(value)
+        return owner is not value and id(owner) in self.save.shared_memory and value.nbytes > 0
+
+    def _reduce_look(self, value: Any) -> Any:
+        owner = owner_of(value)
+        if value.dtype != object or owner.dtype != object:
+            raise Unsavable
+        start = (address_of(value) - address_of(owner)) // owner.itemsize
+        return new_look, (owner, start, value.shape, value.strides, value.flags.writeable)
+
+    def reduce_row(self, value: Any) -> Any:
+        self.packed.arrays[id(value)] = value
+        if not self.is_shared(value):
+            return super().reducer_override(value)
+        if value.dtype.hasobject:
+            raise Unsavable
+        owner = owner_of(value)
+        return new_row, (owner, address_of(value) - address_of(owner), value.dtype)
 
     def reduce_module(self, value: types.ModuleType) -> Any:
         self.refuse_made(value)
@@ -437,7 +465,7 @@ class Reducer(pickle.Pickler):
 
     def reduce_frame(self, value: Any) -> Any:
         made = self.save.frame_inside(self.packed, value)
-        return super().reducer_override(value) if made is None else made
+        return apart(value).__reduce_ex__(5) if made is None else made
 
 
 class Lone(Reducer):
