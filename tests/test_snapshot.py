@@ -1722,6 +1722,13 @@ def test_a_frame_over_the_limit_leaves_no_file(kernel):
     assert [] == [one for one in kernel.folder.glob("names/*") if one.suffix != ".state"]
 
 
+def test_modules_of_a_package_come_along_with_it(tmp_path):
+    """``import a.b`` assigns ``a``. That more of them are loaded later is no change of it."""
+    table = in_a_process(tmp_path, "import wsgiref.util, numpy\nimport numpy as np", "wsgiref", "np")
+    assert ("numpy", "module:wsgiref") == (table["np"]["module"], table["wsgiref"]["stem"])
+    in_a_process(tmp_path, "assert wsgiref.util.shift_path_info", table=table)
+
+
 def test_a_module_of_a_path_that_a_step_added_is_found(tmp_path):
     """The path is as it was before anything is imported for a name."""
     (tmp_path / "lib").mkdir()

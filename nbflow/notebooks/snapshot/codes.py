@@ -17,6 +17,8 @@ from typing import Any
 _GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS"}
 CLOUDPICKLE = "_nbflow_cloudpickle"
 """What our cloudpickle is called in each kernel."""
+MOST_MODULES = 50
+"""Modules of a package that are imported with it."""
 _used: weakref.WeakKeyDictionary[types.CodeType, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
@@ -75,6 +77,20 @@ def _is_found(name: str, spec: Any) -> bool:
         found = [one.find_spec(name, path) for one in sys.meta_path]
         return any(one is not None and one.origin == spec.origin for one in found)
     return False
+
+
+def modules_in(module: types.ModuleType) -> list[str]:
+    """Give the names of the modules that are reached through a package. Not of a large one: what of it was asked for
+    cannot be told from what it needs itself, and all together may take long to import."""
+    start = module.__name__ + "."
+    found = [name for name, one in list(sys.modules.items()) if name.startswith(start) and _hangs(name, one)]
+    return sorted(found) if len(found) <= MOST_MODULES else []
+
+
+def _hangs(name: str, module: Any) -> bool:
+    package, _, last = name.rpartition(".")
+    beside = getattr(sys.modules.get(package), "__dict__", {})
+    return beside.get(last) is module and getattr(module, "__name__", "") == name and not is_made(module)
 
 
 def module_of(value: Any) -> str:

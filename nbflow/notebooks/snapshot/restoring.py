@@ -180,7 +180,11 @@ class Restore:
         if form == "json":
             return json.loads(ref["text"])
         if form == "module":
-            return importlib.import_module(ref["module"])
+            name, *inner = ref["module"].split()
+            for one in inner:
+                with suppress(Exception):  # whatever it raises: who reads it is told that it is not there
+                    importlib.import_module(one)
+            return importlib.import_module(name)
         if form == "setup":
             return self._of_setup(ref["stem"].partition(":")[2])
         if form != "pickle":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arrays import address_of, array_digest, is_other_look, is_plain_array, is_written_through, npy, owner_of
-from .codes import is_code, is_made
+from .codes import is_code, is_made, modules_in
 from .files import Budget, digest_of, write_chunks
 from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
 from .helpers import itself, new_array, new_view, thaw
@@ -358,7 +358,8 @@ class Save:
     def _simple(self, packed: Packed, value: Any) -> bool:
         """Pack what needs no pickle."""
         if isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value and not is_made(value):
-            packed.form = {"form": "module", "module": value.__name__, "stem": "module:" + value.__name__}
+            names = " ".join([value.__name__, *modules_in(value)])
+            packed.form = {"form": "module", "module": names, "stem": "module:" + value.__name__}
             return True
         seen: dict[int, Any] = {}
         if _is_plain(value, self.named, seen):
