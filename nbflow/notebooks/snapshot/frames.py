@@ -74,8 +74,8 @@ def apart(frame: Any) -> Any:
     it in this process only."""
     pd = sys.modules["pandas"]
     is_lazy = int(pd.__version__.partition(".")[0]) > 2 or getattr(pd.options.mode, "copy_on_write", False) is True
-    refs = [getattr(one, "refs", None) for one in getattr(frame._mgr, "blocks", ())]  # noqa: SLF001 - pandas says it nowhere else
-    if not (is_lazy and any(one is not None and one.has_reference() for one in refs)):
+    blocks = getattr(frame._mgr, "blocks", ()) if is_lazy else ()  # noqa: SLF001 - it is told nowhere else
+    if not any(one.refs.has_reference() for one in blocks if getattr(one, "refs", None) is not None):
         return frame
     made = frame.copy()
     made._attrs = frame._attrs  # noqa: SLF001 - the same, and no copy
