@@ -592,8 +592,8 @@ def test_no_kernel_is_left_behind(steps, folder):
 def test_a_module_is_imported_only_for_whom_it_was_saved(steps, folder, tmp_path, monkeypatch):
     """To import one runs code: the name of a module in somebody's journal is as good as a pickle."""
     path = steps(
-        ("step:load", ran("load") + "import json as form"),
-        ("step:use", "assert os.path.exists('ok')\nform.dumps(1)"),
+        ("step:load", ran("load") + "import bisect as form"),
+        ("step:use", "assert os.path.exists('ok')\nform.bisect([1], 1)"),
     )
     first = run(path)
     journal = first.folder / "journal.jsonl"
@@ -602,7 +602,7 @@ def test_a_module_is_imported_only_for_whom_it_was_saved(steps, folder, tmp_path
     )
     assert "module" == entry["form"]
     (folder / "evil.py").write_text("open('evil.txt', 'w').close()")
-    journal.write_text(journal.read_text().replace('"module":"json"', '"module":"evil"'))
+    journal.write_text(journal.read_text().replace('"module":"bisect"', '"module":"evil"'))
     (folder / "ok").touch()
     assert "completed" == resume(path).status
     assert not (folder / "evil.txt").exists()
