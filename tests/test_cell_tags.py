@@ -269,7 +269,9 @@ def test_a_name_that_no_step_of_a_file_assigns_is_told(steps, folder, cli):
     (folder / "w.yml").write_text(lines + fit % ", names: {city: Oslo}")
     assert "fine, 2 steps" in cli("validate", "w.yml").stdout
     (folder / "w.yml").write_text(lines.replace("load", "other") + fit % ", needs: [], names: {city: Oslo}")
-    assert "reads 'rows'" in cli("validate", "w.yml", code=2).stdout
+    assert "reads 'rows', which no cell before assigns" in cli("validate", "w.yml", code=2).stdout
+    (folder / "w.yml").write_text(lines + fit % ", needs: [], names: {city: Oslo}")
+    assert "reads 'rows', which step load assigns, and does not wait" in cli("validate", "w.yml", code=2).stdout
 
 
 def test_a_misspelt_mark_is_told(steps):

@@ -323,7 +323,7 @@ def test_a_step_of_which_all_items_completed_is_all_of_them(folder: Path) -> Non
 def test_steps_beside_and_behind_a_failure_are_as_they_are(folder: Path) -> None:
     """One that was tolerated hides nothing behind it, and the first one is what is meant where nothing is said."""
     waits = "import pathlib, time\nwhile not pathlib.Path('side').exists(): time.sleep(0.02)"
-    cells = [("bad", "early = 1 / 0"), ("behind", "x = 1"), ("worse", f"{waits}\nprint(x, y); [][1]")]
+    cells = [("bad", "early = 1 / 0"), ("behind", "x = 1"), ("worse", f"{waits}\nprint(x); [][1]")]
     written(folder / "c.ipynb", [*cells, ("side", "import pathlib\ny = 2\npathlib.Path('side').touch()")])
     steps = [
         "id: bad, continue_on_error: true",

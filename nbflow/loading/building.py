@@ -480,14 +480,12 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
         linked = _linked(here, one.cells, path, found)
         more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
-        for name, place in () if linked is None else linked.missing(one, here.sight):
+        for name, place, other in () if linked is None else linked.missing(one, here.sight):
             if any(says(cell, name) for cell in found.cells):
-                told = (
-                    f"{found.name}: cell {place.cell}, line {place.line} reads {name!r}, which no cell before assigns"
-                )
-                here.problem(
-                    told, f"Run the cell that does in a step before, or give it: names: {{{name}: VALUE}}", "cells"
-                )
+                who = f"step {other} assigns, and does not wait for that step" if other else "no cell before assigns"
+                told = f"{found.name}: cell {place.cell}, line {place.line} reads {name!r}, which {who}"
+                remedy = f"Run the cell that assigns it in a step before, or give it: names: {{{name}: VALUE}}"
+                here.problem(told, f"Have it wait: needs: [{other}]" if other else remedy, "cells")
         shown = one.outputs or found.result_names
         asked = here.building.asked(one)
         more |= {

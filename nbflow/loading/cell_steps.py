@@ -71,15 +71,18 @@ class Links:
             "goes_on_in": _below(one, sight.lists[0]),
         }
 
-    def missing(self, one: d.Cells, sight: Sight) -> Iterator[tuple[str, Place]]:
-        """Give the names that a step reads and that it certainly does not find, each with its place."""
+    def missing(self, one: d.Cells, sight: Sight) -> Iterator[tuple[str, Place, str]]:
+        """Give the names that a step reads and that it certainly does not find, each with its place, and who has it."""
         use, earlier = self.steps[tuple(one.tags)], tuple(self._earlier(sight))
         unknown = any(unknown.assigns for unknown in (*self.setup.unknown, *use.unknown))
         if unknown or _prepares(one) or any(piece.assigns is None for piece in earlier):
             return
         there = {*one.names, *one.parameters, *use.assigns, *self.setup.assigns}
         there.update(*(piece.assigns or () for piece in earlier))
-        yield from ((name, place) for name, place in use.needs.items() if name not in there and not place.through)
+        for name, place in use.needs.items():
+            if name not in there and not place.through:
+                others = (other.id for other in self.readers if name in self.steps[tuple(other.tags)].assigns)
+                yield name, place, next(others, "")
 
     def piece(self, one: d.Cells, step_id: str, behind: frozenset[str] = frozenset()) -> Piece:
         """Give what a step is to others; values that it is given itself it does not read."""
