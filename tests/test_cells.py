@@ -625,6 +625,21 @@ def test_items_that_somebody_else_saved_run_again_as_items(steps, folder, tmp_pa
     assert "[['Lima', 'x'], ['Cairo', 'x']]" == shown(one, 4)
 
 
+def test_what_a_repeated_step_sets_is_there_and_nothing_is_said(steps, folder, tmp_path, monkeypatch):
+    """Somebody else saved it; it need not come along where the step that set it runs again."""
+    path = steps(
+        ("setup", "import os, random"),
+        ("step:load", "random.seed(1)\nx = {1, 'a'}"),
+        ("step:end", "assert os.path.exists('ok')\nprint(len(x), random.random())"),
+    )
+    assert "failed" == run(path).status
+    (folder / "ok").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    one = resume(path).check()
+    assert "2 0.13436424411240122" == shown(one, 3)
+    assert not any("do not come along" in warning.message for warning in one.warnings)
+
+
 def test_a_name_of_setup_that_steps_change_side_by_side_fails_who_reads_it(steps):
     """No NameError would come: setup has made one in each kernel."""
     path = steps(
@@ -1019,7 +1034,8 @@ def test_what_a_killed_kernel_was_saving_is_removed_by_a_resume(steps, folder):
 def test_settings_that_somebody_else_saved_are_not_left_out_in_silence(steps, folder, tmp_path, monkeypatch):
     """They may hold code; what does not come along is told, with what makes it again."""
     path = steps(
-        ("step:load", "import os\nos.environ['MODE'] = 'fast'"),
+        ("setup", "import os"),
+        ("step:load", "os.environ['MODE'] = 'fast'"),
         ("step:use needs:load", "assert os.path.exists('ok')\nprint(os.environ.get('MODE'))"),
     )
     run(path)

@@ -268,8 +268,8 @@ class CellsAttempt(Attempt):
     def _last(self, past: Past, name: str) -> Entry | None:
         """Give where settings or random state are saved that come along; says what does not."""
         givers = past.givers(name)
-        if not givers or self.cells.kept is not None:
-            return None
+        if not givers or self.cells.kept is not None or givers[-1].id in self.cells.again:
+            return None  # the kernel has them
         if name != RANDOM and past.differ(name):
             ids = " and ".join(piece.id for piece in givers)
             last = givers[-1].id
