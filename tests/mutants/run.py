@@ -314,6 +314,41 @@ MUTANTS = [
         "return giver.id in ran",
         CELLS + "what_repeated_steps_share_with_restored_names_stays_shared",
     ),
+    Mutant(
+        "what stands above a step is taken for what it waits for",
+        "loading/cell_steps.py",
+        "if ids[at] in before[ids[me]]",
+        "if ids[at]",
+        f"{CELLS}what_a_step_waits_for_may_stand_below_it",
+    ),
+    Mutant(
+        "a name of setup is not looked at where another one holds it",
+        "notebooks/snapshot/saving.py",
+        "if self.learns and known.is_unseen:",
+        "if False:",
+        "tests/test_snapshot.py::test_what_a_step_reads_through_a_name_of_setup_has_not_changed",
+    ),
+    Mutant(
+        "an item that is a date is text",
+        "values.py",
+        'return _walk(value, "", 0, _assigned_leaf)',
+        "return argument(value)",
+        f"{CELLS}dates_stay_dates_as_items",
+    ),
+    Mutant(
+        "nobody misses settings whose file is gone",
+        "api/flow_requests.py",
+        "any(name in KEPT or name in",
+        "any(name in",
+        f"{CELLS}settings_whose_file_is_gone_are_made_again",
+    ),
+    Mutant(
+        "outputs are found by the number of their cell",
+        "notebooks/whole.py",
+        'by_id[cell["id"]] for number, cell in own.items() if cell.get("id") in by_id',
+        "ran[number % len(ran)] for number, cell in own.items() if ran",
+        f"{CELLS}kept_outputs_stand_below_the_code_that_made_them[True]",
+    ),
 ]
 
 
