@@ -82,10 +82,12 @@ def about(number: int) -> str:
 
     Examples
     --------
-    >>> about(7_812_000_000), about(250_000_000)
-    ('7.8 GB', '250 MB')
+    >>> about(7_812_000_000), about(250_000_000), about(42_150)
+    ('7.8 GB', '250 MB', '42 kB')
     """
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
+    if number >= 1e9:
+        return f"{number / 1e9:.1f} GB"
+    return f"{number / 1e6:.0f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
 
 
 def _parts(text: object) -> tuple[float, str]:
