@@ -527,8 +527,9 @@ def marks(path: Path, number: int, source: str) -> Iterator[str]:
     DefinitionError
         For a line that is nearly one. As a comment it would say nothing, and the cell would go with the step above.
     """
-    lines = (line.strip() for line in source.lstrip().splitlines())
-    first = next((line for line in lines if not line.startswith("%%")), "")
+    while around := _AROUND.match(source):
+        source = source[around.end() :]
+    first = next(iter(source.lstrip().splitlines()), "").strip()
     match = _NEARLY.fullmatch(first)
     words = re.findall(r"[^,\s]+", re.sub(r"\s+=\s*", "=", match[2])) if match else []
     tags = [_mark(word) for word in words]

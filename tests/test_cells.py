@@ -18,7 +18,7 @@ import pytest
 import nbflow
 from nbflow.errors import ChangedError, NbflowError, RunFailedError
 from nbflow.notebooks.held import Held, Lent
-from nbflow.notebooks.whole import Whole, executed_name
+from nbflow.notebooks.whole import Whole, _paired, executed_name
 from nbflow.outcome import Outcome
 from nbflow.source import read_notebook
 
@@ -769,6 +769,12 @@ def test_kept_outputs_stand_below_the_code_that_made_them(has_ids, steps, folder
     assert ["", "loaded", "fit", "checked", "count 2", "200", "end"] == outputs
     executed = nbformat.read(done.folder / executed_name("analysis.ipynb"), 4)
     assert "rows = [1, 2]\nprint('loaded')" == executed.cells[1].source
+
+
+def test_cells_with_one_id_have_their_own_outputs(folder):
+    """As copies have that some tools make."""
+    cells = [{"id": "same", "source": f"print({n})"} for n in (1, 2)]
+    assert [(1, cells[0]), (2, cells[1])] == list(_paired({1: cells[0], 2: cells[1]}, cells))
 
 
 def test_a_large_executed_notebook_is_not_written_all_the_time(steps, folder):

@@ -71,7 +71,7 @@ def test_a_share_is_of_a_whole() -> None:
 
 def test_sizes_are_told_shortly() -> None:
     """In the units that people buy memory in."""
-    assert ["7.8 GB", "200 MB", "0 MB"] == [about(7_840_000_000), about(200_000_000), about(1)]
+    assert ["7.8 GB", "200 MB", "42 kB"] == [about(7_840_000_000), about(200_000_000), about(42_150)]
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -1045,6 +1045,41 @@ def test_what_a_step_reads_through_a_name_of_setup_has_not_changed(tmp_path, set
     assert ["a"] == kernel.save("a", touched, touched=["a", touched])["changed"]
 
 
+@pytest.mark.parametrize(
+    ("setup", "step", "holds"),
+    [
+        ("class Model: fitted = False", "del Model.fitted", "not hasattr(Model, 'fitted')"),
+        (
+            "class Model:\n    def fit(self): ...",
+            "del Model.fit; Model.n = 1",
+            "Model.n == 1 and not hasattr(Model, 'fit')",
+        ),
+        ("class A: ...\nclass B: ...\nclass Model(A): ...", "Model.__bases__ = (B,)", "Model.__bases__ == (B,)"),
+        (
+            "def Model(a=1): 'doc'\nModel.n = 1",
+            "del Model.n; Model.__doc__ = None",
+            "vars(Model) == {} and not Model.__doc__",
+        ),
+    ],
+)
+def test_what_a_step_deleted_of_a_class_or_function_of_setup_is_gone(tmp_path, setup, step, holds):
+    """It is made by setup in the next kernel, too, with what the step has taken away."""
+    kernel = Kernel(tmp_path, setup)
+    kernel.begin(watch=["Model"])
+    kernel.run(step)
+    assert {} == kernel.save("Model", touched=["Model"])["unsaved"]
+    assert eval(holds, kernel.next("Model", "B").names)
+
+
+def test_what_only_code_needs_that_has_not_run_has_not_changed(tmp_path):
+    """A class that is used leads to what holds it, and that to what its functions would use."""
+    setup = "class P: labels = ['a']\nfound = {'a': {1}}\ndef make(): return P(), found\n"
+    kernel = Kernel(tmp_path, setup + "class M:\n    def __init__(self): self.make, self.first = make, P()\nm = M()")
+    kernel.begin(watch=["P", "left"])
+    kernel.run("left = [P()]")
+    assert ["left"] == kernel.save("left", "P", touched=["P", "left"])["changed"]
+
+
 def test_what_a_function_of_setup_uses_comes_along(tmp_path):
     kernel = started(tmp_path, "def f(): return g() + k\ndef g(): return 1")
     other = passed_on(kernel, "k = [2][0]", "f")
@@ -1493,6 +1528,39 @@ ASKED = {
         "v.count(3) == 2",
     ),
 }
+
+
+def test_an_exception_whose_cause_cannot_be_saved_comes_without_it(kernel):
+    """It counts itself, as text for a report."""
+    source = """
+import threading
+class RpcError(Exception):
+    def __init__(self): self.lock = threading.Lock()
+try:
+    try:
+        raise RpcError
+    except RpcError as problem:
+        raise ValueError('no row') from problem
+except ValueError as problem:
+    wrong = problem
+"""
+    other = passed_on(kernel, source, "wrong")
+    assert ("no row",) == other["wrong"].args
+    assert other["wrong"].__cause__ is None
+
+
+def test_a_value_of_a_class_of_a_module_is_its_own_also_where_the_module_has_one(kernel, monkeypatch):
+    """A tuple is what is in it, whatever its module calls so in the next kernel."""
+    module = types.ModuleType("nbflow_conf")
+    exec("from typing import NamedTuple\nclass Config(NamedTuple):\n    rate: int\nconfig = Config(1)", module.__dict__)
+    monkeypatch.setitem(sys.modules, "nbflow_conf", module)
+    module.__spec__ = types.SimpleNamespace(has_location=False, origin=None)
+    kernel.run(
+        "import nbflow_conf\nnbflow_conf.config = nbflow_conf.config._replace(rate=5)\nmine = nbflow_conf.config"
+    )
+    assert {} == kernel.save("mine")["unsaved"]
+    module.config = module.Config(1)
+    assert 5 == kernel.next("mine")["mine"].rate
 
 
 @pytest.mark.parametrize(("source", "holds"), ASKED.values(), ids=ASKED)

@@ -480,12 +480,7 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
         linked = _linked(here, one.cells, path, found)
         more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
-        for name, place, other in () if linked is None else linked.missing(one, here.sight):
-            if any(says(cell, name) for cell in found.cells):
-                who = f"step {other} assigns, and does not wait for that step" if other else "no cell before assigns"
-                told = f"{found.name}: cell {place.cell}, line {place.line} reads {name!r}, which {who}"
-                remedy = f"Run the cell that assigns it in a step before, or give it: names: {{{name}: VALUE}}"
-                here.problem(told, f"Have it wait: needs: [{other}]" if other else remedy, "cells")
+        here.building.built.warnings += () if linked is None else _missing(one, here, linked, found)
         shown = one.outputs or found.result_names
         asked = here.building.asked(one)
         more |= {
@@ -498,6 +493,17 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
 
 def _tags(tags: Sequence[str]) -> str:
     return f"Tags there are: {', '.join(tags)}." if tags else "It has no tags: nbflow tag NOTEBOOK CELL TAG"
+
+
+def _missing(one: d.Cells, here: Here, linked: Links, found: Notebook) -> Iterator[str]:
+    """Warn of names that nothing in the file gives; something else may: a startup file of the kernel, an extension."""
+    for name, place, other in linked.missing(one, here.sight):
+        if any(says(cell, name) for cell in found.cells):
+            who = f"step {other} assigns, and does not wait for that step" if other else "no cell before assigns"
+            where = f"{path_text((*here.place, 'cells'))}: cell {place.cell}, line {place.line} of {found.name}"
+            yield f"{where} reads {name!r}, which {who}: " + (
+                f"needs: [{other}]" if other else f"names: {{{name}: VALUE}}"
+            )
 
 
 def _linked(here: Here, text: str, path: str, notebook: Notebook) -> Links | None:

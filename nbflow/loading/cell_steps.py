@@ -72,7 +72,7 @@ class Links:
         }
 
     def missing(self, one: d.Cells, sight: Sight) -> Iterator[tuple[str, Place, str]]:
-        """Give the names that a step reads and that it certainly does not find, each with its place, and who has it."""
+        """Give the names that a step reads and that no step gives it, each with its place, and a step that has it."""
         use, earlier = self.steps[tuple(one.tags)], tuple(self._earlier(sight))
         unknown = any(unknown.assigns for unknown in (*self.setup.unknown, *use.unknown))
         if unknown or _prepares(one) or any(piece.assigns is None for piece in earlier):

@@ -78,7 +78,9 @@ def says(cell: Cell, name: str) -> bool:
 
 
 def _trees(cells: Iterable[Cell]) -> Iterator[tuple[Cell, ast.Module]]:
-    return ((cell, tree_of(cell.source)) for cell in cells if "skip-execution" not in cell.tags)
+    for cell in cells:
+        if not cell.tags & {"skip-execution", "raises-exception"}:
+            yield cell, tree_of(cell.source)
 
 
 def _outside_functions(cells: Iterable[Cell]) -> Iterator[tuple[Cell, ast.AST]]:

@@ -6,6 +6,7 @@ import copy
 import html
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -157,7 +158,8 @@ def _paired(own: Mapping[int, Any], ran: Sequence[Any]) -> Iterator[tuple[int, A
 
     A cell is the one that it was by its id, or where it has none by its code and its place.
     """
-    by_id = {cell["id"]: cell for cell in ran if "id" in cell}
+    once = [Counter(cell["id"] for cell in cells if "id" in cell) for cells in (own.values(), ran)]
+    by_id = {cell["id"]: cell for cell in ran if "id" in cell and all(one[cell["id"]] == 1 for one in once)}
     known = {number: by_id[cell["id"]] for number, cell in own.items() if cell.get("id") in by_id}
     yield from known.items()
     left = [number for number in own if number not in known]

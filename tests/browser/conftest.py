@@ -13,7 +13,7 @@ import pytest
 from tests.browser.jupyter import IPYKERNELS, NEWEST, Server, Tab, browser, chromium, write_notebook
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its loop is this thread's as long as it is there, and other tests begin their own
 def a_browser() -> Iterator[Any]:
     with browser() as made:
         yield made

@@ -39,8 +39,9 @@ def fill_function(function: types.FunctionType, state: tuple[Any, ...]) -> None:
         _keep_source(*source)
     for cell, contents in cells:
         cell.cell_contents = contents
+    function.__dict__.clear()  # one of setup that is filled again may have more
     function.__dict__.update(attributes)
-    for name, value in special.items():
+    for name, value in {**dict.fromkeys(("__doc__", "__defaults__", "__kwdefaults__")), **special}.items():
         setattr(function, name, value)
 
 
@@ -69,6 +70,20 @@ def new_class(make: Callable[..., type], arguments: tuple[Any, ...], token: str 
             return make(*arguments)
         made: type = _known(meta).__new__(meta, name, bases, dict(attributes))
         return made
+
+
+_OF_CLASSES = {"__module__", "__doc__", "__slots__", "__slotnames__", "__annotations__", "_abc_impl"}
+_OF_CLASSES |= {"__static_attributes__", "__firstlineno__", "__annotate_func__", "__annotations_cache__"}
+
+
+def fill_class(kind: type, state: tuple[Any, ...]) -> None:
+    """Give a class its attributes; one of setup that is filled again loses those that the step has deleted."""
+    fill, content = state
+    fixed = (types.GetSetDescriptorType, types.MemberDescriptorType)
+    for name, value in list(vars(kind).items()):
+        if name not in content[0] and name not in _OF_CLASSES and not isinstance(value, fixed):
+            type.__delattr__(kind, name)
+    fill(kind, content)
 
 
 def new_enum(meta: Any, name: str, bases: tuple[type, ...], make: Any, members: dict[str, Any], how: Any) -> type:
@@ -190,6 +205,12 @@ def fill_attributes(value: Any, attributes: dict[str, Any]) -> None:
     value.__dict__.update(attributes)
 
 
+def the_sign(module: Any, name: str, kind: Any) -> Any:
+    """Give what has a name in a module; where that is of another class here, a step had set it: one is made."""
+    found = getattr(module, name, None)
+    return found if type(found) is kind else kind.__new__(kind)
+
+
 def new_exception(kind: Any, arguments: tuple[Any, ...]) -> Any:
     """Give an exception without its own ``__init__``, which may take other arguments than those that it kept."""
     known = kind
@@ -233,6 +254,7 @@ HELPERS: dict[str, Any] = {
         fill_cell,
         fill_function,
         new_class,
+        fill_class,
         new_enum,
         fill_enum,
         new_cached,
@@ -244,6 +266,7 @@ HELPERS: dict[str, Any] = {
         new_array,
         new_map,
         new_exception,
+        the_sign,
         fill_exception,
         fill_object,
         new_kind,

@@ -124,8 +124,11 @@ def singles() -> dict[int, tuple[str, str]]:
 def sign_of(value: object) -> tuple[str, str] | None:
     """Give the module and the name of an object that holds nothing, and so only stands for something, as
     ``dataclasses.MISSING`` does; None if it is none."""
-    module = type(value).__module__
-    if module == "__main__" or any(object.__reduce_ex__(value, 2)[2:]):
+    kind, module = type(value), type(value).__module__
+    if module == "__main__":
+        return None
+    made = tuple(object.__reduce_ex__(value, 2))
+    if made[1] != (kind,) or any(made[2:]):  # a tuple, a text or a number of its class is what it is made of
         return None
     names = list(vars(sys.modules[module]).items()) if module in sys.modules else ()
     return next(((module, name) for name, one in names if one is value), None)

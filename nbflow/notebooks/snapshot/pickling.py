@@ -21,6 +21,7 @@ from .helpers import (
     HELPER_IDS,
     fill_attributes,
     fill_cell,
+    fill_class,
     fill_enum,
     fill_exception,
     fill_function,
@@ -38,6 +39,7 @@ from .helpers import (
     new_map,
     new_masked,
     new_row,
+    the_sign,
 )
 from .natures import ATOMS, Ref, Unsavable, generator_of, of_the_machine, sign_of, singles
 
@@ -342,7 +344,7 @@ class Reducer(pickle.Pickler):
             return self._reduce_enum(value, state)
         # Without cloudpickle's own tracking: tokens do that here.
         made = (make, (*arguments[:-2], None, None), self._of_setup(value))
-        return new_class, made, state, None, None, self.library._class_setstate  # noqa: SLF001
+        return new_class, made, (self.library._class_setstate, state), None, None, fill_class  # noqa: SLF001
 
     def _reduce_enum(self, value: Any, state: tuple[dict[str, Any], Any]) -> Any:
         """Reduce an enum: cloudpickle makes its members again from their values alone, and no second names of them."""
@@ -381,7 +383,8 @@ class Reducer(pickle.Pickler):
 
     def _reduce_look(self, value: Any) -> Any:
         owner = owner_of(value)
-        if value.dtype != object or owner.dtype != object:
+        whole = owner.flags.c_contiguous or owner.flags.f_contiguous  # else numpy gives it back in another order
+        if value.dtype != object or owner.dtype != object or not whole:
             raise Unsavable
         start = (address_of(value) - address_of(owner)) // owner.itemsize
         return new_look, (owner, start, value.shape, value.strides, value.flags.writeable)
@@ -404,10 +407,26 @@ class Reducer(pickle.Pickler):
         made: Any = value.__reduce_ex__(5)
         if has_own_init(type(value)):
             made = (new_exception, (type(value), made[1]), *made[2:])
-        before = (value.__cause__, value.__context__, value.__suppress_context__)
+        cause, context = map(self._savable, (value.__cause__, value.__context__))
+        before = (cause, context, value.__suppress_context__)
         if not any(before) or not isinstance(made, tuple) or len(made) > 3:
             return made
         return (*made[:2], (*made[2:], *before), None, None, fill_exception)
+
+    def _savable(self, before: BaseException | None) -> BaseException | None:
+        """Give what an exception came from; none where that cannot be saved: the exception itself counts."""
+        known = self.save.origins
+        if before is not None and id(before) not in known:
+            known[id(before)] = None
+            try:
+                self.save.shelf.lone(self.save, Packed(frozenset())).dump(before)
+            except Exception as problem:
+                # Whatever a __reduce__ or __getstate__ raises.
+                if of_the_machine(problem):
+                    raise
+            else:
+                known[id(before)] = before
+        return known.get(id(before))
 
     def reduce_asked(self, value: Any) -> Any:
         """Reduce an object with a ``__getattr__``: that would be asked for a ``__setstate__`` before it has a state."""
@@ -434,7 +453,7 @@ class Reducer(pickle.Pickler):
         if sign is None:
             return super().reducer_override(value)
         self.packed.seen.pop(id(value), None)  # it has a name, in its module
-        return getattr, (sys.modules[sign[0]], sign[1])
+        return the_sign, (sys.modules[sign[0]], sign[1], type(value))
 
     def reduce_generator(self, value: Any) -> Any:
         generator = generator_of(value)

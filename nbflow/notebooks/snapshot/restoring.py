@@ -84,7 +84,9 @@ class Restore:
 
     def _class(self, make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:
         there = self._there(token)
-        return there if isinstance(there, type) else new_class(make, arguments)
+        if isinstance(there, type) and (there.__name__, there.__bases__) == arguments[1:3]:
+            return there
+        return new_class(make, arguments)
 
     def _there(self, token: str) -> object:
         """Give the function or class that setup has made in this kernel, which is filled: others of setup hold it."""

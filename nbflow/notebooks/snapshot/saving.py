@@ -118,6 +118,8 @@ class Save:
         self.identity: dict[type, bool] = {}
         self.refused = (*LOCKS, *loaded(REFUSED))
         self.reducers = self._reducers()
+        self.origins: dict[int, BaseException | None] = {}
+        """What exceptions came from, by id; nothing for what cannot be saved."""
         self.together: dict[str, frozenset[str]] = {}
         """For each token those that are packed with it."""
         self.shared_memory: set[int] = set()

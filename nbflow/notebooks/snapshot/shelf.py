@@ -233,6 +233,8 @@ class Shelf:
         found, changed, connected = {}, [], save.connected()
         for name, ref in save.refs().items():
             token, known = save.tokens[name], self.known.get(name)
+            if known is not None and known.is_unseen and touched is not None and name not in touched:
+                continue  # only code needs it, that the step has not run: each kernel has it from setup
             state = save.state(token)
             same_object = known is not None and (known.token == token or "id" not in ref)
             # The same content under the same token is the same, whatever was learnt of it.
