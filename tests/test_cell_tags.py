@@ -277,6 +277,14 @@ def test_a_name_that_no_step_of_a_file_assigns_is_doubted(steps, folder, cli):
     )
 
 
+def test_two_steps_of_a_file_with_one_id_are_told(steps, folder, cli):
+    """As of all kinds of steps."""
+    steps(("step:load", "x = 1"))
+    line = '  - {id: a, cells: a.ipynb, tags: ["step:load"]}\n'
+    (folder / "w.yml").write_text(f"nbflow: 1\nsteps:\n{line}{line.replace('}', ', timeout: 3s}')}")
+    assert "step id 'a' stands twice" in cli("validate", "w.yml", code=2).stdout
+
+
 def test_a_misspelt_mark_is_told(steps):
     with pytest.raises(DefinitionError, match=r"'nedes=a' is no mark\. Did you mean 'needs'"):
         read_steps(steps(("step:a", "1"), ("", "# nbflow: step=b nedes=a\n2")))

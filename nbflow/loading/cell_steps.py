@@ -228,7 +228,7 @@ def _below(one: d.Cells, here: ListSight) -> str:
 
 
 def _place(one: d.Cells, here: ListSight) -> int:
-    return list(here.steps.values()).index(one)
+    return list(here.steps).index(one.id)
 
 
 def _goes_on(one: d.Step, above: d.Step) -> bool:

@@ -121,17 +121,20 @@ def singles() -> dict[int, tuple[str, str]]:
     return {id(getattr(sys.modules[module], name)): (module, name) for module, name in rows}
 
 
-def sign_of(value: object) -> tuple[str, str] | None:
+def sign_of(value: object, known: dict[str, dict[int, str]]) -> tuple[str, str] | None:
     """Give the module and the name of an object that holds nothing, and so only stands for something, as
-    ``dataclasses.MISSING`` does; None if it is none."""
+    ``dataclasses.MISSING`` does; None if it is none. Notes the names of modules by the ids of their values."""
     kind, module = type(value), type(value).__module__
     if module == "__main__":
         return None
     made = tuple(object.__reduce_ex__(value, 2))
     if made[1] != (kind,) or any(made[2:]):  # a tuple, a text or a number of its class is what it is made of
         return None
-    names = list(vars(sys.modules[module]).items()) if module in sys.modules else ()
-    return next(((module, name) for name, one in names if one is value), None)
+    if module not in known:
+        names = list(vars(sys.modules[module]).items()) if module in sys.modules else []
+        known[module] = {id(one): name for name, one in reversed(names)}
+    name = known[module].get(id(value))
+    return None if name is None else (module, name)
 
 
 def loaded(rows: tuple[tuple[str, str], ...]) -> tuple[type, ...]:

@@ -449,7 +449,7 @@ class Reducer(pickle.Pickler):
         return copyreg.__newobj__, (kind,), state, None, None, fill_object  # type: ignore[attr-defined]
 
     def reduce_sign(self, value: Any) -> Any:
-        sign = sign_of(value)
+        sign = sign_of(value, self.save.signs)
         if sign is None:
             return super().reducer_override(value)
         self.packed.seen.pop(id(value), None)  # it has a name, in its module

@@ -120,6 +120,8 @@ class Save:
         self.reducers = self._reducers()
         self.origins: dict[int, BaseException | None] = {}
         """What exceptions came from, by id; nothing for what cannot be saved."""
+        self.signs: dict[str, dict[int, str]] = {}
+        """Of modules the names of their values, by id."""
         self.together: dict[str, frozenset[str]] = {}
         """For each token those that are packed with it."""
         self.shared_memory: set[int] = set()
