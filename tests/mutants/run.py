@@ -326,7 +326,7 @@ MUTANTS = [
         "notebooks/snapshot/saving.py",
         "if self.learns and known.is_unseen:",
         "if False:",
-        "tests/test_snapshot.py::test_what_a_step_reads_through_a_name_of_setup_has_not_changed",
+        "tests/test_snapshot.py::test_what_a_step_did_to_names_of_setup_is_seen_by_all_that_hold_it",
     ),
     Mutant(
         "an item that is a date is text",
