@@ -1015,6 +1015,7 @@ COUNTED = "class Item:\n    n = 0\n    def __init__(self): Item.n += 1\nclass Bo
         (COUNTED, "Book()", "Book Item", "Item Book", "Item.n == Book.n == 2"),
         (COUNTED, "Book()", "Book Item", "first Item", "isinstance(first, Item) and type(first).n == 2"),
         ("class P: k = 1\nclass Q(P): pass", "P.k = 5", "P", "Q", "Q.k == 5"),
+        ("class C:\n    n = 1\n    def go(self): type(self).n = 2\nc = C()", "c.go()", "c", "c C", "c.n == C.n == 2"),
         ("def f(): return f.n\nf.n = 1\ntable = {'f': f}", "f.n = 7", "f", "table f", "table['f']() == 7"),
     ],
 )

@@ -179,8 +179,7 @@ class Shelf:
         look.stems.update(restore.large)
         look.pack_all(dry=True)
         connected = look.connected()
-        reached = [name for name in look.names if name in self.known and self.known[name].is_unseen]
-        for name in dict.fromkeys([*wanted, *reached]):
+        for name in wanted:
             token = look.tokens[name]
             if token in look.packed:
                 known = self.known.setdefault(name, Known(self.namespace[name], token, None, None))
