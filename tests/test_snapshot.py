@@ -462,6 +462,10 @@ CLASSES = {
         "import collections\nT = collections.namedtuple('T', 'a b')\nt = T(1, [2])",
         "type(t) is T and t.b == [2] and t._replace(a=3) == T(3, [2])",
     ),
+    "a protocol": (
+        "import typing\nclass R(typing.Protocol):\n    def f(self): ...\nclass A(R): ...",
+        "vars(R)['_is_protocol'] and not vars(A)['_is_protocol']",
+    ),
     "a typed namedtuple": (
         "import typing\nclass T(typing.NamedTuple):\n    a: int\n    b: str = 'x'\nt = T(1)",
         "t == T(1, 'x') and t.b == 'x'",

@@ -81,7 +81,10 @@ def fill_class(kind: type, state: tuple[Any, ...]) -> None:
     fill, content = state
     fixed = (types.GetSetDescriptorType, types.MemberDescriptorType)
     for name, value in list(vars(kind).items()):
-        if name not in content[0] and name not in _OF_CLASSES and not isinstance(value, fixed):
+        if name in content[0] or name in _OF_CLASSES or isinstance(value, fixed):
+            continue
+        # What a base has as well is no part of the state: Protocol gives each of its classes its own mark again.
+        if next((vars(one)[name] for one in kind.__mro__[1:] if name in vars(one)), None) is not value:
             type.__delattr__(kind, name)
     fill(kind, content)
 
