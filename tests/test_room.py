@@ -202,7 +202,7 @@ def test_the_first_starts_unasked_and_the_others_after_a_look() -> None:
     assert ["1", "2"] == run(Measured({}, 100))
     assert ["2"] == run.end("map:item:1")
     assert ["3"] == run.end("map:item:2"), "with nothing at work it starts at once"
-    assert ["starts wait for memory: tasks at work use or reserve 0 MB of 0 MB"] == run.warned, "once in a run"
+    assert ["starts wait for memory: tasks at work use or reserve 0 kB of 0 kB"] == run.warned, "once in a run"
 
 
 def test_what_a_task_uses_counts_where_it_is_more_than_it_said() -> None:
