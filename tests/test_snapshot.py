@@ -1076,6 +1076,22 @@ def test_what_a_step_deleted_of_a_class_or_function_of_setup_is_gone(tmp_path, s
     assert eval(holds, kernel.next("Model", "B").names)
 
 
+def test_another_name_for_a_class_of_setup_is_that_class_when_it_has_changed(tmp_path):
+    """And has not changed when that has not."""
+    first = Kernel(tmp_path, "class Thing: made = []")
+    first.begin(watch=["Thing"])
+    first.run("g = Thing; e = Thing()")
+    first.save("g", "e", "Thing", touched=["g", "e", "Thing"])
+    second = first.next("g", "e", "Thing", watch=["e", "Thing"])
+    other = first.next("g", "e", "Thing", watch=["e", "Thing"])
+    assert [] == other.save("g", "e", "Thing", touched=["e", "Thing"])["changed"]
+    second.run("e.made.append(1)")
+    second.save("g", "e", "Thing", touched=["e", "Thing"])
+    last = second.next("Thing", "g")
+    assert [1] == last["g"].made
+    assert last["g"] is last["Thing"]
+
+
 def test_what_only_code_needs_that_has_not_run_has_not_changed(tmp_path):
     """A class that is used leads to what holds it, and that to what its functions would use."""
     setup = "class P: labels = ['a']\nfound = {'a': {1}}\ndef make(): return P(), found\n"

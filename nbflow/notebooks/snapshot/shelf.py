@@ -230,16 +230,19 @@ class Shelf:
         save.pack_all(dry=False)
         save.write_all()
         found, changed, connected = {}, [], save.connected()
+        states = {one.token: one.state for one in self.known.values() if one.state}
         for name, ref in save.refs().items():
             token, known = save.tokens[name], self.known.get(name)
-            if known is not None and known.is_unseen and touched is not None and name not in touched:
+            unread = touched is not None and {*touched}.isdisjoint(save.names_of[token])
+            if known is not None and known.is_unseen and unread:
                 continue  # only code needs it, that the step has not run: each kernel has it from setup
             state = save.state(token)
             same_object = known is not None and (known.token == token or "id" not in ref)
             # The same content under the same token is the same, whatever was learnt of it.
             given = known.ref if known is not None and known.ref is not None else {}
             same_content = "stem" in given and place_of(given) == place_of(ref)
-            if not (known and same_object and (known.state == state or same_content)):
+            before = known and (known.state or states.get(known.token))
+            if not (known and same_object and (before == state or same_content)):
                 changed.append(name)
             if not known or known.ref != ref:
                 found[name] = ref
