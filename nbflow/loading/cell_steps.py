@@ -153,8 +153,9 @@ class Links:
                 inner = step.step if isinstance(step, d.FanOut) else step
                 if isinstance(inner, d.Cells) and self.has(inner):
                     piece = self.piece(inner, step_id, outer | each.behind.get(step_id, frozenset()))
-                    leaves_none = replace(piece, reads=frozenset(), assigns=frozenset())
-                    pieces.append(leaves_none if _prepares(inner) else piece)
+                    if _prepares(inner):  # it leaves no name
+                        piece = replace(piece, reads=frozenset(), assigns=frozenset())
+                    pieces.append(piece)
             yield from pieces
             outer |= {piece.id for piece in pieces}
 

@@ -111,10 +111,10 @@ class Whole:
             for cell, step in zip(self.notebook.cells, owners(self.notebook.cells), strict=True)
         }
         last = {step: at for at, (step, _) in owner.items()}
-        own: dict[str, dict[int, Any]] = {step: {} for step in self.ended}
+        own: dict[str, dict[int, Any]] = {}
         for at, (step, number) in owner.items():
             own.setdefault(step, {})[number] = raw[at]
-        executed = {step: self._executed(step, own[step]) for step in self.ended}
+        executed = {step: self._executed(step, own.get(step, {})) for step in self.ended}
         for at, cell in enumerate(raw):
             if cell["cell_type"] != "code":
                 yield cell
