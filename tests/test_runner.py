@@ -315,15 +315,15 @@ def test_a_long_traceback_keeps_its_head_and_its_tail_and_the_log_has_all_of_it(
 
 def test_no_part_of_a_secret_is_left_where_a_message_or_traceback_is_cut(tmp_path, kernels, monkeypatch):
     """It is masked before it is cut."""
-    monkeypatch.setenv("TOKEN", "hush-tok-4711")
+    monkeypatch.setenv("TOKEN", "hush-tok-wxyz")
     source = write(
-        tmp_path / "n.ipynb", "import os\nraise ValueError('x' * 180 + os.environ['TOKEN'] + 'hush-tok-4711' * 9_999)"
+        tmp_path / "n.ipynb", "import os\nraise ValueError('x' * 180 + os.environ['TOKEN'] + 'hush-tok-wxyz' * 9_999)"
     )
     ran = run(source, kernels, secrets=("TOKEN",))
     error = ran.outcome.error
     for text in (error.message, error.traceback, ran.log):
         assert "hush" not in text
-        assert "4711" not in text
+        assert "wxyz" not in text
 
 
 def test_the_injected_cell_counts_as_the_parameters_cell(tmp_path, kernels):
@@ -660,7 +660,7 @@ print(ran.outcome.status, grown // 1024, ran.places.log.stat().st_size)
 
 def test_secrets_are_masked_wherever_text_is_written(tmp_path, kernels, monkeypatch):
     """In log, notebook, events, error and results, also when a secret is printed in two pieces; the kernel has it."""
-    monkeypatch.setenv("TOKEN", 'hush "tok"-4711')
+    monkeypatch.setenv("TOKEN", 'hush "tok"-wxyz')
     source = write(
         tmp_path / "n.ipynb",
         "import os, sys\nt = os.environ['TOKEN']\nassert len(t) == 15\nprint('one', t)\n"
@@ -676,7 +676,7 @@ def test_secrets_are_masked_wherever_text_is_written(tmp_path, kernels, monkeypa
     texts = [p.read_text() for r in (ran, failed) for p in r.places.folder.rglob("*") if p.is_file()]
     texts += [repr(r.events) + repr(r.outcome) for r in (ran, failed)]
     for text in texts:
-        assert "4711" not in text
+        assert "wxyz" not in text
     nbformat.validate(ran.notebook)
 
 
