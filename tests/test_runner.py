@@ -265,6 +265,19 @@ def test_files_written_beside_the_notebook_are_told_and_hidden_ones_are_not(tmp_
     assert ("a.txt", "c.txt", "d.db", "sub/b.txt") == run(source, kernels).outcome.wrote
 
 
+def test_a_kernel_that_drops_what_comes_right_behind_an_error_is_asked_again(tmp_path, kernels):
+    """ipykernel does so until it has seen that nothing is queued: here that takes it half a second."""
+    source = write(
+        tmp_path / "n.ipynb",
+        "open('a.txt', 'w').close()\nkernel = get_ipython().kernel\nkernel.stop_on_error_timeout = 0.5  # before 7\n"
+        "ready = getattr(kernel, '_post_dummy_stop_aborting_message', None)\n"
+        "kernel._post_dummy_stop_aborting_message = lambda shell: (\n"
+        "    kernel.shell_channel_thread.io_loop.call_later(0.5, ready, shell))",
+        "1/0",
+    )
+    assert ("a.txt",) == run(source, kernels).outcome.wrote
+
+
 # Failing
 
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -392,14 +393,17 @@ class Execution:
             If it does not answer within the limit, or is dead.
         """
         client = self.kernel.client
-        asked = client.execute("", silent=True, store_history=False, user_expressions={"answer": expression})
+        put = partial(client.execute, "", silent=True, store_history=False, user_expressions={"answer": expression})
 
         async def answer() -> Mapping[str, Any]:
+            asked = put()
             while True:
                 reply = await client.shell_channel.get_msg(timeout=None)
                 if reply["parent_header"].get("msg_id") == asked:
                     content: Mapping[str, Any] = reply["content"]
-                    return content
+                    if content.get("status") != "aborted":
+                        return content
+                    asked = put()  # a kernel drops what comes right behind a cell that failed
 
         waiting, death = asyncio.ensure_future(answer()), asyncio.ensure_future(self.kernel.ended())
         try:
