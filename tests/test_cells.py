@@ -771,6 +771,21 @@ def test_kept_outputs_stand_below_the_code_that_made_them(has_ids, steps, folder
     assert "rows = [1, 2]\nprint('loaded')" == executed.cells[1].source
 
 
+def test_a_question_names_the_cells_that_changed_since_each_task_ran(steps):
+    """Those of a kept task too, which ran before the last resume."""
+    cells = [("step:load", "rows = [1, 2]"), ("step:fit each:rows as:row", "twice = 2 * row\nassert row < 2")]
+    cells.append(("step:end needs:fit", "print('end')"))
+    assert "failed" == run(steps(*cells)).status
+    cells[1] = (cells[1][0], "twice = 2 * row")
+    path = steps(*cells)
+    resume(path, changed="keep").check()
+    cells[2] = (cells[2][0], "print('the end')")
+    reasons = [one.reason for one in nbflow.resume(steps(*cells), dry_run=True)]
+    assert ["kept", "cell 2 of analysis.ipynb changed", "kept", "waits for fit"] == reasons
+    with pytest.raises(ChangedError, match=r"^analysis.ipynb: cells 2, 3 of analysis.ipynb changed since 2 finished"):
+        resume(path)
+
+
 def test_cells_with_one_id_have_their_own_outputs(folder):
     """As copies have that some tools make."""
     cells = [{"id": "same", "source": f"print({n})"} for n in (1, 2)]

@@ -83,8 +83,8 @@ class Definition(ABC):
         """Give what is kept of it, or leads to something, also where no task runs."""
 
     @abstractmethod
-    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:
-        """Tell what differs from an earlier definition of the same kind, for tasks whose fingerprints began so."""
+    def changed_since(self, before: Definition, ended: Mapping[NodeId, str]) -> str:
+        """Tell what differs from an earlier definition of the same kind, for tasks that ended under these codes."""
 
     def as_run(self, notebooks: Mapping[str, Notebook]) -> Mapping[str, Notebook]:
         """Give the notebooks as they are run."""
@@ -220,9 +220,9 @@ class MapDefinition(Definition):
         """Give its items, what they share, its code, and where copies go."""
         return self.items, self.shared, self.source, self.kernel, self.output_dir, self.name
 
-    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:  # noqa: ARG002 - it knows the codes itself
+    def changed_since(self, before: Definition, ended: Mapping[NodeId, str]) -> str:  # noqa: ARG002 - it knows the codes itself
         """Tell which cells differ, and whether the kernel does."""
-        return changes(codes, self)
+        return changes({*ended.values()}, self)
 
     def copies(self, folder: Path) -> dict[int, Path]:
         """Give where the copies of finished notebooks go, by index."""

@@ -18,10 +18,11 @@ from ..loading.inputs import fit_all
 from ..loading.workflow_file import Source, define
 from ..model import Block, NodeId, Step, TaskStep, Workflow
 from ..source import Notebook, changed_cells, parsed, read_notebook
+from ..store.journal import Records
 from ..task import Runner
 from ..types import Changed
 from ..values import Value, tagged, untagged
-from .definition import FORMAT, Definition, copy_of
+from .definition import FORMAT, Definition, code_of, copy_of
 from .kinds import flows, kinds, makers, runners
 from .order import tokens
 from .requirements import doubts
@@ -58,6 +59,8 @@ class FlowDefinition(Definition):
     built: Built = field(compare=False, repr=False)
     code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Digests of the code cells of each notebook, and of the module of each function, to tell which one changed."""
+    codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The same of other code under which tasks ended, by what their fingerprints begin with."""
 
     @property
     def inputs(self) -> dict[str, Value]:
@@ -123,26 +126,39 @@ class FlowDefinition(Definition):
         """Give it with the values that inputs had, where only the file has others now."""
         return replace(self, given={**self.given, **{name: before.given[name] for name in self.followed(before)}})
 
-    def changed_since(self, before: Definition, nodes: Iterable[NodeId], codes: Iterable[str]) -> str:  # noqa: ARG002 - by what was run then
+    def after(self, before: FlowDefinition, records: Records) -> FlowDefinition:
+        """Give it with what the code was under which tasks ended: a question names what changed since."""
+        known = {**before.codes, **before._own_codes()}
+        used = set(map(code_of, records.answers.values())) - {*self._own_codes()}
+        return replace(self, codes={code: known[code] for code in sorted(used) if code in known})
+
+    def _own_codes(self) -> dict[str, tuple[str, ...]]:
+        steps = [step for step in steps_below(self.built.block).values() if isinstance(step, TaskStep)]
+        return {step.code_digest: self.code[step.origin] for step in steps if step.origin in self.code}
+
+    def changed_since(self, before: Definition, ended: Mapping[NodeId, str]) -> str:
         """Tell which code of some tasks, and which default, differs from that of an earlier definition."""
         assert isinstance(before, FlowDefinition)
-        words = [self.code_since(before, nodes), *(f"default of {name}" for name in self.followed(before))]
+        words = [self.code_since(before, ended), *(f"default of {name}" for name in self.followed(before))]
         return ", ".join(filter(None, words)) or "its code"
 
-    def code_since(self, before: FlowDefinition, nodes: Iterable[NodeId]) -> str:
+    def code_since(self, before: FlowDefinition, ended: Mapping[NodeId, str]) -> str:
         """Tell which code of some tasks differs from that of an earlier definition."""
-        steps, then = steps_below(self.built.block), before.said
+        steps = steps_below(self.built.block)
+        places: dict[str, set[int]] = {}
         words: dict[str, None] = {}
-        for path in dict.fromkeys(map(path_of, nodes)):
+        for path, code in dict.fromkeys((path_of(node), code) for node, code in ended.items()):
             step = steps[path]
             assert isinstance(step, TaskStep)
-            old, now = before.code.get(step.origin), self.code.get(step.origin)
+            old, now = self.codes.get(code, before.code.get(step.origin)), self.code.get(step.origin)
             if old is not None and now is not None and old != now:
-                places = self._places(step.origin, old, now)
-                words[f"{places} of {step.origin.partition('#')[0]}"] = None
-            if step.fixed != then.get(path):
+                file = step.origin.partition("#")[0]
+                places.setdefault(file, set()).update(self._places(step.origin, old, now))
+                words[file] = None
+            said = code.partition("-")[2]
+            if said and said != step.code_digest.partition("-")[2]:
                 words[f"step {'/'.join(path)}"] = None
-        return ", ".join(words)
+        return ", ".join(f"{_cells(places[word])} of {word}" if word in places else word for word in words)
 
     def whole(self, folder: Path) -> Whole | None:
         """Give what makes one notebook of those of its steps, where it is the steps of one."""
@@ -153,13 +169,12 @@ class FlowDefinition(Definition):
         raw = next(iter(self.notebooks.values())).raw
         return Whole(parsed(Path(self.file), raw), folder)
 
-    def _places(self, origin: str, before: Sequence[str], now: Sequence[str]) -> str:
-        """Give which code cells differ, for people and as the file counts them: ``cell 5``, ``cells 2, 5``."""
+    def _places(self, origin: str, before: Sequence[str], now: Sequence[str]) -> list[int]:
+        """Give which code cells differ, as their file counts them; none of what is no notebook."""
         if origin not in self.notebooks:
-            return "code"
+            return []
         there = self.notebooks[origin].cells
-        cells = [there[place - 1].number for place in changed_cells(before, now)]
-        return f"cell{'s' * (len(cells) > 1)} {', '.join(map(str, cells))}" if cells else "code"
+        return [there[place - 1].number for place in changed_cells(before, now)]
 
     def data(self, limit: int | None = None) -> dict[str, Any]:  # noqa: ARG002 - a definition has no items
         """Give what JSON can hold of it."""
@@ -176,6 +191,7 @@ class FlowDefinition(Definition):
             "max_memory": self.max_memory,
             "changed": self.changed,
             "code": {path: list(digests) for path, digests in self.code.items()},
+            "codes": {code: list(digests) for code, digests in self.codes.items()},
             "files": dict(self.built.files),
         }
 
@@ -221,6 +237,7 @@ class FlowDefinition(Definition):
                 changed=data["changed"],
                 built=built,
                 code=code,
+                codes={digest: tuple(digests) for digest, digests in data.get("codes", {}).items()},
                 context={"workflow_dir": str(home)},
             )
         except (TypeError, ValueError, KeyError, AttributeError, NbflowError) as problem:
@@ -273,6 +290,12 @@ def _not_defaults(definition: d.Workflow, given: Mapping[str, Value]) -> set[str
 def of_run(definition: FlowDefinition, run_id: str) -> FlowDefinition:
     """Give the definition of one run: its expressions know its id."""
     return replace(definition, context={**definition.context, "run_id": run_id})
+
+
+def _cells(places: Iterable[int]) -> str:
+    """Give what cells are called: ``cell 5``, ``cells 2, 5``; ``code`` where there are none."""
+    numbers = sorted(places)
+    return f"cell{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}" if numbers else "code"
 
 
 def _copied(sources: Path, code: Mapping[str, tuple[str, ...]], path: str) -> Notebook | None:

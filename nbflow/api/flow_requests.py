@@ -26,6 +26,7 @@ from ..store.home import Home
 from ..task import Task
 from ..types import Changed
 from ..values import Value
+from .definition import code_of
 from .flow import FlowDefinition, flow_definition, of_run, path_of, steps_below
 from .kinds import flows, kinds, planned
 from .order import Token, tokens
@@ -183,7 +184,7 @@ def flow_resume_request(
         raise TargetError(
             f"run {stored.id} was aborted by a person, and cannot go on", f"Start again: nbflow run {stored.home.name}"
         )
-    flow = _now(stored, before, parameters or {}, text=text, changed=changed)
+    flow = _now(stored, before, parameters or {}, text=text, changed=changed).after(before, stored.records)
     flow = replace(flow, start=before.start if limits.start is None else limits.start.data())
     if max_concurrency is not None:
         flow = replace(flow, max_workers=concurrency(max_concurrency))
@@ -451,7 +452,8 @@ def _reason(request: Request, flow: FlowDefinition, one: Planned) -> str:
     before = request.stored.definition
     assert isinstance(before, FlowDefinition)
     if reason == "code":
-        return f"{flow.code_since(before, [node]) or 'its code'} changed"
+        code = code_of(request.recorded.answers[one.task.key])
+        return f"{flow.code_since(before, {node: code}) or 'its code'} changed"
     if reason == "parameters":
         defaults = flow.followed(before)
         names = [n for n, value in flow.given.items() if n not in defaults and before.given.get(n, ...) != value]

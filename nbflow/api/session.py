@@ -157,8 +157,8 @@ def ask(request: Request, found: Repeated, before: Definition, command: str) -> 
         return
     what = "item" if request.definition.kind == "map" else "task"
     count = f"{len(found.changed):,} finished {what}{'s' if len(found.changed) > 1 else ''}"
-    codes = {code_of(request.recorded.answers[key]) for key in found.changed}
-    place = request.definition.changed_since(before, found.changed.values(), codes)
+    ended = {node: code_of(request.recorded.answers[key]) for key, node in found.changed.items()}
+    place = request.definition.changed_since(before, ended)
     waits = f"{found.behind:,} more wait{'s' if found.behind == 1 else ''} for these, and would be repeated too\n"
     raise ChangedError(
         f"{request.home.name}: {place} changed since {count} ran",
