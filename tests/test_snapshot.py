@@ -1021,6 +1021,35 @@ COUNTED = "class Item:\n    n = 0\n    def __init__(self): Item.n += 1\nclass Bo
         ("class P: k = 1\nclass Q(P): pass", "P.k = 5", "P", "Q", "Q.k == 5"),
         ("class C:\n    n = 1\n    def go(self): type(self).n = 2\nc = C()", "c.go()", "c", "c C", "c.n == C.n == 2"),
         ("def f(): return f.n\nf.n = 1\ntable = {'f': f}", "f.n = 7", "f", "table f", "table['f']() == 7"),
+        (
+            "rows = []\ndef log(to=rows): to.append('x')",
+            "log()",
+            "log",
+            "log",
+            "log.__defaults__[0] is rows and rows",
+        ),
+        (
+            "import numpy as np\nrows = [1]\ntable = np.array([rows, None], dtype=object)",
+            "table[0].append(2)",
+            "table",
+            "table",
+            "table[0] is rows and rows == [1, 2]",
+        ),
+        ("class C: n = 1\none = C()", "C.n = 2", "C", "one", "one.n == 2"),
+        (
+            "from collections import namedtuple\nclass Point(namedtuple('Point', 'x y')): n = 1\none = Point(0, 0)",
+            "Point.n = 2",
+            "Point",
+            "Point",
+            "isinstance(one, Point) and one.n == 2",
+        ),
+        (
+            "import typing\nT = typing.TypeVar('T')\nclass Box(typing.Generic[T]): n = 1\none = Box()",
+            "Box.n = 2",
+            "Box",
+            "Box",
+            "isinstance(one, Box) and one.n == 2",
+        ),
     ],
 )
 def test_what_a_step_did_to_names_of_setup_is_seen_by_all_that_hold_it(tmp_path, setup, step, touched, seen, holds):
@@ -1054,6 +1083,8 @@ def test_what_a_step_reads_through_a_name_of_setup_has_not_changed(tmp_path, set
     ("setup", "step", "holds"),
     [
         ("class Model: fitted = False", "del Model.fitted", "not hasattr(Model, 'fitted')"),
+        ("class Model: fitted = None", "del Model.fitted", "not hasattr(Model, 'fitted')"),
+        ("class Base: n = 1\nclass Model(Base): n = 1", "del Model.n", "'n' not in vars(Model)"),
         (
             "class Model:\n    def fit(self): ...",
             "del Model.fit; Model.n = 1",

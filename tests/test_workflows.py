@@ -905,7 +905,8 @@ def test_what_took_longest_starts_first_the_next_time(folder, ran):
     """By the seconds of the earlier run, which stand in the journal."""
     work = "case $0 in b) until [ -e ended ]; do sleep 0.05; done; sleep 0.3;; c) touch ended;; esac"
     (folder / "w.yml").write_text(
-        "nbflow: 1\nmax_workers: 2\nsteps:\n  - id: each\n    items: [a, b, c]\n    order: longest-first\n    on_error: continue\n"
+        "nbflow: 1\nmax_workers: 2\nsteps:\n  - id: each\n    items: [a, b, c]\n    order: longest-first\n"
+        "    on_error: continue\n    max_concurrency: 2\n"
         f"    step: {{id: one, run: ['sh', '-c', 'echo $0 >> order; {work}', '{{{{ item }}}}']}}\n"
     )
     nbflow.run("w.yml", quiet=True)

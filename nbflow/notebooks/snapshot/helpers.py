@@ -83,8 +83,9 @@ def fill_class(kind: type, state: tuple[Any, ...]) -> None:
     for name, value in list(vars(kind).items()):
         if name in content[0] or name in _OF_CLASSES or isinstance(value, fixed):
             continue
-        # What a base has as well is no part of the state: Protocol gives each of its classes its own mark again.
-        if next((vars(one)[name] for one in kind.__mro__[1:] if name in vars(one)), None) is not value:
+        # What a library's base has as well is no part of the state: Protocol gives each class its own mark again.
+        bases = [vars(one) for one in kind.__mro__[1:] if not _of_notebook(one)]
+        if not any(name in base and base[name] is value for base in bases):
             type.__delattr__(kind, name)
     fill(kind, content)
 

@@ -247,10 +247,11 @@ MOST_REACHED = 200_000
 """Objects that are looked at for what shares something with a name that cannot be saved."""
 
 
-def reach(value: object, namespace: dict[str, Any]) -> set[int]:
+def reach(value: object, namespace: dict[str, Any], *, codes: bool = False) -> set[int]:
     """Give the ids of what can be changed and is reached from a value; not through modules, and not through functions
-    and classes but by what those of the notebook hold."""
+    and classes but by what those of the notebook hold. With ``codes`` these count themselves."""
     found: dict[int, object] = {}
+    ours: set[int] = set()
     todo = [value]
     while todo and len(found) < MOST_REACHED:
         one = todo.pop()
@@ -258,8 +259,11 @@ def reach(value: object, namespace: dict[str, Any]) -> set[int]:
             continue
         found[id(one)] = one
         if issubclass(type(one), (type, types.FunctionType)):
-            todo += [held for _, held in _held(one)] if getattr(one, "__module__", "") == "__main__" else ()
+            if getattr(one, "__module__", "") == "__main__":
+                ours.add(id(one))
+                todo += [held for _, held in _held(one)]
         else:
             todo += gc.get_referents(one)
             todo += [getattr(one, "base", None)] if type(one).__module__ == "numpy" else ()  # views of an array
-    return {key for key, one in found.items() if type(one) not in ATOMS and not issubclass(type(one), FIXED)}
+    plain = {key for key, one in found.items() if type(one) not in ATOMS and not issubclass(type(one), FIXED)}
+    return plain | ours if codes else plain

@@ -84,7 +84,8 @@ class Restore:
 
     def _class(self, make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:
         there = self._there(token)
-        if isinstance(there, type) and (there.__name__, there.__bases__) == arguments[1:3]:
+        _, name, bases, *_ = arguments
+        if isinstance(there, type) and there.__name__ == name and _called(there.__bases__) == _called(bases):
             return there
         return new_class(make, arguments)
 
@@ -215,6 +216,11 @@ class Restore:
             value = thaw(data) if part["form"] == "frame" else from_parquet(io.BytesIO(data), part["form"])
         self.large[id(value)] = value, part["stem"]
         return value
+
+
+def _called(bases: tuple[Any, ...]) -> list[tuple[str, str]]:
+    """Give what bases are called: one that has no name of its own is made anew, and is another one."""
+    return [(base.__module__, base.__name__) for base in types.resolve_bases(bases)]
 
 
 def place_of(ref: Ref) -> tuple[Any, Any]:

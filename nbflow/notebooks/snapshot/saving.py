@@ -216,6 +216,8 @@ class Save:
         known = self.known.get(token)
         if known is None or known.ref is None or self.affected is None:
             return True
+        if self.learns and known.is_unseen:
+            return True
         return not self.affected.isdisjoint(self.names_of[token])
 
     def _more(self, *, needs: bool) -> bool:

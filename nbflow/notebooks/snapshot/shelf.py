@@ -179,7 +179,8 @@ class Shelf:
         look.stems.update(restore.large)
         look.pack_all(dry=True)
         connected = look.connected()
-        for name in wanted:
+        reached = [name for name in look.names if name in self.known and self.known[name].is_unseen]
+        for name in dict.fromkeys([*wanted, *reached]):
             token = look.tokens[name]
             if token in look.packed:
                 known = self.known.setdefault(name, Known(self.namespace[name], token, None, None))
@@ -191,9 +192,12 @@ class Shelf:
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Give the names of setup that have something of others inside: if those change, they do, too."""
         ours = [name for name in names if name in self.setup and name in self.namespace]
-        inside = set[int]().union(*(reach(self.namespace[name], self.namespace) for name in ours))
+        inside = set[int]().union(*map(self._inside, ours))
         others = sorted(name for name in self.setup - {*names} if inside and name in self.namespace)
-        return [name for name in others if not inside.isdisjoint(reach(self.namespace[name], self.namespace))]
+        return [name for name in others if not inside.isdisjoint(self._inside(name))]
+
+    def _inside(self, name: str) -> set[int]:
+        return reach(self.namespace[name], self.namespace, codes=True)
 
     def save(
         self, names: Sequence[str] | None, *, touched: Sequence[str] | None = None, most: float, seconds: float
