@@ -640,6 +640,39 @@ def test_what_a_repeated_step_sets_is_there_and_nothing_is_said(steps, folder, t
     assert not any("do not come along" in warning.message for warning in one.warnings)
 
 
+SETTING = "import decimal, random, threading\ncontext = decimal.getcontext()\nrandom.seed(0)"
+FOUND = "print(one.locked(), two.locked(), context.prec)"
+
+
+@pytest.mark.parametrize(
+    ("cells", "shows"),
+    [
+        (
+            [
+                ("step:first", "context.prec = 5\nrandom.random()"),
+                ("step:left needs:first", "context.prec = 10\nrandom.random()\none = threading.Lock()"),
+                ("step:right needs:first", "two = threading.Lock()"),
+                ("step:end needs:left needs:right", f"{FOUND}\nprint(random.random())"),
+            ],
+            "False False 10\n0.420571580830845",
+        ),
+        (
+            [
+                ("step:left needs:", "context.prec = 5\none = threading.Lock()"),
+                ("step:right needs:", "third = decimal.Decimal(1) / 3\ntwo = threading.Lock()"),
+                ("step:end needs:left needs:right", f"{FOUND}\nprint(third == decimal.Decimal(1) / 3)"),
+            ],
+            "False False 5\nFalse",
+        ),
+    ],
+    ids=["of the step before", "of setup"],
+)
+def test_each_repeated_step_finds_its_own_settings(steps, cells, shows):
+    """In one kernel with others that were side by side with it; behind them come those of the last that set any."""
+    one = run(steps(("setup", SETTING), *cells)).check()
+    assert shows == shown(one, len(cells) + 1)
+
+
 def test_a_name_of_setup_that_steps_change_side_by_side_fails_who_reads_it(steps):
     """No NameError would come: setup has made one in each kernel."""
     path = steps(

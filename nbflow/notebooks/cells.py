@@ -27,6 +27,8 @@ from .snapshot.settings import OF_THE_TASK
 
 __all__ = ["CellRunner"]
 
+AS_SETUP: Entry = {"form": "start"}
+"""Where settings are that no step has changed: as setup left them."""
 _CALLED = {SETTINGS: "settings", LOOKS: "settings", RANDOM: "states of random numbers"}
 
 
@@ -70,7 +72,7 @@ class _Cells:
     lent: Lent | None = None
     """Gives that kernel."""
     has: dict[str, str] = field(default_factory=dict)
-    """Whose value its kernel has of names that were restored or changed there: ids of steps."""
+    """Whose value its kernel has of names that were restored or changed there, and whose settings: ids of steps."""
     again: frozenset[str] = frozenset()
     """Ids of the steps that are repeated in it."""
     finds: dict[str, tuple[Past, Piece]] = field(default_factory=dict)
@@ -97,7 +99,8 @@ class _Cells:
 
     def has_run(self, piece: Piece) -> None:
         """Note what a step that is repeated has changed in the kernel."""
-        self.has.update(dict.fromkeys(self.past.changed_by(piece), piece.id))
+        kept = KEPT.keys() & self.past.left.get(piece.id, {}).keys()
+        self.has.update(dict.fromkeys([*self.past.changed_by(piece), *kept], piece.id))
 
     def stale(self) -> frozenset[str]:
         """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
@@ -249,12 +252,11 @@ class CellsAttempt(Attempt):
         problems = {name: problems.get(name) or restored.problems[name] for name in (*problems, *restored.problems)}
         if problems:
             name, why = next(iter(problems.items()))
-            giver = wanted[name][0] if name in wanted else past.givers(name)[-1]
             if name in _CALLED:
                 why = why.removeprefix("is not as it was saved: ")
-                return (
-                    f"{_CALLED[name]} of step {giver.id} cannot be restored: {why}. --from {giver.id} makes them again"
-                )
+                made = self.cells.has.get(name, "setup")
+                return f"{_CALLED[name]} of step {made} cannot be restored: {why}. --from {made} makes them again"
+            giver = wanted[name][0]
             return f"{name} cannot be restored: it {why}. --from {giver.id} makes it again"
         for name, ids in past.unclear(piece.reads).items():
             told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
@@ -266,22 +268,26 @@ class CellsAttempt(Attempt):
         return ""
 
     def _last(self, past: Past, name: str) -> Entry | None:
-        """Give where settings or random state are saved that come along; says what does not."""
-        givers = past.givers(name)
-        if not givers or self.cells.kept is not None or givers[-1].id in self.cells.again:
-            return None  # the kernel has them
+        """Give where what is no name is saved that comes along, unless the kernel has them; says what does not."""
+        if self.cells.kept is not None:
+            return None
+        there, givers = self.cells.has.pop(name, None), past.givers(name)
+        before = None if there is None or name == RANDOM else AS_SETUP  # where a step had none, its numbers are new
+        if not givers:
+            return before
+        last = givers[-1].id
         if name != RANDOM and past.differ(name):
             ids = " and ".join(piece.id for piece in givers)
-            last = givers[-1].id
             self._say(f"{ids} have changed {_CALLED[name]}, and none waits for the other: those of {last} count")
-        entry: Any = past.left[givers[-1].id][name]
-        if trusted(entry, self.cells.runner.signer):
-            return entry  # type: ignore[no-any-return]
-        self._say(
-            f"{_CALLED[name]} that step {givers[-1].id} changed do not come along, for somebody else saved them: "
-            f"--from {givers[-1].id} makes them again"
-        )
-        return None
+        entry: Any = past.left[last][name]
+        if there != last and not trusted(entry, self.cells.runner.signer):
+            self._say(
+                f"{_CALLED[name]} that step {last} changed do not come along, for somebody else saved them: "
+                f"--from {last} makes them again"
+            )
+            return before
+        self.cells.has[name] = last
+        return None if there == last else entry
 
     def _say(self, words: str) -> None:
         self.warnings.append(words)

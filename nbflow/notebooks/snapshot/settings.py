@@ -236,9 +236,22 @@ class Settings:
     def _bytes(self, value: Any) -> bytes:
         return bytes(self.cloudpickle.dumps(value, 5))
 
-    def give(self, data: bytes, *, early: bool) -> None:
-        """Make it so again."""
-        found = pickle.loads(data)  # noqa: S301 - it was checked
+    def give(self, data: bytes | None, *, early: bool) -> None:
+        """Make it so again, and what that does not tell as it was at the start; without data all."""
+        found = {} if data is None else pickle.loads(data)  # noqa: S301 - it was checked
         for row in self.rows:
-            if row.early == early and row.name in found:
-                row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301
+            if row.early == early:
+                self._back(row)
+                if row.name in found:
+                    row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301
+
+    def _back(self, row: Row) -> None:
+        usual = self.start.get(row.name) if row.usual is None else row.usual
+        if usual is None or row.module not in sys.modules:
+            return
+        now: Any = None
+        with contextlib.suppress(Exception):  # the working directory may be gone, and an option may be anything
+            now = row.take(sys.modules[row.module])
+            if self._bytes(now) == self._bytes(usual):
+                return
+        row.give(sys.modules[row.module], row.apart(now, usual))

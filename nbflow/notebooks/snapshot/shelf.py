@@ -128,7 +128,7 @@ class Shelf:
 
     def _give(self, kind: str, ref: Ref | None, *, early: bool) -> None:
         if ref is not None:
-            self.settings[kind].give(self.files.read(ref), early=early)
+            self.settings[kind].give(None if ref["form"] == "start" else self.files.read(ref), early=early)
 
     def _keep(self, kind: str, unsaved: dict[str, str]) -> Ref | None:
         """Save settings, or states of random generators."""
