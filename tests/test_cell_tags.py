@@ -391,6 +391,11 @@ def test_a_step_that_may_assign_any_name_assigns_its_own_list_too_late(steps, fi
             ("step:c needs:a needs:b", "np.array(sqrt(4))"),
         ],
         [
+            ("step:a raises-exception", "import math\nmath.sqrt(-1)"),
+            ("step:b needs: raises-exception", "import math\nmath.sqrt(-2)"),
+            ("step:c needs:a needs:b", "math.pi"),
+        ],
+        [
             ("setup", "import numpy as np\nfrom sklearn.preprocessing import FunctionTransformer"),
             ("step:a", "k = 1\nmodel = FunctionTransformer(lambda x: x * k).fit([1])\nleft = model.predict([1])"),
             ("step:b needs:", "k = 2\nmodel = FunctionTransformer(lambda x: k).fit([1])\nright = model.predict([2])"),

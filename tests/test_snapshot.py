@@ -1582,12 +1582,14 @@ ASKED = {
 }
 
 
-def test_an_exception_whose_cause_cannot_be_saved_comes_without_it(kernel):
-    """It counts itself, as text for a report."""
-    source = """
+@pytest.mark.parametrize("lock", ["threading.Lock()", "mine"])
+def test_an_exception_whose_cause_cannot_be_saved_comes_without_it(kernel, lock):
+    """It counts itself, as text for a report; also where what cannot be saved has a name."""
+    source = f"""
 import threading
+mine = threading.Lock()
 class RpcError(Exception):
-    def __init__(self): self.lock = threading.Lock()
+    def __init__(self): self.lock = {lock}
 try:
     try:
         raise RpcError
@@ -1596,9 +1598,21 @@ try:
 except ValueError as problem:
     wrong = problem
 """
-    other = passed_on(kernel, source, "wrong")
+    kernel.run(source)
+    assert {"mine"} == set(kernel.save("wrong", "mine")["unsaved"])
+    other = kernel.next("wrong")
     assert ("no row",) == other["wrong"].args
     assert other["wrong"].__cause__ is None
+
+
+@pytest.mark.parametrize("change", ["wrong.__cause__ = KeyError('b')", "wrong.__suppress_context__ = True"])
+def test_an_exception_that_is_given_another_cause_has_changed(kernel, change):
+    """Else two steps side by side that do so would not be told apart."""
+    kernel.run("wrong = ValueError('a')")
+    kernel.save("wrong")
+    other = kernel.next("wrong", watch=["wrong"])
+    other.run(change)
+    assert ["wrong"] == other.save("wrong", touched=["wrong"])["changed"]
 
 
 def test_a_value_of_a_class_of_a_module_is_its_own_also_where_the_module_has_one(kernel, monkeypatch):

@@ -112,6 +112,9 @@ def digest_alone(cloudpickle: Any, value: object) -> str | None:
                 return getattr, generator
             if is_array_kind(type(one)) and getattr(one, "__dict__", None):
                 return tuple, ((one.__reduce_ex__(5), one.__dict__),)
+            if issubclass(type(one), BaseException):
+                before = (one.__cause__, one.__context__, one.__suppress_context__)
+                return tuple, ((one.__reduce_ex__(5), before),)
             return super().reducer_override(one)
 
     buffers: list[pickle.PickleBuffer] = []
@@ -419,7 +422,7 @@ class Reducer(pickle.Pickler):
         if before is not None and id(before) not in known:
             known[id(before)] = None
             try:
-                self.save.shelf.lone(self.save, Packed(frozenset())).dump(before)
+                self.save.shelf.pickler(self.save, Packed(frozenset())).dump(before)
             except Exception as problem:
                 # Whatever a __reduce__ or __getstate__ raises.
                 if of_the_machine(problem):
