@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import itertools
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from operator import itemgetter
 from pathlib import Path
 
 import cloudpickle
@@ -67,8 +69,8 @@ class Kernel:
     def run(self, source):
         exec(compile(source, "<cell>", "exec", dont_inherit=True), self.names)
 
-    def save(self, *names, touched=None, most=1e9, seconds=60):
-        found = self.shelf.save(list(names), touched=touched, most=most, seconds=seconds)
+    def save(self, *names, touched=None, stale=(), most=1e9, seconds=60):
+        found = self.shelf.save(list(names), touched=touched, stale=stale, most=most, seconds=seconds)
         self.table.update(found["names"])
         return found
 
@@ -211,7 +213,8 @@ class Thing:
         self.inner = inner
 
 shared = [0]
-
+"""
+KEEPER = """
 def keeper(value):
     calls = []
     def keep():
@@ -219,6 +222,7 @@ def keeper(value):
         return calls
     return keep
 """
+SETUP += KEEPER
 
 
 def same(one, other, seen=None):
@@ -241,7 +245,9 @@ def same(one, other, seen=None):
                 continue
             seen[id(left)], back[id(right)] = id(right), id(left)
         if isinstance(left, np.ndarray):
-            if not np.array_equal(left, right):
+            if left.dtype == object:
+                todo.append((tuple(left.flat), tuple(right.flat)))
+            elif not np.array_equal(left, right):
                 return f"{left!r} and {right!r}"
             arrays.append((left, right))
         elif isinstance(left, dict):
@@ -255,10 +261,18 @@ def same(one, other, seen=None):
         elif isinstance(left, types.FunctionType):
             cells = [one.__closure__ or () for one in (left, right)]
             todo += zip(*cells, strict=True)
+            todo += [(left.__defaults__, right.__defaults__), (left.__kwdefaults__, right.__kwdefaults__)]
+            todo.append((left.__dict__, right.__dict__))
+        elif isinstance(left, functools.partial):
+            todo.append((left.__reduce__()[2], right.__reduce__()[2]))
+        elif isinstance(left, types.MethodType):
+            todo.append((left.__self__, right.__self__))
         elif isinstance(left, types.CellType):
             todo.append((left.cell_contents, right.cell_contents))
         elif isinstance(left, type):
-            todo.append((left.made, right.made)) if hasattr(left, "made") else None
+            if left.__module__ == "__main__":
+                held = [{k: v for k, v in vars(one).items() if not k.startswith("_")} for one in (left, right)]
+                todo.append(tuple(tuple(sorted(one.items(), key=itemgetter(0))) for one in held))
         else:
             todo += [(left.__dict__, right.__dict__), (type(left), type(right))]
     for (left, right), (left2, right2) in itertools.combinations(arrays, 2):
@@ -388,6 +402,130 @@ def test_it_is_as_if_all_had_run_in_one_kernel(data, how):
 def test_of_many_random_notebooks_it_is_as_if_all_had_run_in_one_kernel(data, how):
     """The same, more often."""
     as_in_one_kernel(data, how)
+
+
+def made_by(source):
+    """Give the names that a definition or an assignment makes."""
+    (one,) = ast.parse(source).body
+    return {one.name} if hasattr(one, "name") else bound([ast.unparse(one.targets[0]) + " = 0"])
+
+
+PIECES = {
+    "rows = [1]": "",
+    "deep = {'rows': rows}": "rows",
+    "class C:\n    n, m = 1, None\n    def go(self): type(self).n += 1": "",
+    "class D(C): n, m = 1, None": "C",
+    "class P(collections.namedtuple('P', 'x')): n = 1": "",
+    "one, two = C(), D()": "D",
+    "point = P(0)": "P",
+    "def log(to=rows): to.append(len(to))": "rows",
+    "def count(*, to=deep): to['n'] = to.get('n', 0) + 1": "deep",
+    "def stamp(): stamp.n = getattr(stamp, 'n', 0) + 1": "",
+    "def up(): C.n += 1": "C",
+    "table = np.array([rows, None], dtype=object)": "rows",
+    "bound = functools.partial(log, rows)": "log",
+    "method = two.go": "two",
+    "space = types.SimpleNamespace(rows=rows, kind=C)": "rows C",
+    "by = {'log': log, 'kind': D}": "log D",
+    "keep = keeper(rows)": "rows",
+}
+"""What setup may have made, each with the names that it is made of."""
+ACTS = {
+    "rows.append(5)": "rows",
+    "deep['rows'].append(6)": "deep",
+    "deep['new'] = deep['rows']": "deep",
+    "C.n += 1": "C",
+    "D.n = C.n + 5": "C D",
+    "C.m = C.n": "C",
+    "if 'm' in vars(C): del C.m": "C",
+    "if 'n' in vars(D): del D.n": "D",
+    "P.n += 1": "P",
+    "one.x = rows": "one rows",
+    "one.go()": "one",
+    "two.go()": "two",
+    "two = D()": "two D",
+    "log()": "log",
+    "log.__defaults__ = ([],)": "log",
+    "count()": "count",
+    "stamp()": "stamp",
+    "up()": "up C",
+    "table[0].append(7)": "table",
+    "table[1] = rows": "table rows",
+    "bound()": "bound",
+    "method()": "method",
+    "space.rows.append(8)": "space",
+    "space.kind.n = 9": "space",
+    "by['log']()": "by",
+    "by['kind'].n = 10": "by",
+    "keep()": "keep",
+}
+"""What a step may do to it, each with the names that it touches."""
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.long)])
+def test_what_steps_do_to_what_setup_made_is_as_in_one_kernel(count):
+    """Each in a kernel of its own, with the names that it touches and nothing else."""
+
+    @settings(RANDOM_STEPS, max_examples=count)
+    @given(st.data())
+    def check(data):
+        made: list[str] = []
+        names = {"keeper"}
+        for source, wants in PIECES.items():
+            if names.issuperset(wants.split()) and data.draw(st.booleans(), source):
+                made.append(source)
+                (one,) = ast.parse(source).body
+                names |= (
+                    {one.name} if hasattr(one, "name") else {n.id for n in ast.walk(one.targets[0]) if hasattr(n, "id")}
+                )
+        todo = [source for source, touched in ACTS.items() if names.issuperset(touched.split())]
+        if not todo:
+            return
+        steps = data.draw(st.lists(st.lists(st.sampled_from(todo), min_size=1, max_size=3), min_size=1, max_size=4))
+        read = data.draw(st.lists(st.sampled_from(sorted(names - {"keeper"})), min_size=1, unique=True), "read")
+        touched = [sorted(set().union(*(ACTS[source].split() for source in step))) for step in steps]
+        with tempfile.TemporaryDirectory() as folder:
+            setup = "\n".join(["import collections, functools, types, numpy as np", KEEPER, *made])
+            plain, table = Kernel(Path(folder), setup), {}
+            for at, step in enumerate(steps):
+                own = Kernel(Path(folder), setup)
+                given = along(touched[at], table, bound(step))
+                assert ({}, []) == itemgetter("problems", "missing")(
+                    own.begin({n: table[n] for n in given}, touched[at])
+                )
+                for source in step:
+                    plain.run(source)
+                    own.run(source)
+                later = sorted({*read}.union(*touched[at + 1 :]))
+                stale = {n for n in own.setup if n in table and n not in given} - bound(step)
+                found = own.save(*later, touched=touched[at], stale=sorted(stale))
+                assert {} == found["unsaved"]
+                left = {n for n in found["names"] if n not in own.setup or n in found["changed"] or n in table} - stale
+                table.update({name: found["names"][name] for name in left})
+            last = Kernel(Path(folder), setup)
+            given = along(read, table)
+            assert {} == last.begin({name: table[name] for name in given})["problems"]
+            assert None is same({name: plain[name] for name in read}, {name: last[name] for name in read})
+
+    check()
+
+
+def test_a_name_of_setup_that_was_not_restored_is_not_saved_with_others(tmp_path):
+    """They share what has no name any more; what a step before made of it stands."""
+    kernel = Kernel(tmp_path, KEEPER + "rows = [1]\ndef log(to=rows): ...\nkeep = keeper(rows)")
+    kernel.begin(watch=["log"])
+    kernel.run("log.__defaults__ = ([],)")
+    assert ["log"] == kernel.save("log", "keep", touched=["log"])["changed"]
+    left = kernel.table
+    other = Kernel(tmp_path, kernel.source)
+    other.begin(watch=["rows"])
+    other.run("rows = [0]")
+    found = other.save("log", "keep", touched=["rows"], stale=["log"])
+    assert "log" not in found["names"]
+    last = Kernel(tmp_path, kernel.source)
+    assert {} == last.begin({**found["names"], "log": left["log"]})["problems"]
+    assert ([],) == last["log"].__defaults__
+    assert [0] == last["rows"]
 
 
 CLASSES = {

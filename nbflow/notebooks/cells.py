@@ -304,6 +304,7 @@ class CellsAttempt(Attempt):
             self.places.folder,
             step.leaves,
             touched=touched,
+            stale=self.cells.stale(),
             carried=execution.kernel.warm,
             most=MOST,
             seconds=SECONDS,
@@ -346,8 +347,9 @@ class CellsAttempt(Attempt):
         if self.cells.saved is None or outcome.status != "completed":
             return outcome
         stale = self.cells.stale()
-        # What setup has made is made again in each kernel, and may have another value in a later run.
-        made = self.cells.step.prepared
+        # What setup has made, and no step has left, is made again in each kernel; it may be another one in a later run.
+        prepared = self.cells.step.prepared
+        made = prepared.difference(self.cells.past.known())
         names: dict[str, Value] = {
             name: entry
             for name, entry in self.cells.saved.names.items()
@@ -368,7 +370,9 @@ class CellsAttempt(Attempt):
                     f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "
                     f"{self.cells.piece.id} there. In a cell tagged setup it would be made in each kernel"
                 )
-        names.update((name, {"deleted": True, "changed": True}) for name in self.cells.saved.gone if name not in made)
+        names.update(
+            (name, {"deleted": True, "changed": True}) for name in self.cells.saved.gone if name not in prepared
+        )
         leaves = self.cells.step.leaves
         names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))

@@ -116,6 +116,7 @@ def save_request(
     names: Iterable[str] | None,
     *,
     touched: Iterable[str] | None,
+    stale: Iterable[str],
     carried: bool,
     most: int,
     seconds: float,
@@ -127,6 +128,7 @@ def save_request(
         carried,
         names=None if names is None else sorted(names),
         touched=None if touched is None else sorted(touched),
+        stale=sorted(stale),
         most=most,
         seconds=seconds,
     )

@@ -76,6 +76,15 @@ _OF_CLASSES = {"__module__", "__doc__", "__slots__", "__slotnames__", "__annotat
 _OF_CLASSES |= {"__static_attributes__", "__firstlineno__", "__annotate_func__", "__annotations_cache__"}
 
 
+def as_bases(kind: type) -> dict[str, Any]:
+    """Give what a class has as a base of the notebook has it: cloudpickle leaves that out, and either may change."""
+    bases = [vars(base) for base in kind.__mro__[1:] if _of_notebook(base)]
+    own = {
+        name: one for name, one in sorted(vars(kind).items()) if name not in _OF_CLASSES | {"__dict__", "__weakref__"}
+    }
+    return {"".join(name): one for name, one in own.items() if any(one is base.get(name, bases) for base in bases)}
+
+
 def fill_class(kind: type, state: tuple[Any, ...]) -> None:
     """Give a class its attributes; one of setup that is filled again loses those that the step has deleted."""
     fill, content = state

@@ -39,9 +39,14 @@ class Known:
         name is bound anew."""
 
     @property
+    def is_of_setup(self) -> bool:
+        """Whether setup made it in this kernel."""
+        return self.ref is not None and self.ref["form"] == "setup"
+
+    @property
     def is_unseen(self) -> bool:
         """Whether setup made it, and nobody has looked at it yet: what it holds is not known."""
-        return self.ref is not None and self.ref["form"] == "setup" and self.state is None
+        return self.is_of_setup and self.state is None
 
     def has(self, value: object) -> bool:
         """Whether that is the object."""

@@ -188,6 +188,11 @@ def _asked(value: Any, kind: type) -> Iterator[tuple[str, Any]]:
             yield f" {name}", cell.cell_contents
         except ValueError:  # nothing was assigned to it yet
             continue
+    if kind is types.FunctionType:
+        defaults = value.__defaults__ or ()
+        names = value.__code__.co_varnames[: value.__code__.co_argcount][-len(defaults) :]
+        yield from ((f" {name}=", one) for name, one in zip(names, defaults))  # noqa: B905 - Python 3.9
+        yield from ((f" {name}=", one) for name, one in (value.__kwdefaults__ or {}).items())
     attributes = getattr(value, "__dict__", None)
     if isinstance(attributes, (dict, types.MappingProxyType)):
         yield from ((f".{name}", one) for name, one in list(attributes.items()) if isinstance(name, str))
@@ -264,6 +269,9 @@ def reach(value: object, namespace: dict[str, Any], *, codes: bool = False) -> s
                 todo += [held for _, held in _held(one)]
         else:
             todo += gc.get_referents(one)
-            todo += [getattr(one, "base", None)] if type(one).__module__ == "numpy" else ()  # views of an array
+            if type(one).__module__ == "numpy":  # which tells gc nothing
+                array: Any = one
+                todo.append(getattr(array, "base", None))
+                todo += array.ravel().tolist() if hasattr(array, "dtype") and array.dtype.kind == "O" else ()
     plain = {key for key, one in found.items() if type(one) not in ATOMS and not issubclass(type(one), FIXED)}
     return plain | ours if codes else plain

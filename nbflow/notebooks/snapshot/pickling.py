@@ -19,6 +19,7 @@ from .files import Budget
 from .frames import apart
 from .helpers import (
     HELPER_IDS,
+    as_bases,
     fill_attributes,
     fill_cell,
     fill_class,
@@ -345,6 +346,7 @@ class Reducer(pickle.Pickler):
             arguments[3]["__slots__"] = state[0].pop("__slots__")
         if isinstance(value, enum.EnumMeta):
             return self._reduce_enum(value, state)
+        state = ({**as_bases(value), **state[0]}, *state[1:])
         # Without cloudpickle's own tracking: tokens do that here.
         made = (make, (*arguments[:-2], None, None), self._of_setup(value))
         return new_class, made, (self.library._class_setstate, state), None, None, fill_class  # noqa: SLF001

@@ -96,10 +96,20 @@ class Save:
         Names that may have changed; any may, without it.
     budget : Budget
         What it may take.
+    stale : set of str
+        Names that only setup has made here, while a step before has changed them: they stand for what that has left.
     """
 
-    def __init__(self, shelf: Shelf, names: Iterable[str], affected: set[str] | None, budget: Budget) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        names: Iterable[str],
+        affected: set[str] | None,
+        budget: Budget,
+        stale: frozenset[str] = frozenset(),
+    ) -> None:
         self.shelf = shelf
+        self.stale = stale
         self.namespace = shelf.namespace
         self.affected = affected
         self.budget = budget
@@ -214,6 +224,8 @@ class Save:
     def is_affected(self, token: str) -> bool:
         """Whether it has to be looked at."""
         known = self.known.get(token)
+        if known is not None and self.stale.issuperset(self.names_of[token]):
+            return False
         if known is None or known.ref is None or self.affected is None:
             return True
         if self.learns and known.is_unseen:
@@ -224,7 +236,8 @@ class Save:
         """Look at what was packed: whether names have to be added, or to be put together."""
         wanted = set().union(*(one.needs for one in self.packed.values())) if needs else set()
         linked = {self.names_of[token][0] for token in self.packed}
-        added = [name for name in sorted(wanted | linked) if name in self.namespace and name not in self.names]
+        there = (wanted | linked) - self.stale
+        added = [name for name in sorted(there) if name in self.namespace and name not in self.names]
         for name in added:
             self.names.append(name)
             if name not in self.tokens:
@@ -561,6 +574,12 @@ class Save:
         """Give the names whose values one holds."""
         packed = self.packed.get(self.tokens[name])
         return set() if packed is None else self._names_of(packed.data | packed.code)
+
+    def with_it(self, name: str) -> set[str]:
+        """Give the names of other values that are packed with one, for they share what has no name."""
+        token = self.tokens[name]
+        packed = self.packed.get(token)
+        return set() if packed is None else self._names_of(packed.members - {token})
 
     def state(self, token: str) -> str | None:
         """Give what changes of a token's value are told from: of a pickle not its own digest, for that depends on which

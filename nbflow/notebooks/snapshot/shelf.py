@@ -200,7 +200,13 @@ class Shelf:
         return reach(self.namespace[name], self.namespace, codes=True)
 
     def save(
-        self, names: Sequence[str] | None, *, touched: Sequence[str] | None = None, most: float, seconds: float
+        self,
+        names: Sequence[str] | None,
+        *,
+        touched: Sequence[str] | None = None,
+        stale: Sequence[str] = (),
+        most: float,
+        seconds: float,
     ) -> dict[str, Any]:
         """Save those of the names that are new or changed.
 
@@ -210,6 +216,8 @@ class Shelf:
             What later steps read; what there is not is left out. Without it all names.
         touched : sequence of str, optional
             What the step may have read or assigned; anything, without it.
+        stale : sequence of str
+            Names that are here as setup made them, while steps before have changed them; they are not saved.
         most : float
             Bytes that may be written.
         seconds : float
@@ -230,10 +238,14 @@ class Shelf:
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
-        save = Save(self, list(dict.fromkeys([*names, *beside])), affected, budget)
+        old = {name for name in stale if name in self.known and self.known[name].is_of_setup}
+        save = Save(
+            self, [n for n in dict.fromkeys([*names, *beside]) if n not in old], affected, budget, frozenset(old)
+        )
         save.pack_all(dry=False)
         save.write_all()
         found, changed, connected = {}, [], save.connected()
+        as_made = {name for name in self.setup if name in self.known and self.known[name].is_of_setup}
         states = {one.token: one.state for one in self.known.values() if one.state}
         for name, ref in save.refs().items():
             token, known = save.tokens[name], self.known.get(name)
@@ -255,7 +267,7 @@ class Shelf:
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
         for name in unsaved:
             self.known.pop(name, None)
-        changed += self._held_by_setup(changed, save)
+        changed += self._held_by_setup(changed, as_made, save)
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
         lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
         self._forget(touched, set(save.names))
@@ -265,12 +277,17 @@ class Shelf:
         told = {"names": found, "changed": changed, "gone": gone, "unsaved": unsaved, "beside": lost}
         return {**told, **kept, **taken}
 
-    def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
-        """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself."""
+    def _held_by_setup(self, changed: Sequence[str], as_made: set[str], save: Save) -> list[str]:
+        """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself.
+
+        And those that share what has no name with one that setup does not make: only together they are what they are.
+        """
         found: list[str] = []
         while True:
-            new = self.setup & {*changed, *found}
-            more = [name for name in save.names if name in self.setup - new and not save.held(name).isdisjoint(new)]
+            now = {*changed, *found}
+            left = [name for name in save.names if name in self.setup - now]
+            more = [name for name in left if not save.held(name).isdisjoint(now & self.setup)]
+            more += [name for name in left if name in as_made and save.with_it(name) - (as_made - now)]
             if not more:
                 return found
             found += more
