@@ -82,9 +82,9 @@ def test_a_click_cancels_in_the_middle_of_a_cell(tab: Any, child: Any, lab: bool
     tab.wait(0, r"cell 2/3")
     began = time.monotonic()
     tab.click(0, "nbf-cancel")
-    said = tab.wait(0, "interrupted", 10)
+    tab.wait(0, "interrupted", 10)
     assert time.monotonic() - began < 5.0
-    assert 'nbflow.resume("20' in said
+    tab.wait(0, r'nbflow\.resume\("20')  # what is shown comes piece by piece
     tab.wait(0, "Resume Results")
     assert tab.run(1)
 
