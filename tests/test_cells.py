@@ -658,11 +658,14 @@ FOUND = "print(one.locked(), two.locked(), context.prec)"
         ),
         (
             [
-                ("step:left needs:", "context.prec = 5\none = threading.Lock()"),
-                ("step:right needs:", "third = decimal.Decimal(1) / 3\ntwo = threading.Lock()"),
-                ("step:end needs:left needs:right", f"{FOUND}\nprint(third == decimal.Decimal(1) / 3)"),
+                ("step:left needs:", "context.prec = 5\nrandom.random()\none = threading.Lock()"),
+                (
+                    "step:right needs:",
+                    "drawn, third = random.random(), 1 / decimal.Decimal(3)\ntwo = threading.Lock()",
+                ),
+                ("step:end needs:left needs:right", f"{FOUND}\nprint(third == 1 / decimal.Decimal(3), drawn)"),
             ],
-            "False False 5\nFalse",
+            "False False 5\nFalse 0.8444218515250481",
         ),
     ],
     ids=["of the step before", "of setup"],

@@ -272,7 +272,7 @@ class CellsAttempt(Attempt):
         if self.cells.kept is not None:
             return None
         there, givers = self.cells.has.pop(name, None), past.givers(name)
-        before = None if there is None or name == RANDOM else AS_SETUP  # where a step had none, its numbers are new
+        before = None if there is None else AS_SETUP
         if not givers:
             return before
         last = givers[-1].id

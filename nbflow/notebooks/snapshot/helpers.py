@@ -8,7 +8,7 @@ import linecache
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .arrays import memory_of
@@ -79,22 +79,26 @@ _OF_CLASSES |= {"__static_attributes__", "__firstlineno__", "__annotate_func__",
 def as_bases(kind: type) -> dict[str, Any]:
     """Give what a class has as a base of the notebook has it: cloudpickle leaves that out, and either may change."""
     bases = [vars(base) for base in kind.__mro__[1:] if _of_notebook(base)]
-    own = {
-        name: one for name, one in sorted(vars(kind).items()) if name not in _OF_CLASSES | {"__dict__", "__weakref__"}
-    }
-    return {"".join(name): one for name, one in own.items() if any(one is base.get(name, bases) for base in bases)}
+    own = sorted(vars(kind).keys() - _OF_CLASSES - {"__dict__", "__weakref__"})
+    # Spelt as cloudpickle spells names: not interned, so that pickles do not differ.
+    return {"".join(name): vars(kind)[name] for name in own if any(_is_there(kind, name, base) for base in bases)}
+
+
+def _is_there(kind: type, name: str, base: Mapping[str, Any]) -> bool:
+    """Whether a base has an attribute of a class: the same object."""
+    return name in base and base[name] is vars(kind)[name]
 
 
 def fill_class(kind: type, state: tuple[Any, ...]) -> None:
     """Give a class its attributes; one of setup that is filled again loses those that the step has deleted."""
     fill, content = state
     fixed = (types.GetSetDescriptorType, types.MemberDescriptorType)
+    bases = [vars(base) for base in kind.__mro__[1:] if not _of_notebook(base)]
     for name, value in list(vars(kind).items()):
         if name in content[0] or name in _OF_CLASSES or isinstance(value, fixed):
             continue
         # What a library's base has as well is no part of the state: Protocol gives each class its own mark again.
-        bases = [vars(one) for one in kind.__mro__[1:] if not _of_notebook(one)]
-        if not any(name in base and base[name] is value for base in bases):
+        if not any(_is_there(kind, name, base) for base in bases):
             type.__delattr__(kind, name)
     fill(kind, content)
 
