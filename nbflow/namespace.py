@@ -113,18 +113,20 @@ class Past:
         assigns : container of str, optional
             Names that are assigned; ``None``: any.
         """
-        found: dict[str, tuple[Piece, Entry]] = {}
+        found: dict[str, tuple[Piece, Entry] | None] = {}
         holders: dict[str, list[str]] | None = None
         left = sorted(self.known() if reads is None else reads, reverse=True)
         while left:
             name = left.pop()
-            if name not in found and (one := self.find(name)) is not None:
-                found[name] = one
+            if name in found:
+                continue
+            one = found[name] = self.find(name)
+            if one is not None:
                 left += [other for key in ALONG for other in cast("list[str]", one[1].get(key, []))]
-                if assigns is None or name in assigns:
-                    holders = self._holders() if holders is None else holders
-                    left += holders.get(name, ())
-        return found
+            if assigns is None or name in assigns:  # also one that only setup has made
+                holders = self._holders() if holders is None else holders
+                left += holders.get(name, ())
+        return {name: one for name, one in found.items() if one is not None}
 
     def _holders(self) -> dict[str, list[str]]:
         """Give for each name those whose values hold its value."""

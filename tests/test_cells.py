@@ -640,6 +640,17 @@ def test_what_a_repeated_step_sets_is_there_and_nothing_is_said(steps, folder, t
     assert not any("do not come along" in warning.message for warning in one.warnings)
 
 
+def test_what_a_step_does_to_a_name_of_setup_before_it_binds_it_anew_is_seen_by_what_holds_it(steps):
+    """Though no step had left that name, and the step does not read what holds it."""
+    path = steps(
+        ("setup", "import types\nrows = [1]\nmodel = types.SimpleNamespace(rows=rows)"),
+        ("step:fit", "model.n = 1"),
+        ("step:more needs:fit", "rows.append(2)\nrows = [0]"),
+        ("step:end needs:more", "print(model.rows, rows)"),
+    )
+    assert "[1, 2] [0]" == shown(run(path).check(), 4)
+
+
 SETTING = "import decimal, random, threading\ncontext = decimal.getcontext()\nrandom.seed(0)"
 FOUND = "print(one.locked(), two.locked(), context.prec)"
 

@@ -39,12 +39,12 @@ def along(names, refs, assigned=()):
     todo = list(names)
     while todo:
         name = todo.pop(0)
-        if name in refs and name not in found:
-            found[name] = None
-            todo += [*refs[name].get("needs", ()), *refs[name].get("holds", ()), *refs[name].get("shares", ())]
+        if name not in found:
+            ref = found[name] = refs.get(name, {})
+            todo += [*ref.get("needs", ()), *ref.get("holds", ()), *ref.get("shares", ())]
             if name in assigned:
                 todo += [other for other, ref in refs.items() if name in ref.get("holds", ())]
-    return list(found)
+    return [name for name in found if name in refs]
 
 
 class Kernel:
@@ -432,6 +432,7 @@ PIECES = {
 """What setup may have made, each with the names that it is made of."""
 ACTS = {
     "rows.append(5)": "rows",
+    "rows.append(4); rows = [0]": "rows",
     "deep['rows'].append(6)": "deep",
     "deep['new'] = deep['rows']": "deep",
     "C.n += 1": "C",
