@@ -183,15 +183,12 @@ def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozense
     """Give the ids of the pieces that left what one reads, and of those that will run and may leave it."""
     outcomes = {piece.id: outcome for piece in pieces if (outcome := ended(piece.id)) is not None}
     past = Past(pieces, {step_id: outcome.names for step_id, outcome in outcomes.items()})
-    names = past.known() if reader.reads is None else reader.reads
+    read = past.known() if reader.reads is None else reader.reads
+    names = {*read, *past.wanted(reader.reads, reader.assigns)}  # what comes along is left anew, too
     givers = {giver.id for name in (*names, SETTINGS, RANDOM) for giver in past.givers(name)}
     coming = (piece for piece in pieces if piece.id in outcomes and outcomes[piece.id].status == "pending")
-    return frozenset(givers | {piece.id for piece in coming if _meet(piece, reader)})
-
-
-def _meet(piece: Piece, reader: Piece) -> bool:
-    """Whether one may change what another reads."""
-    return reader.reads is None or any(map(piece.touches, reader.reads))
+    met = {piece.id for piece in coming if reader.reads is None or any(map(piece.touches, names))}
+    return frozenset(givers | met)
 
 
 @dataclass(frozen=True, kw_only=True)

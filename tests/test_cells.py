@@ -651,6 +651,20 @@ def test_what_a_step_does_to_a_name_of_setup_before_it_binds_it_anew_is_seen_by_
     assert "[1, 2] [0]" == shown(run(path).check(), 4)
 
 
+@pytest.mark.parametrize("first", ["setup", pytest.param("step:load", marks=pytest.mark.long)])
+def test_a_step_that_leaves_anew_what_it_does_not_read_runs_again_where_that_has_changed(steps, first):
+    """It holds what the step reads: else the value from before the edit would count, which that left."""
+    cells = [
+        (first, "import types\nrows = [1]\nmodel = types.SimpleNamespace(rows=rows)"),
+        ("step:fit", "model.n = 1"),
+        ("step:more", "rows.append(2)\nrows = [0]"),
+        ("step:end", "print(model.n, model.rows, rows)"),
+    ]
+    run(steps(*cells)).check()
+    cells[1] = ("step:fit", "model.n = 7")
+    assert "7 [1, 2] [0]" == shown(resume(steps(*cells), changed="rerun").check(), 4)
+
+
 SETTING = "import decimal, random, threading\ncontext = decimal.getcontext()\nrandom.seed(0)"
 FOUND = "print(one.locked(), two.locked(), context.prec)"
 

@@ -1175,6 +1175,31 @@ COUNTED = "class Item:\n    n = 0\n    def __init__(self): Item.n += 1\nclass Bo
             "table[0] is rows and rows == [1, 2]",
         ),
         ("class C: n = 1\none = C()", "C.n = 2", "C", "one", "one.n == 2"),
+        ("class B: n = 1\nclass C(B): ...", "B.n = 5\nclass B: n = 0", "B", "C B", "C.n == 5 and B.n == 0"),
+        (
+            "def make():\n    class B: rows = []\n    return B\nclass C(make()): ...\none = C()",
+            "C.rows.append(1)",
+            "C",
+            "C",
+            "isinstance(one, C) and one.rows == C.rows == [1]",
+        ),
+        (
+            "class C: n = 1\ndef make():\n    class D(C): ...\n    return D\none = make()()",
+            "C.n = 2",
+            "C",
+            "one",
+            "one.n == 2",
+        ),
+        (
+            (
+                "import numpy as np, types\nrows, many = [1], np.array(list(map(str, range(250_000))), dtype=object)\n"
+                "one = types.SimpleNamespace(rows=rows, names=many)"
+            ),
+            "rows.append(2)",
+            "rows",
+            "one",
+            "one.rows == [1, 2]",
+        ),
         (
             "from collections import namedtuple\nclass Point(namedtuple('Point', 'x y')): n = 1\none = Point(0, 0)",
             "Point.n = 2",
@@ -1744,6 +1769,23 @@ except ValueError as problem:
     assert other["wrong"].__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("setup", "step"),
+    [
+        ("config = {'a': [1], 'b': [2]}", "mine = config['a']"),
+        ("config = {1: [1], 2: [2]}", "mine = config[1]"),
+        ("class Row:\n    def __init__(self, n): self.n = n\nconfig = list(map(Row, range(4)))", "mine = config[:2]"),
+        ("config = [{'n': n} for n in range(4)]", "mine = [row for row in config if row['n'] < 2]"),
+    ],
+)
+def test_what_a_step_takes_out_of_what_setup_made_has_not_changed_that(tmp_path, setup, step):
+    """Two steps side by side may each take something."""
+    kernel = Kernel(tmp_path, setup)
+    kernel.begin(watch=["config"])
+    kernel.run(step)
+    assert ["mine"] == kernel.save("mine", "config", touched=["mine", "config"])["changed"]
+
+
 @pytest.mark.parametrize("change", ["wrong.__cause__ = KeyError('b')", "wrong.__suppress_context__ = True"])
 def test_an_exception_that_is_given_another_cause_has_changed(kernel, change):
     """Else two steps side by side that do so would not be told apart."""
@@ -1904,6 +1946,15 @@ assert scaled(1) == 4
     table = in_a_process(tmp_path, first, *names)
     table = in_a_process(tmp_path, second, *names, table=table)
     in_a_process(tmp_path, "assert (get(), scaled(1), row[0], data[7, 0]) == (2, 4, -1, -1)", table=table)
+
+
+def test_settings_go_back_to_those_that_setup_left(tmp_path):
+    """Not to those that a library begins with."""
+    with np.errstate(divide="raise"):
+        kernel = started(tmp_path, "import numpy as np")
+        kernel.run("np.seterr(divide='ignore')")
+        assert {} == kernel.shelf.restore({}, setup=kernel.setup, watch=[], settings={"form": "start"})["problems"]
+        assert "raise" == np.geterr()["divide"]
 
 
 def test_settings_and_random_states_go_on_in_another_process(tmp_path):

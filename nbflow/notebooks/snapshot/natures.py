@@ -252,26 +252,48 @@ MOST_REACHED = 200_000
 """Objects that are looked at for what shares something with a name that cannot be saved."""
 
 
-def reach(value: object, namespace: dict[str, Any], *, codes: bool = False) -> set[int]:
-    """Give the ids of what can be changed and is reached from a value; not through modules, and not through functions
-    and classes but by what those of the notebook hold. With ``codes`` these count themselves."""
-    found: dict[int, object] = {}
-    ours: set[int] = set()
+def reach(value: object, namespace: dict[str, Any]) -> set[int]:
+    """Give the ids of what can be changed and is reached from a value."""
+    return {id(one) for one in _reached(value, namespace, set(), set()) if not issubclass(type(one), FIXED)}
+
+
+def within(value: object, namespace: dict[str, Any]) -> set[int]:
+    """Give the ids of what :func:`reach` gives, and of the functions and classes of the notebook that are reached."""
+    found = _reached(value, namespace, set(), set())
+    return {id(one) for one in found if _is_own(one) or not issubclass(type(one), FIXED)}
+
+
+def meets(value: object, wanted: set[int], namespace: dict[str, Any], seen: set[int]) -> bool:
+    """Whether something wanted is reached from a value; ``seen``, which grows, is known to lead to nothing of it."""
+    walked = set[int]()
+    met = any(id(one) in wanted for one in _reached(value, namespace, walked, seen))
+    seen |= set() if met else walked
+    return met
+
+
+def _reached(value: object, namespace: dict[str, Any], walked: set[int], seen: set[int]) -> Iterator[object]:
+    """Give what is reached from a value but atoms; not through modules, and not through functions and classes but by
+    what those of the notebook hold."""
     todo = [value]
-    while todo and len(found) < MOST_REACHED:
+    while todo and len(walked) < MOST_REACHED:
         one = todo.pop()
-        if id(one) in found or one is namespace or issubclass(type(one), types.ModuleType):
+        if id(one) in walked or id(one) in seen or one is namespace or issubclass(type(one), types.ModuleType):
             continue
-        found[id(one)] = one
+        walked.add(id(one))
+        yield one
+        inner: list[Any] = []
         if issubclass(type(one), (type, types.FunctionType)):
-            if getattr(one, "__module__", "") == "__main__":
-                ours.add(id(one))
-                todo += [held for _, held in _held(one)]
+            if _is_own(one):
+                inner = [*getattr(one, "__bases__", ()), *(held for _, held in _held(one))]
         else:
-            todo += gc.get_referents(one)
+            inner = gc.get_referents(one)
             if type(one).__module__ == "numpy":  # which tells gc nothing
                 array: Any = one
-                todo.append(getattr(array, "base", None))
-                todo += array.ravel().tolist() if hasattr(array, "dtype") and array.dtype.kind == "O" else ()
-    plain = {key for key, one in found.items() if type(one) not in ATOMS and not issubclass(type(one), FIXED)}
-    return plain | ours if codes else plain
+                inner.append(getattr(array, "base", None))
+                inner += array.ravel().tolist() if getattr(getattr(array, "dtype", None), "kind", "") == "O" else ()
+        todo += () if ATOMS.issuperset(map(type, inner)) else [held for held in inner if type(held) not in ATOMS]
+
+
+def _is_own(one: object) -> bool:
+    """Whether it is a function or a class of the notebook."""
+    return issubclass(type(one), (type, types.FunctionType)) and getattr(one, "__module__", "") == "__main__"

@@ -85,7 +85,11 @@ class Restore:
     def _class(self, make: Callable[..., type], arguments: tuple[Any, ...], token: str = "") -> type:
         there = self._there(token)
         _, name, bases, *_ = arguments
+        bases = types.resolve_bases(bases)
         if isinstance(there, type) and there.__name__ == name and _called(there.__bases__) == _called(bases):
+            if there.__bases__ != bases:
+                with suppress(TypeError):  # Python does not do that with all classes
+                    type.__setattr__(there, "__bases__", bases)
             return there
         return new_class(make, arguments)
 
@@ -218,9 +222,9 @@ class Restore:
         return value
 
 
-def _called(bases: tuple[Any, ...]) -> list[tuple[str, str]]:
+def _called(bases: tuple[type, ...]) -> list[tuple[str, str]]:
     """Give what bases are called: one that has no name of its own is made anew, and is another one."""
-    return [(base.__module__, base.__name__) for base in types.resolve_bases(bases)]
+    return [(base.__module__, base.__name__) for base in bases]
 
 
 def place_of(ref: Ref) -> tuple[Any, Any]:

@@ -576,7 +576,7 @@ class Save:
         return set() if packed is None else self._names_of(packed.data | packed.code)
 
     def with_it(self, name: str) -> set[str]:
-        """Give the names of other values that are packed with one, for they share what has no name."""
+        """Give the names of other values that are packed with one: they share what has no name, or hold each other."""
         token = self.tokens[name]
         packed = self.packed.get(token)
         return set() if packed is None else self._names_of(packed.members - {token})
@@ -592,6 +592,8 @@ class Save:
             return str(form["stem"])
         if token in self.alone:
             return self.alone[token]
+        if _is_plain(self.values[token], {}, {}) and (text := _short(self.values[token])) is not None:
+            return self.alone.setdefault(token, "json:" + text)  # as it is told where no part of it has a name
         if packed.code or packed.needs or is_code(self.values[token]):
             found = self._digest_beside(token)
         else:

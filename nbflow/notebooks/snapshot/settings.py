@@ -241,12 +241,12 @@ class Settings:
         found = {} if data is None else pickle.loads(data)  # noqa: S301 - it was checked
         for row in self.rows:
             if row.early == early:
-                self._back(row)
+                self._back(row, as_setup=data is None)
                 if row.name in found:
                     row.give(importlib.import_module(row.module), pickle.loads(found[row.name]))  # noqa: S301
 
-    def _back(self, row: Row) -> None:
-        usual = self.start.get(row.name) if row.usual is None else row.usual
+    def _back(self, row: Row, *, as_setup: bool) -> None:
+        usual = self.start.get(row.name, row.usual) if as_setup or row.usual is None else row.usual
         if usual is None or row.module not in sys.modules:
             return
         now: Any = None

@@ -15,7 +15,7 @@ from .codes import is_code, load_cloudpickle
 from .files import Budget, Files, write_chunks
 from .frames import is_stable
 from .known import Known
-from .natures import ATOMS, FIXED, Ref, of_the_machine, reach, shortened
+from .natures import ATOMS, FIXED, Ref, meets, of_the_machine, reach, shortened, within
 from .pickling import Lone, pickler
 from .restoring import Restore, place_of
 from .saving import Save
@@ -192,12 +192,10 @@ class Shelf:
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Give the names of setup that have something of others inside: if those change, they do, too."""
         ours = [name for name in names if name in self.setup and name in self.namespace]
-        inside = set[int]().union(*map(self._inside, ours))
-        others = sorted(name for name in self.setup - {*names} if inside and name in self.namespace)
-        return [name for name in others if not inside.isdisjoint(self._inside(name))]
-
-    def _inside(self, name: str) -> set[int]:
-        return reach(self.namespace[name], self.namespace, codes=True)
+        wanted = set[int]().union(*(within(self.namespace[name], self.namespace) for name in ours))
+        others = sorted(name for name in self.setup - {*names} if wanted and name in self.namespace)
+        seen = set[int]()
+        return [name for name in others if meets(self.namespace[name], wanted, self.namespace, seen)]
 
     def save(
         self,
@@ -245,7 +243,6 @@ class Shelf:
         save.pack_all(dry=False)
         save.write_all()
         found, changed, connected = {}, [], save.connected()
-        as_made = {name for name in self.setup if name in self.known and self.known[name].is_of_setup}
         states = {one.token: one.state for one in self.known.values() if one.state}
         for name, ref in save.refs().items():
             token, known = save.tokens[name], self.known.get(name)
@@ -267,7 +264,7 @@ class Shelf:
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
         for name in unsaved:
             self.known.pop(name, None)
-        changed += self._held_by_setup(changed, as_made, save)
+        changed += self._held_by_setup(changed, save)
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
         lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
         self._forget(touched, set(save.names))
@@ -277,17 +274,13 @@ class Shelf:
         told = {"names": found, "changed": changed, "gone": gone, "unsaved": unsaved, "beside": lost}
         return {**told, **kept, **taken}
 
-    def _held_by_setup(self, changed: Sequence[str], as_made: set[str], save: Save) -> list[str]:
-        """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself.
-
-        And those that share what has no name with one that setup does not make: only together they are what they are.
-        """
+    def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
+        """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself."""
         found: list[str] = []
         while True:
-            now = {*changed, *found}
-            left = [name for name in save.names if name in self.setup - now]
-            more = [name for name in left if not save.held(name).isdisjoint(now & self.setup)]
-            more += [name for name in left if name in as_made and save.with_it(name) - (as_made - now)]
+            new = self.setup & {*changed, *found}
+            left = [name for name in save.names if name in self.setup - new]
+            more = [name for name in left if not (save.held(name) | save.with_it(name)).isdisjoint(new)]
             if not more:
                 return found
             found += more
