@@ -164,6 +164,14 @@ class Tab:
         front = "lab/tree" if self.lab else "notebooks"
         self.page.goto(self.server.url(f"{front}/{near}"))
         self.ready()
+        # The first message to an ipykernel 7.0 may lie there until the next one comes.
+        self.js(
+            """const kernel = panel.sessionContext.session.kernel;
+            const later = () => new Promise(done => setTimeout(done, 5000, false));
+            for (let left = 12; left > 0; left -= 1)
+              if (await Promise.race([kernel.requestKernelInfo().then(() => true), later()])) return;
+            throw new Error('the kernel does not answer')"""
+        )
 
     def reload(self) -> None:
         """Reload the page, as a person does."""
@@ -186,8 +194,13 @@ class Tab:
         return self.page.evaluate(f"async (a) => {{ {begin} {code} }}", list(arguments))
 
     def run(self, cell: int) -> bool:
-        """Run a cell to its end; tells whether it went well."""
-        return self.js("nb.activeCellIndex = a[0]; return await app.commands.execute('notebook:run-cell')", cell)
+        """Run a cell to its end, within two minutes; tells whether it went well."""
+        return self.js(
+            """const late = new Promise((_, fail) => setTimeout(fail, 120000, new Error('the cell did not end')));
+            nb.activeCellIndex = a[0];
+            return await Promise.race([app.commands.execute('notebook:run-cell'), late])""",
+            cell,
+        )
 
     def begin(self, cell: int) -> None:
         """Begin to run a cell, and come back at once."""
@@ -217,12 +230,12 @@ class Tab:
         """Give what a person reads in the outputs of a cell."""
         return re.sub(r"\s+", " ", self.cell(cell).first.inner_text())
 
-    def wait(self, cell: int, words: str, seconds: float = 60) -> str:
-        """Wait until the outputs of a cell say something; gives all that they say."""
+    def wait(self, cell: int, *words: str, seconds: float = 60) -> str:
+        """Wait until the outputs of a cell say something, piece by piece; gives all that they say."""
         until = time.monotonic() + seconds
         while True:
             said = self.text(cell)
-            if re.search(words, said):
+            if all(re.search(one, said) for one in words):
                 return said
             assert time.monotonic() < until, f"{words!r} was not said within {seconds:g} s, but:\n{said}"
             time.sleep(0.1)
