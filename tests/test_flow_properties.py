@@ -251,13 +251,12 @@ def test_for_workflows_of_all_sizes(rule: Any) -> None:
 
 @pytest.mark.long
 def test_large_random_workflows_keep_all_rules_for_two_minutes() -> None:
-    """All rules in workflows of hundreds of tasks."""
+    """All rules in workflows of hundreds of tasks; on a slow machine for as long as it takes to have had one."""
     began, sizes, seed = time.monotonic(), [0], 10_000
-    while time.monotonic() - began < 120:
+    while time.monotonic() - began < 120 or max(sizes) < 200:
         seed += 1
         for rule in RULES:
             try:
                 sizes.append(rule(Random(seed), steps=5, depth=4))
             except AssertionError as problem:
                 raise AssertionError(f"{rule.__name__}(Random({seed}), steps=5, depth=4)") from problem
-    assert max(sizes) >= 200

@@ -164,13 +164,18 @@ class Tab:
         front = "lab/tree" if self.lab else "notebooks"
         self.page.goto(self.server.url(f"{front}/{near}"))
         self.ready()
-        # The first message to an ipykernel 7.0 may lie there until the next one comes.
-        self.js(
-            """const kernel = panel.sessionContext.session.kernel;
-            const later = () => new Promise(done => setTimeout(done, 5000, false));
-            for (let left = 12; left > 0; left -= 1)
-              if (await Promise.race([kernel.requestKernelInfo().then(() => true), later()])) return;
-            throw new Error('the kernel does not answer')"""
+        for _ in range(3):
+            if self.answers():
+                return
+            self.js("await panel.sessionContext.restartKernel()")  # an ipykernel 7.0 may hang at its start
+            self.ready()
+        raise TimeoutError("the kernel does not answer")
+
+    def answers(self) -> bool:
+        """Whether the kernel answers, within ten seconds."""
+        return self.js(
+            """const late = new Promise(done => setTimeout(done, 10000, false));
+            return await Promise.race([panel.sessionContext.session.kernel.requestKernelInfo().then(() => true), late])"""
         )
 
     def reload(self) -> None:
