@@ -23,10 +23,6 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("nbflow", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("nbflow")  # how long an example takes tells about the machine, and what else it does
 
 RECORD = """\
 import os
