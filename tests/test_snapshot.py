@@ -475,10 +475,7 @@ def test_what_steps_do_to_what_setup_made_is_as_in_one_kernel(count):
         for source, wants in PIECES.items():
             if names.issuperset(wants.split()) and data.draw(st.booleans(), source):
                 made.append(source)
-                (one,) = ast.parse(source).body
-                names |= (
-                    {one.name} if hasattr(one, "name") else {n.id for n in ast.walk(one.targets[0]) if hasattr(n, "id")}
-                )
+                names |= made_by(source)
         todo = [source for source, touched in ACTS.items() if names.issuperset(touched.split())]
         if not todo:
             return

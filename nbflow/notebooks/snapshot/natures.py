@@ -249,7 +249,7 @@ def trouble_of(value: object, culprit: object, problem: Exception) -> str:
 
 
 MOST_REACHED = 200_000
-"""Objects that are looked at for what shares something with a name that cannot be saved."""
+"""Objects, atoms apart, that are looked at for what a value shares with another one."""
 
 
 def reach(value: object, namespace: dict[str, Any]) -> set[int]:
@@ -267,7 +267,8 @@ def meets(value: object, wanted: set[int], namespace: dict[str, Any], seen: set[
     """Whether something wanted is reached from a value; ``seen``, which grows, is known to lead to nothing of it."""
     walked = set[int]()
     met = any(id(one) in wanted for one in _reached(value, namespace, walked, seen))
-    seen |= set() if met else walked
+    if not met and len(walked) < MOST_REACHED:  # else there may be more behind them
+        seen |= walked
     return met
 
 

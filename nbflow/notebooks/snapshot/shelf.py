@@ -236,10 +236,9 @@ class Shelf:
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
-        old = {name for name in stale if name in self.known and self.known[name].is_of_setup}
-        save = Save(
-            self, [n for n in dict.fromkeys([*names, *beside]) if n not in old], affected, budget, frozenset(old)
-        )
+        old = frozenset(name for name in stale if name in self.known and self.known[name].is_of_setup)
+        asked = [name for name in dict.fromkeys([*names, *beside]) if name not in old]
+        save = Save(self, asked, affected, budget, old)
         save.pack_all(dry=False)
         save.write_all()
         found, changed, connected = {}, [], save.connected()
