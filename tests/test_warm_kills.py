@@ -773,6 +773,38 @@ def test_an_owner_without_descriptors_fails_a_start_and_goes_on(kernels):
     asyncio.run(once(kernels))
 
 
+SLOW_START = """
+import os, time
+from ipykernel import shellchannel
+
+made = shellchannel.ShellChannelThread.manager.fget
+
+def manager(self):
+    until = time.monotonic() + 20 * ("SLOW" in os.environ)
+    while not self.io_loop.asyncio_loop.is_closed() and time.monotonic() < until:
+        time.sleep(0.001)
+    return made(self)
+
+shellchannel.ShellChannelThread.manager = property(manager)
+"""
+
+
+def test_a_kernel_that_is_told_to_end_while_it_starts_ends_well(kernels, place):
+    """Its output is heard before it listens; what it was to listen with is closed then."""
+    (place / "slow_start.py").write_text(SLOW_START)
+    heard: list[str] = []
+
+    async def main():
+        assert await once(kernels, ("slow_start",), PYTHONPATH=str(place))
+        kernel = await launched(kernels, ("slow_start",), heard.append, PYTHONPATH=str(place), SLOW="1")
+        assert forked(kernel)
+        await kernel.close()
+        assert 0 == kernel.exit_code
+
+    asyncio.run(main())
+    assert "" == "".join(heard)
+
+
 # What kernels are given, and do
 
 

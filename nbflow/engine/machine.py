@@ -308,7 +308,7 @@ class Machine:
         place = None if group.owner.dead else group.next()
         if place is not None and not group.waiting:
             group.waiting = True
-            self._push(group.owner, (*group.owner.path, place))
+            self._push(group.owner, group.path(place))
         elif place is None and not group.live:
             group.answered = True
             self._todo.append((group.owner, group.ended()))

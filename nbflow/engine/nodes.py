@@ -66,7 +66,7 @@ class Node:
         self.names = names
         self.group = group
         self.place = place
-        self.path: tuple[int, ...] = (*owner.path, place) if owner is not None else ()
+        self.path: tuple[int, ...] = group.path(place) if group is not None else ()
         self.label = ""
         self.where: str = owner.where if owner is not None else ""  # what people call the items in which it stands
         self.items: tuple[Value, ...] = owner.items if owner is not None else ()
@@ -128,6 +128,10 @@ class Group(ABC):
     @abstractmethod
     def make(self, place: int) -> Node:
         """Make the node of a place."""
+
+    def path(self, place: int) -> tuple[int, ...]:
+        """Give where the node of a place stands in the order of one worker."""
+        return (*self.owner.path, place)
 
     @abstractmethod
     def taken(self, place: int) -> None:
@@ -315,14 +319,20 @@ class ItemGroup(Group):
         self._seen = _Seen(len(items))
         self._repeated: dict[int, int] = {}  # places whose value came before: how often
         self._order: Sequence[int] = range(len(items))  # in which they start
+        self._turns: Sequence[int] = self._order  # by place: which one it is in that order
         if step.order == "longest-first" and seconds:
             self._order = sorted(self._order, key=lambda place: -seconds.get(self.key(place), float("inf")))
+            self._turns = sorted(self._order, key=self._order.__getitem__)  # the inverse
 
     def next(self) -> int | None:
         """Give the next item, while the window has room and nothing has halted before it."""
         while self._cursor < self.size and self._passed(self._order[self._cursor]):
             self._cursor += 1
         return self._order[self._cursor] if self.live < self._window and self._cursor < self.size else None
+
+    def path(self, place: int) -> tuple[int, ...]:
+        """Give where an item stands in the order of one worker: in that in which they start."""
+        return (*self.owner.path, self._turns[place])
 
     def _passed(self, place: int) -> bool:
         """Whether it is answered from the record already, or stands behind a halt."""

@@ -1294,7 +1294,10 @@ def run(request: dict[str, Any], template: Template) -> None:
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
     except BaseException:  # noqa: BLE001 - as at the end of an interpreter
-        sys.excepthook(*sys.exc_info())
+        if app is not None and getattr(app.kernel, "_shutdown_message", None) is not None:
+            code = 0  # it was told to end while it started: its loops are closed, and ipykernel wanted one more
+        else:
+            sys.excepthook(*sys.exc_info())
     with contextlib.suppress(Exception):  # its directory is gone
         if start == surroundings():
             tell_learned(request["learned"], template.loaded, libraries)
