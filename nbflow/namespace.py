@@ -41,6 +41,13 @@ class Piece:
     """Names that it may assign; ``None``: any."""
     behind: frozenset[str] = frozenset()
     """Ids of the pieces that have ended when it starts."""
+    certain: frozenset[str] = frozenset()
+    """Names that it certainly assigns."""
+
+    @property
+    def makes(self) -> frozenset[str]:
+        """Names that it gives a value which has nothing to do with the one before."""
+        return frozenset() if self.reads is None else self.certain - self.reads
 
     def touches(self, name: str) -> bool:
         """Whether it may read or assign a name: what is read may be changed."""
@@ -61,6 +68,7 @@ class Past:
 
     pieces: tuple[Piece, ...]
     left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    _torn: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def known(self) -> list[str]:
         """Give all names that were left."""
@@ -77,21 +85,52 @@ class Past:
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
         givers = self.givers(name)
-        if not givers or self.differ(name) or self._entry(givers[-1], name).get("deleted"):
+        if not givers or self.torn(name) or self._entry(givers[-1], name).get("deleted"):
             return None
-        giver = givers[-1]
+        return givers[-1], self._entry(self._saver(name, givers[-1]), name)
+
+    def _saver(self, name: str, giver: Piece) -> Piece:
+        """Give who saved what a step has given last: perhaps another one, the same value beside other names."""
         again = [piece for piece in self.pieces if giver.id in piece.behind and name in self.left.get(piece.id, ())]
-        return giver, self._entry((again or [giver])[-1], name)  # the same value, saved again beside other names
+        return (again or [giver])[-1]
 
     def differ(self, name: str) -> bool:
         """Whether steps that do not wait for each other have left different values of a name."""
         found = [self._entry(piece, name) for piece in self.givers(name)]
         return any(one.get("stem", one) != found[0].get("stem", found[0]) for one in found[1:])
 
+    def torn(self, name: str) -> tuple[str, ...]:
+        """Give the steps that have changed a name, or what its value has inside, while none waits for the other."""
+        if name not in self._torn:
+            self._torn[name] = self._changers(name) if any(map(self.differ, self.known())) else ()
+        return self._torn[name]
+
+    def _changers(self, name: str) -> tuple[str, ...]:
+        names = [name]
+        for one in names:
+            if self.differ(one):
+                return tuple(piece.id for piece in self.givers(one))
+            names += [other for other in self._inside(one) if other not in names]
+        return ()
+
+    def _inside(self, name: str) -> Iterator[str]:
+        """Give the names of what a value has inside, or shares: not if they are bound to something else by now."""
+        givers = self.givers(name)
+        if not givers:
+            return
+        saver = self._saver(name, givers[-1])
+        entry = self._entry(saver, name)
+        for other in sorted({one for key in ("holds", "shares") for one in cast("list[str]", entry.get(key, []))}):
+            before = self.until(saver).givers(other)
+            seen = saver if other in self.left[saver.id] else before[-1] if before else None
+            token = None if seen is None else self._entry(seen, other).get("id")
+            if token and any(self._entry(piece, other).get("id") == token for piece in self.givers(other)):
+                yield other
+
     def unclear(self, reads: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
         """Give the names of which nobody can say whose value is meant, with the steps that left one."""
         names = self.known() if reads is None else reads
-        return {name: tuple(piece.id for piece in self.givers(name)) for name in names if self.differ(name)}
+        return {name: self.torn(name) for name in names if self.torn(name)}
 
     def until(self, piece: Piece) -> Past:
         """Give what one of the pieces found itself."""
@@ -165,8 +204,10 @@ class Past:
                 found.append(piece)
         return found
 
-    def repeated(self, names: Iterable[str]) -> tuple[Piece, ...]:
-        """Give the steps to repeat for names that are not saved: who gave them, and who gave what those need."""
+    def repeated(
+        self, names: Iterable[str], trusted: Callable[[Entry], bool] = lambda _entry: True
+    ) -> tuple[Piece, ...]:
+        """Give the steps to repeat for names that :meth:`lost` gave: who gave them, and who gave what those need."""
         again: set[str] = set()
         left = [(self, giver) for name in names for giver in self.makers(name)]
         while left:
@@ -174,7 +215,7 @@ class Past:
             if piece.id not in again:
                 again.add(piece.id)
                 inner = past.until(piece)
-                unsaved = inner.lost(piece)
+                unsaved = inner.lost(piece, trusted)
                 left += [(inner, giver) for other in unsaved for giver in inner.makers(other)]
         return tuple(piece for piece in self.pieces if piece.id in again)
 
@@ -199,21 +240,23 @@ class Past:
         return cast("Entry", self.left[piece.id][name])
 
 
-def gathered(names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
+def gathered(giver: str, names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
     """Give what the items of a fan-out left: under each name a list with one place for each item, in order.
 
     Examples
     --------
-    >>> gathered(["score"], [{"score": {"form": "json", "text": "1"}}, {}])
-    {'score': {'form': 'list', 'changed': True, 'items': [{'form': 'json', 'text': '1'}, None]}}
+    >>> gathered("fit", ["score"], [{"score": {"form": "json", "text": "1"}}, {}])
+    {'score': {'form': 'list', 'id': 'list:fit:score', 'changed': True, 'items': [{'form': 'json', 'text': '1'}, None]}}
     """
     each = list(left)
-    return {name: _listed([cast("Entry | None", one.get(name)) for one in each]) for name in names}
+    return {
+        name: _listed(f"list:{giver}:{name}", [cast("Entry | None", one.get(name)) for one in each]) for name in names
+    }
 
 
-def _listed(items: Sequence[Entry | None]) -> dict[str, Value]:
+def _listed(token: str, items: Sequence[Entry | None]) -> dict[str, Value]:
     """Give one entry for those of items: a class that an element needs comes along with the list."""
-    found: dict[str, Value] = {"form": "list", "changed": True, "items": list(items)}
+    found: dict[str, Value] = {"form": "list", "id": token, "changed": True, "items": list(items)}
     for key in ("needs", "holds"):
         names = {name for one in items if one for name in cast("list[str]", one.get(key, []))}
         found |= {key: sorted(names)} if names else {}

@@ -1269,3 +1269,152 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
     whole = [*begin, ("step:end", f"print({seen})")]
     mended = shown(resume(steps(*whole)).check(), 4)
     assert mended == shown(run(path).check(), 4)
+
+
+@pytest.mark.parametrize(
+    ("cells", "shows"),
+    [
+        pytest.param(
+            [
+                ("setup", "sizes = ['Oslo', 'Lima ']"),
+                ("step:a each:sizes as:city", "score = len(city)"),
+                ("results", "score"),
+                ("step:b needs:a", "scores = score\nscore = max(scores)"),
+                ("step:c needs:b", "print(scores, score)"),
+            ],
+            "[4, 5] 5",
+            id="another name of the list that items left",
+        ),
+        pytest.param(
+            [
+                ("setup", "import threading\nregistry = {}"),
+                ("step:a", "registry['x'] = 1\nregistry['lock'] = threading.Lock()"),
+                ("step:c needs:a", "print(sorted(registry))"),
+            ],
+            "['lock', 'x']",
+            id="a name of setup that cannot be saved any more",
+        ),
+        pytest.param(
+            [
+                ("step:a", "import numpy as np\nx = np.zeros(4)"),
+                ("step:b", "head = x[:3]"),
+                ("step:d needs:a", "x[0] = 100"),
+                ("step:c needs:b needs:d", "print(x[0], head[0])"),
+            ],
+            "100.0 100.0",
+            id="a view of an array does not change it",
+        ),
+        pytest.param(
+            [
+                ("setup", "first = []\nsecond = first"),
+                ("step:a needs:", "both = [first]"),
+                ("step:b needs:", "second.append(1)"),
+                ("step:c needs:a needs:b", "print(both, second, both[0] is first is second)"),
+            ],
+            "[[1]] [1] True",
+            id="two names of setup for one object",
+        ),
+        pytest.param(
+            [
+                ("setup", "import sqlite3\ncities = ['Oslo']\ndb = sqlite3.connect(':memory:')"),
+                ("step:a each:cities as:city", "got = db.execute('select 1').fetchone()[0]"),
+                ("results", "got"),
+                ("step:c", "print(got)"),
+            ],
+            "[1]",
+            id="items that use a connection of setup",
+        ),
+    ],
+)
+def test_steps_are_as_in_one_kernel(cells, shows, steps):
+    assert shows == shown(run(steps(*cells)).check(), len(cells))
+
+
+def test_what_steps_side_by_side_have_changed_is_not_old_inside_of_something_else(steps):
+    """What holds it is not restored either; what was only bound anew there is no change of it."""
+    path = steps(
+        ("step:load", "rows = [[0]]\nrow = rows[0]\nheld = {'rows': rows}"),
+        ("step:a needs:load", "rows.append(1)\nrow = 'a'"),
+        ("step:b needs:load", "rows.append(2)\nrow = 'b'"),
+        ("step:end needs:a needs:b", "print(held)"),
+    )
+    done = run(path)
+    assert "NameError" in done["end"].error.message
+    assert any("held was not restored, for a and b have changed it" in warning.message for warning in done.warnings)
+    again = steps(
+        ("step:load", "rows = [[0]]\nrow = rows[0]\nheld = {'rows': rows}"),
+        ("step:a needs:load", "for row in rows[:] + ['a']: pass"),
+        ("step:b needs:load", "for row in rows[:] + ['b']: pass"),
+        ("step:end needs:a needs:b", "print(held)"),
+        name="other.ipynb",
+    )
+    assert "completed" == run(again).status
+
+
+def test_a_step_that_gives_a_name_the_same_value_again_has_given_it(steps):
+    """An edit of the step before does not come through."""
+    path = steps(
+        ("step:a", "p = 1; x = 1"), ("step:b", "x = 1"), ("step:c needs:b", "print(x)"), ("step:d needs:b", "print(p)")
+    )
+    run(path).check()
+    _change(path, "p = 1; x = 1", "p = 2; x = 2")
+    done = resume(path, changed="rerun").check()
+    assert ["1", "2"] == [shown(done, 3), shown(done, 4)]
+
+
+def test_a_repeated_step_reads_what_steps_above_it_make_again(steps, folder, tmp_path, monkeypatch):
+    """Where somebody else saved it, they are repeated too; the plan says so."""
+    (folder / "FAIL").touch()
+    path = steps(
+        ("step:a", "k = {1, 2}"), ("step:b needs:a", "y = {max(k)}"), ("step:c needs:b", FAILS + "print(y, 'end')")
+    )
+    run(path)
+    (folder / "FAIL").unlink()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    done = resume(path).check()
+    assert "{2} end" == shown(done, 3)
+    assert ["c: repeats step a: y cannot be restored", "c: repeats step b: y cannot be restored"] == sorted(
+        warning.message for warning in done.warnings
+    )
+
+
+def test_a_parameter_that_setup_does_not_read_repeats_no_step_that_needs_only_setup(steps, cli):
+    """As it does not repeat those that say nothing."""
+    path = steps(("parameters", "n = 1"), ("step:a needs:", "x = 1"), ("step:b needs:a", "print(n, x)"))
+    run(path).check()
+    planned = cli("resume", path.name, "-i", "n=2", "--dry-run").stdout
+    assert ["setup", "b"] == [line.split()[0] for line in planned.splitlines() if " runs " in line]
+
+
+def test_a_secret_in_what_an_item_leaves_fails_the_item(folder, steps, monkeypatch):
+    """A list with a hole in it would be given to later steps; nobody can repeat an item for them."""
+    monkeypatch.setenv("TOKEN", "hunter2-hunter2")
+    steps(
+        ("setup", "ns = [1]"),
+        ("step:fit each:ns as:n", "import os\nx = os.environ['TOKEN']"),
+        ("results", "x"),
+        ("step:use", "print(x)"),
+    )
+    flow = {
+        "nbflow": 1,
+        "steps": [
+            {"id": "setup", "cells": "analysis.ipynb", "tags": ["setup"]},
+            {
+                "id": "fit",
+                "items": [1],
+                "as": "n",
+                "step": {
+                    "id": "fit",
+                    "cells": "analysis.ipynb",
+                    "tags": ["step:fit"],
+                    "names": {"n": "{{ n }}"},
+                    "secrets": ["TOKEN"],
+                },
+            },
+            {"id": "use", "cells": "analysis.ipynb", "tags": ["step:use"]},
+        ],
+    }
+    (folder / "flow.yml").write_text(json.dumps(flow))
+    one = run(folder / "flow.yml")
+    assert "x is for later steps, and cannot be saved: it holds a secret" in str(one.failures)
+    assert "hunter2" not in (one.folder / "journal.jsonl").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import hashlib
 import inspect
 import itertools
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import weakref
 from operator import itemgetter
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from hypothesis import strategies as st
 
 from nbflow.notebooks import snapshot
 from nbflow.notebooks.results import asked_of
+from nbflow.notebooks.snapshot import natures
 from nbflow.notebooks.snapshot.shelf import Shelf
 
 CLOUDPICKLE = str(Path(cloudpickle.__file__).parent)
@@ -295,6 +298,7 @@ def statements(names):
 
     fresh = [
         st.builds(lambda x, n: (f"{x} = [{n}]", {x}), targets, st.integers(0, 9)),
+        st.builds(lambda x, n: (f"{x} = {n}", {x}), targets, st.integers(0, 9)),
         st.builds(lambda x, n: (f"{x} = np.arange({n}.0)", {x, "np"}), targets, st.sampled_from([3, 5, 9000])),
         st.builds(lambda x, y: (f"{x} = {y}", {x, y}), targets, any_name),
         st.builds(lambda x, y, z: (f"{x} = [{y}, {z}]", {x, y, z}), targets, any_name, any_name),
@@ -308,7 +312,10 @@ def statements(names):
         fresh.append(
             st.builds(lambda x: (f"del {x}", {x}), st.sampled_from([n for n in everything if n in "abcdefgh"]))
         )
+    if kinds.get("int"):
+        fresh.append(st.builds(lambda x, y: (f"{x} = {y} + 1000", {x, y}), targets, of("int")))
     if kinds.get("list"):
+        fresh.append(st.builds(lambda x: (f"{x} = list({x})", {x}), of("list")))
         fresh.append(st.builds(lambda x, y: (f"{x}.append({y})", {x, y}), of("list"), any_name))
         fresh.append(st.builds(lambda x, y: (f"{x} = {y}[0] if {y} else 0", {x, y}), targets, of("list")))
         fresh.append(st.builds(lambda x: (f"{x}.clear()", {x}), of("list")))
@@ -2111,3 +2118,42 @@ def test_objects_with_slots_that_were_given_back_have_not_changed(kernel):
     assert [] == other.save("Node", "nodes", touched=("Node", "nodes"))["changed"]
     other.run("nodes['x'].name = 'Basel'")
     assert ["nodes"] == other.save("Node", "nodes", touched=("Node", "nodes"))["changed"]
+
+
+def test_an_object_at_the_address_of_one_that_is_gone_is_another_one(kernel):
+    """Lists and numbers tell nobody that they ended: a new one may have their address."""
+    kernel.run("old = [1]; text = 'abc'")
+    kernel.save("old", "text")
+    kernel.run("old = sorted(old); text = text.upper(); new = [7, 7]; other = bytearray(b'x')")
+    kernel.shelf.known["old"].at = id(kernel["new"])
+    kernel.shelf.known["text"].at = id(kernel["other"])
+    kernel.save("old", "text", "new", "other")
+    other = kernel.next()
+    assert ([1], "ABC", [7, 7], bytearray(b"x")) == tuple(other[name] for name in ("old", "text", "new", "other"))
+    assert len({ref.get("id") for ref in kernel.table.values()}) == 4
+
+
+def test_a_walk_that_is_cut_off_proves_nothing(kernel, monkeypatch):
+    """There may be more behind it, so what it would have found counts."""
+    kernel.run("inner = [1]; big = [[n] for n in range(10)]; big.append(inner)")
+    wanted = natures.within(kernel["inner"], kernel.names)
+    monkeypatch.setattr(natures, "MOST_REACHED", 5)
+    seen: set[int] = set()
+    assert natures.meets(kernel["big"], wanted, kernel.names, seen)
+    assert set() == seen
+
+
+def test_what_was_saved_or_restored_is_not_kept(kernel):
+    """It goes when the notebook lets go of it, and not when gc comes."""
+    gc.collect()
+    gc.disable()
+    try:
+        kernel.run("class Thing:\n    pass\nthing = Thing()\nheld = {'thing': thing}")
+        kernel.save("Thing", "thing", "held")
+        other = kernel.next("held", watch=["held"])
+        left = [weakref.ref(one["thing"]) for one in (kernel, other)]
+        for one in (kernel, other):
+            del one.names["thing"], one.names["held"]
+        assert [None, None] == [one() for one in left]
+    finally:
+        gc.enable()

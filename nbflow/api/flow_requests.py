@@ -18,7 +18,7 @@ from ..loading.inputs import fit
 from ..loading.notebook_file import read_file
 from ..loading.workflow_file import Source
 from ..model import Block, NodeId, Step, node_text
-from ..namespace import ASKED, KEPT, Past, files_of
+from ..namespace import ASKED, KEPT, Entry, Past, files_of
 from ..notebooks.names import trusted
 from ..signing import Signer
 from ..steps import CellsStep, FanOut, KernelStart, Loop
@@ -411,8 +411,12 @@ def _with_repeats(task: Task, signer: Signer) -> str:
     if not isinstance(step, CellsStep) or step.piece is None:
         return ""
     past = Past(step.earlier, task.given)  # type: ignore[arg-type]  # what steps left are mappings
-    lost = past.lost(step.piece, lambda entry: trusted(entry, signer))
-    again = [piece.id for piece in past.repeated(lost)]
+
+    def known(entry: Entry) -> bool:
+        return trusted(entry, signer)
+
+    lost = past.lost(step.piece, known)
+    again = [piece.id for piece in past.repeated(lost, known)]
     return f", repeats {', '.join(again)} ({', '.join(lost)} cannot be restored)" if again else ""
 
 

@@ -62,9 +62,8 @@ def fan_out(step: FanOut, names: Names) -> Flow:
     if step.tells_outcomes:
         output["outcomes"] = [_told(place, items[place], one) for place, one in enumerate(ended.outcomes)]
     outcome = _of_items(len(items), ended, output)
-    return (
-        replace(outcome, names=gathered(step.leaves, (one.names for one in ended.outcomes))) if step.leaves else outcome
-    )
+    left = gathered(step.id, step.leaves, (one.names for one in ended.outcomes))
+    return replace(outcome, names=left) if left else outcome
 
 
 def _of_items(count: int, ended: Ended, output: dict[str, Value]) -> Outcome:

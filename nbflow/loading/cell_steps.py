@@ -60,7 +60,7 @@ class Links:
             "piece": self.piece(one, one.id),
             "earlier": earlier,
             "given": Left(tuple(piece.id for piece in earlier)) if earlier else NOTHING,
-            "named": frozenset(one.needs or ()),
+            "named": frozenset(one.needs or ()) - {other.id for other in self.readers if _prepares(other)},
             "leaves": frozenset() if prepares else self.leaves(one, earlier, wanted),
             "wanted": wanted,
             "prepares": prepares,
@@ -90,7 +90,7 @@ class Links:
         own = frozenset(one.names) | {name for name in one.parameters if self._differ(name)}
         reads = None if any(unknown.reads for unknown in use.unknown) else frozenset(use.reads) - own
         assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
-        return Piece(step_id, path_of(self.path, one), reads, assigns, behind)
+        return Piece(step_id, path_of(self.path, one), reads, assigns, behind, use.certain)
 
     def prepares(self, name: str) -> bool:
         """Whether cells that prepare each kernel may read or assign a name behind the parameters."""

@@ -85,7 +85,11 @@ class _Cells:
 
     def lost(self, past: Past, piece: Piece) -> list[str]:
         """Give the names that a step reads and that can be restored from nowhere."""
-        return past.lost(piece, lambda entry: trusted(entry, self.runner.signer))
+        return past.lost(piece, self.trusted)
+
+    def trusted(self, entry: Entry) -> bool:
+        """Whether a value may be loaded."""
+        return trusted(entry, self.runner.signer)
 
     def is_there(self, name: str, giver: Piece) -> bool:
         """Whether the kernel has a name already, with the value that a step gave it.
@@ -176,7 +180,8 @@ class CellsAttempt(Attempt):
         cells, fresh = self.cells, self.cells.kept is None
         own = cells.step.assigned
         parameters = {name: argument(value) for name, value in self.task.parameters.items() if name not in own}
-        again = cells.past.repeated(cells.lost(cells.past, cells.piece)) if fresh else ()
+        lost = cells.lost(cells.past, cells.piece) if fresh else ()
+        again = cells.past.repeated(lost, cells.trusted)
         cells.again = frozenset(piece.id for piece in again)
         pieces = [*((cells.past.until(piece), piece) for piece in again), (cells.past, cells.piece)]
         raw, known, begins = self._composed(pieces, with_setup=fresh)
@@ -195,8 +200,7 @@ class CellsAttempt(Attempt):
             before = document.assign_before(ids[begins[-1]], given, kernel, language)
             cells.finds[before] = cells.finds.pop(ids[begins[-1]])
         for piece in again:
-            lost = ", ".join(cells.lost(cells.past, cells.piece)[:3])
-            self._say(f"repeats step {piece.id}: {lost} is saved nowhere")
+            self._say(f"repeats step {piece.id}: {', '.join(lost[:3])} cannot be restored")
         return self._managed(document)
 
     def _composed(
@@ -233,12 +237,13 @@ class CellsAttempt(Attempt):
             if name not in lost and not self.cells.is_there(name, giver)
         }
         kept = {name: self._last(past, name) for name in KEPT}
-        touches = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
+        touches = frozenset() if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
         request = restore_request(
             self.places.folder,
             entries,
             prepared=self.cells.step.prepared,
-            touches=touches,
+            # What came along shares objects with what is touched; and where nothing is saved, nothing need be known.
+            watched=() if self.cells.step.tells_nothing else touches.union(entries),
             kept=kept,
             environ={name: value for name, value in self._environment().items() if name in OF_THE_TASK},
             carried=execution.kernel.warm,
@@ -304,6 +309,7 @@ class CellsAttempt(Attempt):
             self.places.folder,
             step.leaves,
             touched=touched,
+            assigned=piece.makes,
             stale=self.cells.stale(),
             carried=execution.kernel.warm,
             most=MOST,
@@ -332,10 +338,11 @@ class CellsAttempt(Attempt):
     def _output(self) -> tuple[Value, Failure | None]:
         """Give the output, or why there is none: also where later steps would not find what they read."""
         output, failure = super()._output()
-        problem = self.cells.problem
-        if self.cells.step.gathers and self.cells.saved is not None and self.cells.saved.unsaved:
-            name, why = next(iter(self.cells.saved.unsaved.items()))
-            problem = f"{name} is for later steps, and cannot be saved: it {why}"
+        problem, saved = self.cells.problem, self.cells.saved
+        if self.cells.step.gathers and saved is not None:
+            lost = {**saved.unsaved, **self._secrets(saved)}
+            for name in sorted(lost.keys() & (self.cells.step.leaves or lost.keys())):
+                problem = f"{name} is for later steps, and cannot be saved: it {lost[name]}"
         return output, failure or (None if problem is None else Failure("output", problem))
 
     def _outcome(self, ending: Ending) -> Outcome:
@@ -356,13 +363,13 @@ class CellsAttempt(Attempt):
             if name not in stale and (name not in made or entry.get("changed"))
         }
         warnings = []
-        lost = {name: "holds a secret" for name, entry in self.cells.saved.names.items() if self._is_secret(entry)}
-        for name, told in {**self._lost_before(), **self.cells.saved.unsaved, **lost}.items():
+        lost = {**self._lost_before(), **self.cells.saved.unsaved, **self._secrets(self.cells.saved)}
+        for name, told in lost.items():
             why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
                 continue
-            if name in stale or not self._made_here(name):
+            if name in stale or not (self._made_here(name) or name in self.cells.saved.spoilt):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
             if self.cells.step.wanted is None or name in self.cells.step.wanted:
@@ -384,10 +391,10 @@ class CellsAttempt(Attempt):
         found = ((name, self.cells.past.find(name)) for name in saved if name not in assigns)
         return {name: str(one[1]["unsaved"]) for name, one in found if one is not None and "unsaved" in one[1]}
 
-    def _is_secret(self, entry: Entry) -> bool:
-        """Whether what would stand in the journal has a secret of this step in it."""
-        text = str(entry.get("text", ""))  # JSON; all else is in files
-        return self.masker.json(text) != text
+    def _secrets(self, saved: Saved) -> dict[str, str]:
+        """Give the names of which a secret of this step would stand in the journal, with why they are not kept."""
+        texts = ((name, str(entry.get("text", ""))) for name, entry in saved.names.items())  # all else is in files
+        return {name: "holds a secret" for name, text in texts if self.masker.json(text) != text}
 
     def _made_here(self, name: str) -> bool:
         """Whether what a name is may be the work of this step: else others have made it, or setup does."""
@@ -407,7 +414,7 @@ class CellsAttempt(Attempt):
         node = self.task.node
         if cells.saved is not None:
             changed = [name for name, entry in cells.saved.names.items() if entry.get("changed")]
-            mine = filter(self._made_here, (*changed, *cells.saved.unsaved))
+            mine = (*filter(self._made_here, (*changed, *cells.saved.unsaved)), *cells.saved.spoilt)
             cells.has.update(dict.fromkeys(mine, cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)

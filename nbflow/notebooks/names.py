@@ -55,6 +55,8 @@ class Saved:
     """Why a name could not be saved: words that follow it."""
     beside: Mapping[str, Sequence[str]]
     """For each of those the names that share objects with it."""
+    spoilt: frozenset[str]
+    """Those of them that setup made, and that could be saved before."""
     gone: tuple[str, ...]
     """Names that were deleted."""
     wrote: int
@@ -75,7 +77,7 @@ def restore_request(
     entries: Mapping[str, Entry],
     *,
     prepared: Iterable[str],
-    touches: Iterable[str] | None,
+    watched: Iterable[str],
     kept: Mapping[str, Entry | None],
     environ: Mapping[str, str],
     carried: bool,
@@ -90,8 +92,8 @@ def restore_request(
         Where each is saved.
     prepared : iterable of str
         Names that the setup cells have assigned in this kernel.
-    touches : iterable of str, optional
-        Names that the coming cells may read or assign; ``None``: any.
+    watched : iterable of str
+        Names whose present state is learnt, from which a later save tells changes.
     kept : mapping of str to Entry
         What is kept like names, by the keys of :data:`.namespace.KEPT`.
     environ : mapping of str to str
@@ -105,7 +107,7 @@ def restore_request(
         carried,
         names={name: plain(entry) for name, entry in entries.items()},
         setup=sorted(prepared),
-        watch=sorted({*entries, *(touches or ())}),  # what came along shares objects with what is touched
+        watch=sorted(watched),
         **{KEPT[name]: None if entry is None else plain(entry) for name, entry in kept.items()},
         environ=dict(environ),
     )
@@ -116,6 +118,7 @@ def save_request(
     names: Iterable[str] | None,
     *,
     touched: Iterable[str] | None,
+    assigned: Iterable[str],
     stale: Iterable[str],
     carried: bool,
     most: int,
@@ -128,6 +131,7 @@ def save_request(
         carried,
         names=None if names is None else sorted(names),
         touched=None if touched is None else sorted(touched),
+        assigned=sorted(assigned),
         stale=sorted(stale),
         most=most,
         seconds=seconds,
@@ -170,7 +174,9 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
     gone = tuple(found["gone"])
-    return Saved(names, found["unsaved"], found["beside"], gone, int(found["wrote"]), float(found["seconds"]))
+    unsaved, beside = found["unsaved"], found["beside"]
+    spoilt = frozenset(changed.intersection(unsaved))
+    return Saved(names, unsaved, beside, spoilt, gone, int(found["wrote"]), float(found["seconds"]))
 
 
 def _answer(reply: Mapping[str, Any]) -> dict[str, Any]:

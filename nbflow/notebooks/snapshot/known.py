@@ -48,8 +48,13 @@ class Known:
         """Whether setup made it, and nobody has looked at it yet: what it holds is not known."""
         return self.is_of_setup and self.state is None
 
+    @property
+    def is_seen_setup(self) -> bool:
+        """Whether setup made it, and it could be saved when it was looked at."""
+        return self.is_of_setup and self.state is not None
+
     def has(self, value: object) -> bool:
-        """Whether that is the object."""
+        """Whether that is the object; of one that is gone the address may be another one's, unless it is told apart."""
         return id(value) == self.at and (self.weak is None or self.weak() is value)
 
 

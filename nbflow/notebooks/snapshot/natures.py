@@ -248,7 +248,7 @@ def trouble_of(value: object, culprit: object, problem: Exception) -> str:
     return shortened(words if by_nature else f"{words}, which raises {type(problem).__name__}: {problem}")
 
 
-MOST_REACHED = 200_000
+MOST_REACHED = 2_000_000
 """Objects, atoms apart, that are looked at for what a value shares with another one."""
 
 
@@ -264,12 +264,13 @@ def within(value: object, namespace: dict[str, Any]) -> set[int]:
 
 
 def meets(value: object, wanted: set[int], namespace: dict[str, Any], seen: set[int]) -> bool:
-    """Whether something wanted is reached from a value; ``seen``, which grows, is known to lead to nothing of it."""
+    """Whether something wanted is reached from a value, or may be; ``seen``, which grows, leads to nothing of it."""
     walked = set[int]()
     met = any(id(one) in wanted for one in _reached(value, namespace, walked, seen))
-    if not met and len(walked) < MOST_REACHED:  # else there may be more behind them
-        seen |= walked
-    return met
+    if met or len(walked) >= MOST_REACHED:  # cut off: there may be more behind them
+        return True
+    seen |= walked
+    return False
 
 
 def _reached(value: object, namespace: dict[str, Any], walked: set[int], seen: set[int]) -> Iterator[object]:

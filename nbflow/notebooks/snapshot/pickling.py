@@ -195,6 +195,11 @@ class Reducer(pickle.Pickler):
         self.culprit: object = None
         self.singles = {key: ("of", *one) for key, one in singles().items()}
 
+    def ended(self) -> Reducer:
+        """Let go of what it was made for, and that keeps it; what is left is its memo."""
+        del self.save, self.packed
+        return self
+
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
         key = id(value)

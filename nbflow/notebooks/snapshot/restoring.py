@@ -76,6 +76,11 @@ class Restore:
             if same and (not apart or is_code(shelf.namespace[name])):
                 self.objects[known.token] = shelf.namespace[name]
 
+    def end(self) -> None:
+        """Let go of the values: the helpers refer to this object, and would keep them until gc comes."""
+        for kept in (self.helpers, self.objects, self.large, self.fetched):
+            kept.clear()
+
     def _function(self, code: Any, name: str, closure: Any, token: str = "") -> types.FunctionType:
         there = None if closure else self._there(token)
         if isinstance(there, types.FunctionType) and there.__code__ == code:
@@ -111,10 +116,11 @@ class Restore:
             values[name] = self.value(ref)
 
         lists = {name: ref["items"] for name, ref in self.refs.items() if ref["form"] == "list"}
+        values.update({name: [None] * len(items) for name, items in lists.items()})
+        self.objects.update({self.refs[name]["id"]: values[name] for name in lists if "id" in self.refs[name]})
         for name, ref in self.refs.items():
             if name not in lists:
                 self.trying(name, functools.partial(take, name, ref), ref)
-        values.update({name: [None] * len(items) for name, items in lists.items()})
         for place in range(max(map(len, lists.values()), default=0)):
             self._take_item(place, {name: items for name, items in lists.items() if place < len(items)}, values)
         return {name: one for name, one in values.items() if name not in self.problems}
@@ -132,6 +138,7 @@ class Restore:
         self.read += inner.read
         self.problems.update(inner.problems)
         self.missing |= inner.missing
+        inner.end()
 
     def _fetch(self) -> None:
         """Read the arrays that have names of their own, side by side."""
@@ -229,7 +236,7 @@ def _called(bases: tuple[type, ...]) -> list[tuple[str, str]]:
 
 def place_of(ref: Ref) -> tuple[Any, Any]:
     """Give which value of which object a reference means."""
-    return ref["stem"], ref.get("id")
+    return ref.get("stem", ref.get("items")), ref.get("id")
 
 
 def _without_file(stem: str) -> Ref:

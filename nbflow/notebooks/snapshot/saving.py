@@ -145,6 +145,8 @@ class Save:
         """Digests of arrays and frames that were looked at, by id."""
         self.files: dict[str, Ref] = {}
         """The files that are there, by stem."""
+        self.lookers: dict[int, set[str]] | None = None
+        """Names by the memory at which they look, when all is packed."""
         self.sketch = True
         for name in dict.fromkeys([*names, *shelf.known]):
             if name in self.namespace and (name in names or shelf.known[name].has(self.namespace[name])):
@@ -395,9 +397,10 @@ class Save:
             return True
         return False
 
-    def _is_array_file(self, value: Any) -> bool:
+    def _is_array_file(self, value: Any, *, alone: bool = False) -> bool:
+        """Whether an array has a file of its own; or had it, if nothing else looked at its memory."""
         np = sys.modules.get("numpy")
-        if np is None or type(value) is not np.ndarray or id(owner_of(value)) in self.shared_memory:
+        if np is None or type(value) is not np.ndarray or (id(owner_of(value)) in self.shared_memory and not alone):
             return False
         if is_written_through(value) or is_other_look(value):
             return False
@@ -432,8 +435,8 @@ class Save:
             raise Trouble(pickling.culprit, problem) from None
         for key in (id(values), *map(id, values.values())):
             packed.seen.pop(key, None)
-        packed.seen[id(pickling)] = pickling  # its memo keeps what was made while pickling
         packed.chunks = pickling.sink.chunks
+        packed.seen[id(pickling)] = pickling.ended()  # its memo keeps what was made while pickling
         stem = "sketch"
         if not self.sketch or packed.final:
             stem = digest_of(packed.chunks, self.budget)
@@ -592,6 +595,9 @@ class Save:
             return str(form["stem"])
         if token in self.alone:
             return self.alone[token]
+        if self._is_array_file(self.values[token], alone=True):
+            with suppress(Refused):  # there is no time left
+                return self.alone.setdefault(token, self.stem(self.values[token]))
         if _is_plain(self.values[token], {}, {}) and (text := _short(self.values[token])) is not None:
             return self.alone.setdefault(token, "json:" + text)  # as it is told where no part of it has a name
         if packed.code or packed.needs or is_code(self.values[token]):
@@ -643,12 +649,20 @@ class Save:
         """Give the names that look at the same memory, if only to read it: a change of one is seen in all."""
         if token not in self.packed:
             return set()
-        own = self._roots(self.packed[token])
-        others = [other for other, one in self.packed.items() if not own.isdisjoint(self._roots(one))] if own else []
-        return {name for other in others for name in self.names_of[other]}
+        if self.lookers is None:
+            self.lookers = {}
+            for other, one in self.packed.items():
+                for root in self._roots(one):
+                    self.lookers.setdefault(root, set()).update(self.names_of[other])
+        return set[str]().union(*(self.lookers[root] for root in self._roots(self.packed[token])))
 
     def _roots(self, packed: Packed) -> set[int]:
         return packed.memory | {id(owner_of(one)) for one in packed.arrays.values()}
+
+    def end(self) -> None:
+        """Let go of the values: problems refer to this object, and would keep them until gc comes."""
+        for kept in (self.packed, self.values, self.stems, self.named, self.known, self.failed, self.origins):
+            kept.clear()
 
     def _names_of(self, tokens: Iterable[str]) -> set[str]:
         return {name for token in tokens for name in self.names_of.get(token, ())}

@@ -65,9 +65,9 @@ class Shelf:
         """Give the token of an object: that which it has, or a new one."""
         if type(value) in ATOMS:
             return f"value:{name}"
-        own = self.known.get(name)
-        for known in (own, *self.known.values()) if own else self.known.values():
-            if known.has(value):
+        for other, known in ((name, self.known.get(name)), *self.known.items()):
+            # Where nothing tells that an object ended, another may have its address: it is sure while its name has it.
+            if known is not None and known.has(value) and (known.weak or self.namespace.get(other) is value):
                 return known.token
         return uuid.uuid4().hex[:16]
 
@@ -119,6 +119,7 @@ class Shelf:
         self.there = set(self.namespace)
         for found in self.settings.values():
             found.look()
+        restore.end()
         return {"read": restore.read, "problems": restore.problems, "missing": sorted(restore.missing)}
 
     def _is_cheap(self, name: str) -> bool:
@@ -147,13 +148,16 @@ class Shelf:
         return {"form": "state", "path": path, "size": len(data), "sha256": sha}
 
     def _learn_setup(self, setup: Sequence[str]) -> None:
-        """Note what setup cells made: later kernels have it, too."""
+        """Note what setup cells made: later kernels have it. Of two names for one object the first is its token."""
+        tokens: dict[int, str] = {}
         for name in setup:
             if name in self.namespace and name not in self.setup:
                 self.setup.add(name)
                 value = self.namespace[name]
-                ref = {"form": "setup", "stem": f"setup:{name}", "id": f"setup:{name}"}
-                self.known[name] = Known(value, f"setup:{name}", None if type(value) in ATOMS else ref, None)
+                is_atom = type(value) in ATOMS
+                token = f"setup:{name}" if is_atom else tokens.setdefault(id(value), f"setup:{name}")
+                ref = {"form": "setup", "stem": token, "id": token}
+                self.known[name] = Known(value, token, None if is_atom else ref, None)
 
     def _bind(self, values: dict[str, Any], refs: dict[str, Ref]) -> None:
         for name, value in values.items():
@@ -188,6 +192,7 @@ class Shelf:
                 known.shares |= (connected[token] | look.beside(token)) - {name}
                 known.holds |= look.packed[token].needs
         self._note_holders(look)
+        look.end()
 
     def _holders(self, names: Sequence[str]) -> list[str]:
         """Give the names of setup that have something of others inside: if those change, they do, too."""
@@ -202,6 +207,7 @@ class Shelf:
         names: Sequence[str] | None,
         *,
         touched: Sequence[str] | None = None,
+        assigned: Sequence[str] = (),
         stale: Sequence[str] = (),
         most: float,
         seconds: float,
@@ -214,6 +220,9 @@ class Shelf:
             What later steps read; what there is not is left out. Without it all names.
         touched : sequence of str, optional
             What the step may have read or assigned; anything, without it.
+        assigned : sequence of str
+            What it has certainly given a value that has nothing to do with the one before: it is its own, also where
+            the two are equal.
         stale : sequence of str
             Names that are here as setup made them, while steps before have changed them; they are not saved.
         most : float
@@ -225,9 +234,9 @@ class Shelf:
         -------
         dict
             ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
-            what it was; ``gone``: names that were deleted; ``unsaved``: for each name that is not saved the reason,
-            and for ``$settings`` and others; ``settings``, ``looks``, ``random``;
-            ``wrote``: bytes; ``seconds``.
+            what it was, with those of setup that could be saved before; ``gone``: names that were deleted;
+            ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``beside``: the
+            names that share objects with it; ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
         """
         budget, affected = Budget(most, seconds), self._affected(touched)
         gone = sorted(
@@ -243,7 +252,8 @@ class Shelf:
         save.write_all()
         found, changed, connected = {}, [], save.connected()
         states = {one.token: one.state for one in self.known.values() if one.state}
-        for name, ref in save.refs().items():
+        refs = save.refs()
+        for name, ref in refs.items():
             token, known = save.tokens[name], self.known.get(name)
             unread = touched is not None and {*touched}.isdisjoint(save.names_of[token])
             if known is not None and known.is_unseen and unread:
@@ -261,11 +271,18 @@ class Shelf:
             self._note(name, save, ref, state, connected)
         self._note_holders(save)
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
+        spoilt = [name for name in unsaved if name in self.known and self.known[name].is_seen_setup]
         for name in unsaved:
             self.known.pop(name, None)
         changed += self._held_by_setup(changed, save)
+        for name in sorted({*assigned}.intersection(refs).difference(changed)):
+            if not self.known[name].is_of_setup:
+                found[name] = refs[name]
+                changed.append(name)
+        changed += spoilt
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
         lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
+        save.end()
         self._forget(touched, set(save.names))
         self.there = set(self.namespace)
         taken = {"wrote": budget.written, "seconds": time.monotonic() - budget.start}
