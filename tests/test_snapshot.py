@@ -1343,6 +1343,10 @@ ARRAYS = [
     "np.zeros(20_000, [('a', 'f8')]).view(np.recarray)",
     "frozen(np.asfortranarray(np.ones((2, 3)))).view(np.matrix)",
     "np.array([None, 1]).view(np.recarray)",
+    "frozen(np.arange(20_000.0).reshape(100, 200))",
+    "frozen(np.asfortranarray(np.arange(20_000.0).reshape(100, 200)))",
+    "frozen(np.arange(40_000.0)[::2])",
+    "pd.DataFrame({'a': np.arange(20_000.0)}).to_numpy()",
 ]
 
 
@@ -1350,7 +1354,7 @@ ARRAYS = [
 @pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
 def test_arrays_come_back_as_they_were(tmp_path, text, held):
     """Type, shape, order of memory, and whether they can be written to."""
-    setup = "import numpy as np\ndef frozen(a):\n    a.flags.writeable = False\n    return a"
+    setup = "import numpy as np, pandas as pd\ndef frozen(a):\n    a.flags.writeable = False\n    return a"
     kernel = started(tmp_path, setup)
     other = passed_on(kernel, f"value = {text}" + ("\nvalue = {'a': value}" if held else ""), "value")
     before, after = (one["value"]["a"] if held else one["value"] for one in (kernel, other))
@@ -1361,6 +1365,17 @@ def test_arrays_come_back_as_they_were(tmp_path, text, held):
         assert before.flags.f_contiguous == after.flags.f_contiguous or not before.flags.contiguous
     else:
         assert repr(before) == repr(after) or "Generator" in repr(after)
+
+
+def test_a_large_array_that_cannot_be_written_to_has_a_file_of_its_own(kernel):
+    """As what pandas gives has one that can be: it is not copied into a pickle and out of it."""
+    kernel.run("import numpy as np\nx = np.arange(20_000.0)")
+    kernel.save("x")
+    kernel.run("x.flags.writeable = False")
+    assert ["x"] == kernel.save("x")["changed"]
+    assert not kernel.next("x")["x"].flags.writeable
+    (array,), (pickled,) = kernel.folder.glob("names/*.npy"), kernel.folder.glob("names/*.pickle")
+    assert (160_128, True) == (array.stat().st_size, pickled.stat().st_size < 1000)
 
 
 def test_a_random_generator_goes_on_where_it_was(kernel):

@@ -171,6 +171,12 @@ def itself(value: Any) -> Any:
     return value
 
 
+def fixed(array: Any) -> Any:
+    """Make an array that is read from a file of its own one that cannot be written to."""
+    array.flags.writeable = False
+    return array
+
+
 def thaw(data: bytes) -> Any:
     """Give a small frame, which pandas pickled."""
     return pickle.loads(data)  # noqa: S301 - it stands in a pickle that was checked
@@ -276,6 +282,7 @@ HELPERS: dict[str, Any] = {
         fill_enum,
         new_cached,
         itself,
+        fixed,
         thaw,
         new_view,
         new_look,

@@ -19,7 +19,7 @@ from .arrays import address_of, array_digest, is_other_look, is_plain_array, is_
 from .codes import is_code, is_made, modules_in
 from .files import Budget, digest_of, write_chunks
 from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
-from .helpers import itself, new_array, new_view, thaw
+from .helpers import fixed, itself, new_array, new_view, thaw
 from .known import Known
 from .natures import (
     ATOMS,
@@ -452,8 +452,8 @@ class Save:
             return new_view, (owner, start, value.shape, value.strides, value.dtype, value.flags.writeable)
         if not is_plain_array(value):
             return None
-        if value.nbytes >= LARGE and value.flags.writeable:
-            return itself, (External(self._large(packed, value)),)
+        if value.nbytes >= LARGE:
+            return itself if value.flags.writeable else fixed, (External(self._large(packed, value)),)
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
         data = np.asarray(value).tobytes(order)
         return new_array, (data, value.shape, value.dtype, order, value.flags.writeable)
