@@ -197,6 +197,11 @@ class Step:
         """The lists of steps in it, in the order of the text."""
         return ()
 
+    @property
+    def passes(self) -> frozenset[str]:
+        """Ids of steps that it may say it needs, and that do not count for it otherwise."""
+        return frozenset()
+
     def follows(self, ended: Ended) -> frozenset[str] | None:  # noqa: ARG002 - those that look at outcomes say so
         """Give the ids of the steps whose work counts for its own; ``None``: of all that it waits for."""
         return None

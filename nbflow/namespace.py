@@ -69,6 +69,7 @@ class Past:
     pieces: tuple[Piece, ...]
     left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     _torn: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _split: list[frozenset[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def known(self) -> list[str]:
         """Give all names that were left."""
@@ -102,29 +103,35 @@ class Past:
     def torn(self, name: str) -> tuple[str, ...]:
         """Give the steps that have changed a name, or what its value has inside, while none waits for the other."""
         if name not in self._torn:
-            self._torn[name] = self._changers(name) if any(map(self.differ, self.known())) else ()
+            if not self._split:  # all names are asked for, often
+                self._split.append(frozenset(filter(self.differ, self.known())))
+            self._torn[name] = self._changers(name) if self._split[0] else ()
         return self._torn[name]
 
     def _changers(self, name: str) -> tuple[str, ...]:
         names = [name]
         for one in names:
-            if self.differ(one):
+            if one in self._split[0]:
                 return tuple(piece.id for piece in self.givers(one))
             names += [other for other in self._inside(one) if other not in names]
         return ()
 
     def _inside(self, name: str) -> Iterator[str]:
-        """Give the names of what a value has inside, or shares: not if they are bound to something else by now."""
+        """Give the names of values that one has inside, or shares, and that others have changed since it was saved.
+
+        Not those that were only bound to something else; and no code, which each kernel has anew.
+        """
         givers = self.givers(name)
-        if not givers:
+        if not givers or self._entry(givers[-1], name).get("form") == "list":
             return
         saver = self._saver(name, givers[-1])
-        entry = self._entry(saver, name)
-        for other in sorted({one for key in ("holds", "shares") for one in cast("list[str]", entry.get(key, []))}):
+        entry = {key: {*cast("list[str]", self._entry(saver, name).get(key, []))} for key in ALONG}
+        for other in sorted((entry["holds"] | entry["shares"]) - entry["needs"]):
             before = self.until(saver).givers(other)
             seen = saver if other in self.left[saver.id] else before[-1] if before else None
             token = None if seen is None else self._entry(seen, other).get("id")
-            if token and any(self._entry(piece, other).get("id") == token for piece in self.givers(other)):
+            later = [piece for piece in self.givers(other) if piece is not saver and piece.id not in saver.behind]
+            if token and any(self._entry(piece, other).get("id") == token for piece in later):
                 yield other
 
     def unclear(self, reads: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
@@ -222,6 +229,8 @@ class Past:
     def makers(self, name: str) -> list[Piece]:
         """Give who gave a name that is not saved, and who has changed since what shares objects with it."""
         givers = self.givers(name) or tuple(self._unasked(name))
+        if any(name in self.left[giver.id] and self._entry(giver, name).get("form") == "list" for giver in givers):
+            return []  # items can be repeated nowhere else
         ids = {giver.id for giver in givers}
         entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
         beside = {other for entry in entries for other in cast("list[str]", entry.get("shares", []))}

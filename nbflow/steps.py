@@ -146,6 +146,8 @@ class CellsStep(NotebookStep):
     """Those of its parameters that it, or the cells which prepare its kernel, may read; ``None``: all."""
     prepared: frozenset[str] = frozenset()
     """Names that the cells assign which prepare its kernel."""
+    preparing: frozenset[str] = frozenset()
+    """Ids of the steps that only run those cells."""
     prepares: bool = False
     """Whether it only runs the cells that prepare each kernel, for the first time."""
     goes_on: str = ""
@@ -176,7 +178,12 @@ class CellsStep(NotebookStep):
         """Give the steps that it names, and those whose names it reads."""
         if self.piece is None:
             return None
-        return self.named | _sources(self.earlier, self.piece, ended)
+        return (self.named - self.preparing) | _sources(self.earlier, self.piece, ended)
+
+    @property
+    def passes(self) -> frozenset[str]:
+        """The steps that only prepare a kernel: each has it prepared."""
+        return self.preparing
 
 
 def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozenset[str]:
@@ -293,8 +300,9 @@ class FanOut(Step):
 
         The steps that its items come from count by the values of the items, which each item has.
         """
-        followed = self.body.steps[0].follows(ended) if self.single else None
-        return None if followed is None else followed | frozenset(self.needs or ())
+        inner = self.body.steps[0]
+        followed = inner.follows(ended) if self.single else None
+        return None if followed is None else followed | (frozenset(self.needs or ()) - inner.passes)
 
 
 def _is_window(value: Value) -> bool:

@@ -1287,12 +1287,45 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
-                ("setup", "import threading\nregistry = {}"),
-                ("step:a", "registry['x'] = 1\nregistry['lock'] = threading.Lock()"),
-                ("step:c needs:a", "print(sorted(registry))"),
+                ("setup", "xs = [1, 2]"),
+                ("step:a each:xs as:x", "score = x"),
+                ("results", "score"),
+                ("step:b", "keep = {'of': score}"),
+                ("step:c needs:b", "print(keep, keep['of'] is score)"),
             ],
-            "['lock', 'x']",
-            id="a name of setup that cannot be saved any more",
+            "{'of': [1, 2]} True",
+            id="the list that items left in something else",
+        ),
+        pytest.param(
+            [
+                ("step:load", "now = [1]"),
+                ("step:a needs:load", "history = [now]"),
+                ("step:b needs:load", "before = now\nnow = [2]"),
+                ("step:c needs:a needs:b", "before.append(3)\nprint(before, now, history)"),
+            ],
+            "[1, 3] [2] [[1, 3]]",
+            id="an object that goes on under another name",
+        ),
+        pytest.param(
+            [
+                ("step:load", "rows = [[0], [1]]\nfirst = rows[0]"),
+                ("step:a needs:load", "first = rows[0]"),
+                ("step:b needs:load", "first = rows[1]"),
+                ("step:c needs:a needs:b", "print(rows)"),
+            ],
+            "[[0], [1]]",
+            id="names for parts that steps side by side bind anew",
+        ),
+        pytest.param(
+            [
+                ("setup", "class Item:\n    count = 0\n    def __init__(self): Item.count += 1"),
+                ("step:load", "items = [Item()]"),
+                ("step:a needs:load", "x = Item() and 1"),
+                ("step:b needs:load", "y = Item() and Item() and 2"),
+                ("step:c needs:a needs:b", "print(len(items), x, y)"),
+            ],
+            "1 1 2",
+            id="instances of a class that counts them",
         ),
         pytest.param(
             [
@@ -1328,6 +1361,54 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
 )
 def test_steps_are_as_in_one_kernel(cells, shows, steps):
     assert shows == shown(run(steps(*cells)).check(), len(cells))
+
+
+def test_a_name_of_setup_that_cannot_be_saved_any_more_is_told(steps):
+    """What has been done to it is lost to other kernels; that of a connection which setup makes lazily is none."""
+    path = steps(
+        ("setup", "import threading\nregistry = {}"),
+        ("step:a", "registry['x'] = 1\nregistry['lock'] = threading.Lock()"),
+        ("step:c needs:a", "print(sorted(registry))"),
+    )
+    done = run(path).check()
+    assert "[]" == shown(done, 3)
+    (told,) = done.warnings
+    assert "registry holds a _thread.lock (in ['lock']), and is not saved" in told.message
+    assert "steps in other kernels find it as setup makes it" in told.message
+
+
+def test_items_that_a_repeated_step_reads_run_again_as_items(steps, folder, tmp_path, monkeypatch):
+    """Where somebody else saved what they left; never once more without an item."""
+    (folder / "FAIL").touch()
+    path = steps(
+        ("setup", "xs = ['a', 'b', 'c']\nx = 'a'"),
+        ("step:fit each:xs as:x", ran("fit") + "score = {x}"),
+        ("results", "score"),
+        ("step:b needs:fit", "y = {len(score)}"),
+        ("step:c needs:b", FAILS + "print(y)"),
+    )
+    run(path)
+    (folder / "FAIL").unlink()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody"))
+    assert "{3}" == shown(resume(path).check(), 5)
+    assert 6 == len(rows(folder))
+
+
+def test_a_secret_that_a_step_puts_into_what_setup_made_does_not_stand_in_the_records(folder, steps, monkeypatch):
+    """Its value is not kept, whoever made the container."""
+    monkeypatch.setenv("TOKEN", "hunter2-hunter2")
+    steps(("setup", "cfg = {}"), ("step:a", "import os\ncfg['t'] = os.environ['TOKEN']"), ("step:b", "print(len(cfg))"))
+    cells = {"cells": "analysis.ipynb"}
+    flow = {
+        "nbflow": 1,
+        "steps": [
+            {"id": "a", **cells, "tags": ["step:a"], "secrets": ["TOKEN"]},
+            {"id": "b", **cells, "tags": ["step:b"], "secrets": ["TOKEN"]},
+        ],
+    }
+    (folder / "flow.yml").write_text(json.dumps(flow))
+    one = run(folder / "flow.yml").check()
+    assert "hunter2" not in (one.folder / "journal.jsonl").read_text()
 
 
 def test_what_steps_side_by_side_have_changed_is_not_old_inside_of_something_else(steps):
@@ -1380,7 +1461,12 @@ def test_a_repeated_step_reads_what_steps_above_it_make_again(steps, folder, tmp
 
 def test_a_parameter_that_setup_does_not_read_repeats_no_step_that_needs_only_setup(steps, cli):
     """As it does not repeat those that say nothing."""
-    path = steps(("parameters", "n = 1"), ("step:a needs:", "x = 1"), ("step:b needs:a", "print(n, x)"))
+    path = steps(
+        ("parameters", "n = 1\nxs = [1]"),
+        ("step:a needs:", "x = 1"),
+        ("step:each needs: each:xs as:one", "y = one"),
+        ("step:b needs:a", "print(n, x)"),
+    )
     run(path).check()
     planned = cli("resume", path.name, "-i", "n=2", "--dry-run").stdout
     assert ["setup", "b"] == [line.split()[0] for line in planned.splitlines() if " runs " in line]

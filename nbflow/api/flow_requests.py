@@ -18,7 +18,7 @@ from ..loading.inputs import fit
 from ..loading.notebook_file import read_file
 from ..loading.workflow_file import Source
 from ..model import Block, NodeId, Step, node_text
-from ..namespace import ASKED, KEPT, Entry, Past, files_of
+from ..namespace import ASKED, KEPT, Entry, Past, Piece, files_of
 from ..notebooks.names import trusted
 from ..signing import Signer
 from ..steps import CellsStep, FanOut, KernelStart, Loop
@@ -326,10 +326,12 @@ def _lost(flow: FlowDefinition, recorded: Recorded, folder: Path) -> dict[str, s
     while (gone | {key for key in names if names[key] | foreign[key]}) - lost.keys():
         left = {key: record for key, record in recorded.answers.items() if key not in lost}
         found = planned(flow.workflow(), replace(recorded, answers=left))
-        runs = [*(one.task.node for one in found.tasks), *(event.node for event in found.waiting)]
+        runs: dict[NodeId, frozenset[str]] = {event.node: frozenset() for event in found.waiting}
+        runs |= {one.task.node: _repeats_read(one.task, signer) for one in found.tasks}
 
-        def read(event: NodeFinished, left: Mapping[str, set[str]], runs: list[NodeId] = runs) -> bool:
-            return any(_takes(steps[path_of(node)], event.node, left.get(event.key, set())) for node in runs)
+        def read(event: NodeFinished, left: Mapping[str, set[str]], runs: dict[NodeId, frozenset[str]] = runs) -> bool:
+            names = left.get(event.key, set())
+            return any(_takes(steps[path_of(node)], event.node, names, more) for node, more in runs.items())
 
         more: dict[str, str] = {}
         for event in found.kept:
@@ -349,8 +351,9 @@ def _is_gone(value: Value, folder: Path) -> bool:
     return any(not (folder / file.path).exists() for file in files_of(value))
 
 
-def _takes(step: Step, giver: NodeId, names: Collection[str]) -> bool:
-    """Whether a step that will run may read one of some names that a node has left, or a function that uses one."""
+def _takes(step: Step, giver: NodeId, names: Collection[str], more: Collection[str]) -> bool:
+    """Whether a step that will run may read one of some names that a node has left, or a function that uses one; with
+    what else is read in its kernel."""
     if isinstance(step, FanOut) and step.single:
         step = step.body.steps[0]
     if not names or not isinstance(step, CellsStep) or step.piece is None:
@@ -358,7 +361,7 @@ def _takes(step: Step, giver: NodeId, names: Collection[str]) -> bool:
     last = path_of(giver)[-1]
     if last not in {piece.id for piece in step.earlier}:
         return False
-    return step.piece.reads is None or any(name in KEPT or name in step.piece.reads for name in names)
+    return step.piece.reads is None or any(name in KEPT or name in step.piece.reads or name in more for name in names)
 
 
 def _behind(node: NodeId, other: NodeId, block: Block) -> bool:
@@ -405,19 +408,29 @@ def explained_nodes(request: Request) -> list[PlannedNode]:
     return sorted(rows, key=lambda row: _place(tuple(row.node.split("/")), at))
 
 
-def _with_repeats(task: Task, signer: Signer) -> str:
-    """Give which steps a step of a notebook repeats in its kernel, for names that could not be saved."""
+def _repeats(task: Task, signer: Signer) -> tuple[list[str], tuple[Piece, ...]]:
+    """Give the names that cannot be restored for a step of a notebook, and the steps that it repeats for them."""
     step = task.step
     if not isinstance(step, CellsStep) or step.piece is None:
-        return ""
+        return [], ()
     past = Past(step.earlier, task.given)  # type: ignore[arg-type]  # what steps left are mappings
 
     def known(entry: Entry) -> bool:
         return trusted(entry, signer)
 
     lost = past.lost(step.piece, known)
-    again = [piece.id for piece in past.repeated(lost, known)]
-    return f", repeats {', '.join(again)} ({', '.join(lost)} cannot be restored)" if again else ""
+    return lost, past.repeated(lost, known)
+
+
+def _repeats_read(task: Task, signer: Signer) -> frozenset[str]:
+    """Give the names that the steps read which a step of a notebook repeats."""
+    return frozenset(name for piece in _repeats(task, signer)[1] for name in piece.reads or ())
+
+
+def _with_repeats(task: Task, signer: Signer) -> str:
+    """Give which steps a step of a notebook repeats in its kernel, for names that could not be saved."""
+    lost, again = _repeats(task, signer)
+    return f", repeats {', '.join(one.id for one in again)} ({', '.join(lost)} cannot be restored)" if again else ""
 
 
 def _questions(request: Request) -> Mapping[str, NodeId]:

@@ -363,13 +363,15 @@ class CellsAttempt(Attempt):
             if name not in stale and (name not in made or entry.get("changed"))
         }
         warnings = []
-        lost = {**self._lost_before(), **self.cells.saved.unsaved, **self._secrets(self.cells.saved)}
-        for name, told in lost.items():
+        secrets = self._secrets(self.cells.saved)
+        for name, told in {**self._lost_before(), **self.cells.saved.unsaved, **secrets}.items():
             why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
                 continue
-            if name in stale or not (self._made_here(name) or name in self.cells.saved.spoilt):
+            if name in self.cells.saved.spoilt and not self._made_here(name):
+                warnings.append(f"{name} {why}, and is not saved: steps in other kernels find it as setup makes it")
+            if name in stale or not (self._made_here(name) or name in secrets):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
             if self.cells.step.wanted is None or name in self.cells.step.wanted:
@@ -414,7 +416,7 @@ class CellsAttempt(Attempt):
         node = self.task.node
         if cells.saved is not None:
             changed = [name for name, entry in cells.saved.names.items() if entry.get("changed")]
-            mine = (*filter(self._made_here, (*changed, *cells.saved.unsaved)), *cells.saved.spoilt)
+            mine = filter(self._made_here, (*changed, *cells.saved.unsaved))
             cells.has.update(dict.fromkeys(mine, cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)

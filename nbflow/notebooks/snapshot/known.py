@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 
-from .natures import Ref
+from .natures import ATOMS, Ref
 
 
 class Known:
@@ -13,7 +13,8 @@ class Known:
     Parameters
     ----------
     value : object
-        Not kept: what is deleted in the notebook is gone.
+        Kept where nothing else tells it from another one that gets its address: lists and dicts, until the next save.
+        Of others what is deleted in the notebook is gone.
     token : str
         Who the object is, in every kernel of the run.
     ref : dict, optional
@@ -25,6 +26,7 @@ class Known:
     def __init__(self, value: object, token: str, ref: Ref | None, state: str | None) -> None:
         self.at = id(value)
         self.weak = _weak(value)
+        self.kept = value if self.weak is None and type(value) not in ATOMS else None
         self.token = token
         self.ref = ref
         self.state = state
@@ -54,8 +56,10 @@ class Known:
         return self.is_of_setup and self.state is not None
 
     def has(self, value: object) -> bool:
-        """Whether that is the object; of one that is gone the address may be another one's, unless it is told apart."""
-        return id(value) == self.at and (self.weak is None or self.weak() is value)
+        """Whether that is the object; of numbers and texts, of which it does not matter which, whether it may be."""
+        if self.weak is not None or self.kept is not None:
+            return value is (self.kept if self.weak is None else self.weak())
+        return id(value) == self.at and type(value) in ATOMS
 
 
 def _weak(value: object) -> weakref.ref[object] | None:

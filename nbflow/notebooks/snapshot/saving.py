@@ -214,10 +214,10 @@ class Save:
         if known is not None and known.token == token and (known.ref is not None or token not in self.known):
             self.known[token] = known
         empty = type(value) in (tuple, frozenset) and not value
-        if type(value) not in ATOMS and not empty and not self._elsewhere(value):
+        if type(value) not in ATOMS and not empty and not self.is_elsewhere(value):
             self.named[id(value)] = token
 
-    def _elsewhere(self, value: Any) -> bool:
+    def is_elsewhere(self, value: Any) -> bool:
         """Whether a value is a module, or stands in one."""
         if issubclass(type(value), (types.ModuleType, types.BuiltinFunctionType)):
             return True
@@ -228,8 +228,8 @@ class Save:
         known = self.known.get(token)
         if known is not None and self.stale.issuperset(self.names_of[token]):
             return False
-        if known is None or known.ref is None or self.affected is None:
-            return True
+        if known is None or known.ref is None or "stem" not in known.ref or self.affected is None:
+            return True  # what items left is saved nowhere as a list
         if self.learns and known.is_unseen:
             return True
         return not self.affected.isdisjoint(self.names_of[token])
@@ -368,7 +368,7 @@ class Save:
     def unchanged(self, token: str) -> Ref | None:
         """Give the reference that is known already, if what was packed is what it refers to."""
         known = self.known.get(token)
-        if known is None or known.ref is None:
+        if known is None or known.ref is None or "stem" not in known.ref:
             return None
         # While the state is learnt of what was just given back, it is what it was given back from.
         is_new = self.learns and known.shape is not None and known.shape == known.ref.get("stem")

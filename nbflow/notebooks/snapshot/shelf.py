@@ -65,9 +65,9 @@ class Shelf:
         """Give the token of an object: that which it has, or a new one."""
         if type(value) in ATOMS:
             return f"value:{name}"
-        for other, known in ((name, self.known.get(name)), *self.known.items()):
-            # Where nothing tells that an object ended, another may have its address: it is sure while its name has it.
-            if known is not None and known.has(value) and (known.weak or self.namespace.get(other) is value):
+        own = self.known.get(name)
+        for known in (own, *self.known.values()) if own else self.known.values():
+            if known.has(value):
                 return known.token
         return uuid.uuid4().hex[:16]
 
@@ -276,7 +276,7 @@ class Shelf:
             self.known.pop(name, None)
         changed += self._held_by_setup(changed, save)
         for name in sorted({*assigned}.intersection(refs).difference(changed)):
-            if not self.known[name].is_of_setup:
+            if not (self.known[name].is_of_setup or save.is_elsewhere(self.namespace[name])):
                 found[name] = refs[name]
                 changed.append(name)
         changed += spoilt
