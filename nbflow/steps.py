@@ -138,6 +138,8 @@ class CellsStep(NotebookStep):
     """Ids of the steps that it says it needs."""
     leaves: frozenset[str] | None = frozenset()
     """Names that are saved behind it, if they are new or changed: see :class:`Links`; ``None``: all."""
+    offers: frozenset[str] = frozenset()
+    """Names that it assigns and no later step may read: they are saved, too, if they are small."""
     wanted: frozenset[str] | None = frozenset()
     """Those of them that later steps may read; ``None``: all."""
     assigned: tuple[str, ...] = ()

@@ -370,16 +370,20 @@ def test_a_step_that_changed_a_name_in_place_counts_for_those_that_read_it(steps
     assert ["grow", "end", "grow", "end"] == [step for step, _ in rows(folder)]
 
 
-def test_an_edited_step_may_read_what_nobody_read_before(steps, folder):
-    """It was not saved then, so the step that made it is repeated; names that it never made are not looked for."""
+@pytest.mark.parametrize(
+    ("made", "repeated"),
+    [("[1, 2]", []), ("(1, 2)", []), ("pandas.DataFrame({'n': [1, 2]})", []), ("[[1], [2]]", ["load"])],
+)
+def test_an_edited_step_may_read_what_nobody_read_before(made, repeated, steps, folder):
+    """What is small was saved all the same; else its step is repeated. What it never made is not looked for."""
     path = steps(
-        ("step:load", ran("load") + "rows = [1, 2]\ntotal = 3\nif not rows:\n    never = 1"),
+        ("step:load", ran("load") + f"import pandas\nrows = {made}\ntotal = 3\nif not total:\n    never = 1"),
         ("step:fit", ran("fit") + "print(total / 0)"),
     )
     run(path)
     _change(path, "print(total / 0)", "print(total / len(rows))")
     assert "1.5" == shown(resume(path).check(), 2)
-    assert ["load", "fit", "load", "fit"] == [step for step, _ in rows(folder)]
+    assert ["load", "fit", *repeated, "fit"] == [step for step, _ in rows(folder)]
 
 
 @pytest.mark.long

@@ -56,12 +56,15 @@ class Links:
         """Give what a step is told of the others, for the constructor of its class."""
         earlier = tuple(self._earlier(sight))
         prepares, wanted = _prepares(one), self.wanted(one, earlier)
+        leaves = frozenset[str]() if prepares else self.leaves(one, earlier, wanted)
+        piece = self.piece(one, one.id)
         return {
-            "piece": self.piece(one, one.id),
+            "piece": piece,
             "earlier": earlier,
             "given": Left(tuple(piece.id for piece in earlier)) if earlier else NOTHING,
             "named": frozenset(one.needs or ()),
-            "leaves": frozenset() if prepares else self.leaves(one, earlier, wanted),
+            "leaves": leaves,
+            "offers": frozenset() if prepares or leaves is None else (piece.assigns or frozenset()) - leaves,
             "wanted": wanted,
             "prepares": prepares,
             "preparing": frozenset(other.id for other in self.readers if _prepares(other)),

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 SHORT = 1000
 """Characters of JSON that stand in the reference itself."""
+SMALL = 256 * 1024
+"""Bytes up to which a value is saved that no step reads yet: a cell that is edited may read it."""
 LARGE = 64 * 1024
 """Bytes from which an array inside of something else has a file of its own."""
 _JSON_ATOMS: set[type] = {type(None), bool, int, float, str}
@@ -81,6 +83,19 @@ def _short(value: Any) -> str | None:
     except (ValueError, RecursionError):  # an int of more digits than Python writes; half a character; too deep
         pass
     return None
+
+
+def is_small(value: Any) -> bool:
+    """Whether it costs next to nothing to save a value: numbers, texts, a few of them, a short table."""
+    kind = type(value)
+    if kind in ATOMS or issubclass(kind, loaded((("numpy", "generic"),))):
+        return sys.getsizeof(value) <= SMALL
+    if kind in (list, tuple, set, frozenset, dict):
+        inner = [*value, *value.values()] if kind is dict else value
+        return len(inner) <= SHORT and ATOMS.issuperset(map(type, inner)) and sum(map(sys.getsizeof, inner)) <= SMALL
+    if is_frame(value):
+        return bool(value.size <= SMALL // 8 and is_closed(value))
+    return kind in loaded((("numpy", "ndarray"),)) and value.nbytes <= SMALL and value.base is None
 
 
 class Save:

@@ -18,7 +18,7 @@ from .known import Known
 from .natures import ATOMS, FIXED, Ref, meets, of_the_machine, reach, shortened, within
 from .pickling import Lone, pickler
 from .restoring import Restore, place_of
-from .saving import Save
+from .saving import Save, is_small
 from .settings import LOOKS, RANDOM, SETTINGS, Settings
 
 _OF_IPYTHON = ("In", "Out", "exit", "quit", "get_ipython", "open")
@@ -208,6 +208,7 @@ class Shelf:
         *,
         touched: Sequence[str] | None = None,
         assigned: Sequence[str] = (),
+        small: Sequence[str] = (),
         stale: Sequence[str] = (),
         most: float,
         seconds: float,
@@ -223,6 +224,8 @@ class Shelf:
         assigned : sequence of str
             What it has certainly given a value that has nothing to do with the one before: it is its own, also where
             the two are equal.
+        small : sequence of str
+            What is saved besides if it costs next to nothing.
         stale : sequence of str
             Names that are here as setup made them, while steps before have changed them; they are not saved.
         most : float
@@ -244,6 +247,7 @@ class Shelf:
         )
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
+        names = [*names, *(name for name in small if name in self.namespace and is_small(self.namespace[name]))]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
         old = frozenset(name for name in stale if name in self.known and self.known[name].is_of_setup)
         asked = [name for name in dict.fromkeys([*names, *beside]) if name not in old]
