@@ -1106,6 +1106,14 @@ def test_what_is_no_list_fails_the_step_that_runs_over_it(value, kind, steps):
     ]
 
 
+def test_a_table_is_no_list_of_its_columns(steps):
+    """Who runs over one means its rows: it is said how."""
+    path = steps(("step:load", "import pandas\ntable = pandas.DataFrame({'n': [1]})"), ("step:fit each:table", "x = 1"))
+    (failure,) = run(path).failures
+    assert "a table (its rows are table.to_dict('records')), " in failure.error.message
+    assert failure.error.message.endswith("artifacts/load/table.parquet, not a list")
+
+
 def test_what_a_killed_kernel_was_saving_is_removed_by_a_resume(steps, folder):
     """It may be as large as all that was saved, and nobody knows of it."""
     path = steps(("step:load", "x = {1, 2}"), ("step:use", "assert __import__('os').path.exists('ok')\nprint(x)"))

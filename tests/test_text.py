@@ -450,3 +450,7 @@ def test_a_dry_run_explains_each_item() -> None:
     ]
     assert expected == lines
     assert "nothing to do" == explain([Planned(0, "a", runs=False, reason="kept")])[-1]
+    long = "failed, repeats load, clean, train (accuracy, model cannot be restored)"
+    lines = explain([Planned(0, "a", runs=True, reason=long)], 60)
+    assert ["  index  item        reason", "      0  a     runs  failed, repeats load, clean, train"] == lines[:2]
+    assert long in " ".join(" ".join(lines).split())

@@ -25,7 +25,7 @@ from ..steps import (
     Switch,
     While,
 )
-from ..values import Value, dumps
+from ..values import File, Value, dumps
 from .protocol import Ended, Flow, again, ask, attempt, each, skip, steps
 from .scope import Scope, StepNames
 
@@ -253,6 +253,9 @@ def _text(value: Value) -> str:
 
 
 def _named(value: Value) -> str:
+    if isinstance(value, File):
+        tables = "a table (its rows are table.to_dict('records'))" if value.format == "parquet" else "a file"
+        return f"{tables}, {value.path}"
     return f"{type(value).__name__} {value!r:.40}"
 
 

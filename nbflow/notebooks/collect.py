@@ -131,9 +131,9 @@ def collect(
 def elements(place: Place, name: str, value: Any) -> Any:
     """Give the elements of a list, an array, a range, a column: a fan-out runs over them, so they are plain values.
 
-    Whatever is none is given as it is, and the fan-out says that it is no list.
+    Whatever is none is given as it is, and the fan-out says that it is no list: so is a table, which lists its columns.
     """
-    if isinstance(value, (str, bytes, dict)):
+    if isinstance(value, (str, bytes, dict)) or type(value).__name__ == "DataFrame":
         return save(place, name, value)
     try:
         found = list(value)

@@ -10,8 +10,8 @@ from ..state import Active
 from ..types import RunStatus
 from .amounts import count_of, duration, size
 from .ending import WIDTH, Ending, Failed, Waiting, ending, failures, quoted
-from .escape import for_terminal, width
-from .table import GAP, INDENT, Row, table
+from .escape import for_terminal, left, width, wrapped
+from .table import GAP, INDENT, Grid, Row, table
 
 __all__ = [
     "Earlier",
@@ -203,14 +203,17 @@ class Planned:
 def explain(rows: Sequence[Planned], columns: int = WIDTH, what: str = "item") -> list[str]:
     """Give each item, or what else is counted, with what would happen to it and why, and the sum."""
     runs = sum(row.runs for row in rows)
-    words: list[Row] = [
-        {"index": row.index, what: row.label, "": "runs" if row.runs else "", "reason": row.reason} for row in rows
-    ]
-    names = ["index", what, "", "reason"] if any(row.index is not None for row in rows) else [what, "", "reason"]
+    words: list[Row] = [{"index": row.index, what: row.label, "": "runs" if row.runs else ""} for row in rows]
+    names = ["index", what, ""] if any(row.index is not None for row in rows) else [what, ""]
     kept = len(rows) - runs
     verdict = (
         f"{count_of(runs, what)} would run, {kept:,} {'is' if kept == 1 else 'are'} kept" if runs else "nothing to do"
     )
     if not rows:
         return [verdict]
-    return [*table(words, names, columns, len(rows), ("", "reason")), "", verdict]
+    grid = Grid.of(words, names, columns, ("index", ""))
+    reasons = ["reason", *(for_terminal(row.reason) for row in rows)]
+    begin = max(map(width, [grid.head, *grid.rows]))
+    lines = zip([grid.head, *grid.rows], reasons, strict=True)  # a reason is told whole: it says what will be repeated
+    told = [line for row, reason in lines for line in wrapped(left(row, begin) + GAP, reason, columns)]
+    return [*told, *grid.notes, "", verdict]
