@@ -14,8 +14,8 @@ Entry: TypeAlias = dict[str, Value]
 """Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
 
 With ``needs`` its functions use other names, with ``holds`` it has values of others inside, with ``shares`` objects
-that others have inside too. With ``changed`` the step gave it this value; else it only was the first to save it. With
-``deleted`` it took the name away.
+that others have inside too. With ``changed`` the step gave it this value, and with ``same`` that is what it was before;
+else it only was the first to save it. With ``deleted`` it took the name away.
 """
 
 ALONG = ("needs", "holds", "shares")
@@ -131,7 +131,8 @@ class Past:
             seen = saver if other in self.left[saver.id] else before[-1] if before else None
             token = None if seen is None else self._entry(seen, other).get("id")
             later = [piece for piece in self.givers(other) if piece is not saver and piece.id not in saver.behind]
-            if token and any(self._entry(piece, other).get("id") == token for piece in later):
+            entries = [self._entry(piece, other) for piece in later]
+            if token and any(one.get("id") == token and not one.get("same") for one in entries):
                 yield other
 
     def unclear(self, reads: Iterable[str] | None) -> dict[str, tuple[str, ...]]:

@@ -1330,6 +1330,16 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
+                ("step:load", "rows = [[0], [1]]\nfirst = rows[0]"),
+                ("step:a needs:load", "first = [9]"),
+                ("step:b needs:load", "first = rows[0]"),
+                ("step:c needs:a needs:b", "print(rows)"),
+            ],
+            "[[0], [1]]",
+            id="a name for a part that is bound to it again",
+        ),
+        pytest.param(
+            [
                 ("setup", "class Item:\n    count = 0\n    def __init__(self): Item.count += 1"),
                 ("step:load", "items = [Item()]"),
                 ("step:a needs:load", "x = Item() and 1"),
@@ -1415,7 +1425,7 @@ def test_a_secret_that_a_step_puts_into_what_setup_made_does_not_stand_in_the_re
         "nbflow": 1,
         "steps": [
             {"id": "a", **cells, "tags": ["step:a"], "secrets": ["TOKEN"]},
-            {"id": "b", **cells, "tags": ["step:b"], "secrets": ["TOKEN"]},
+            {"id": "b", **cells, "tags": ["step:b"]},
         ],
     }
     (folder / "flow.yml").write_text(json.dumps(flow))

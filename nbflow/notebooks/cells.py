@@ -364,15 +364,15 @@ class CellsAttempt(Attempt):
             if name not in stale and (name not in made or entry.get("changed"))
         }
         warnings = []
-        secrets = self._secrets(self.cells.saved)
-        for name, told in {**self._lost_before(), **self.cells.saved.unsaved, **secrets}.items():
+        never = {**self._lost_before(), **self._secrets(self.cells.saved)}  # whoever made it
+        for name, told in {**self.cells.saved.unsaved, **never}.items():
             why = self.masker.text(told)
             if name in _CALLED:
                 warnings.append(f"of {_CALLED[name]} {why}: another kernel would not have it")
                 continue
             if name in self.cells.saved.spoilt and not self._made_here(name):
                 warnings.append(f"{name} {why}, and is not saved: steps in other kernels find it as setup makes it")
-            if name in stale or not (self._made_here(name) or name in secrets):
+            if name in stale or not (self._made_here(name) or name in never):
                 continue
             names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
             if self.cells.step.wanted is None or name in self.cells.step.wanted:

@@ -172,6 +172,8 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
         for name, ref in found["names"].items()
         if ref["form"] not in ("setup", "list") or name in changed  # setup is in every kernel, lists are of items
     }
+    for name in {*found["same"]} & names.keys():
+        names[name]["same"] = True
     for name, key in KEPT.items():
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
@@ -219,7 +221,9 @@ def _recorded(ref: Mapping[str, Any]) -> Entry:
 
 def plain(entry: Entry) -> dict[str, Any]:
     """Give an entry as kernels know it."""
-    ref: dict[str, Any] = {key: value for key, value in entry.items() if key not in ("file", "changed", "signed")}
+    ref: dict[str, Any] = {
+        key: value for key, value in entry.items() if key not in ("file", "changed", "same", "signed")
+    }
     for key in {"items", "parts"} & entry.keys():
         ref[key] = [None if one is None else plain(cast("Entry", one)) for one in cast("Sequence[Value]", entry[key])]
     if "file" in entry:

@@ -237,7 +237,8 @@ class Shelf:
         -------
         dict
             ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
-            what it was, with those of setup that could be saved before; ``gone``: names that were deleted;
+            what it was, or is the step's own, with those of setup that could be saved before; ``same``: those of them
+            whose value is what it was; ``gone``: names that were deleted;
             ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``beside``: the
             names that share objects with it; ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
         """
@@ -279,11 +280,10 @@ class Shelf:
         for name in unsaved:
             self.known.pop(name, None)
         changed += self._held_by_setup(changed, save)
-        for name in sorted({*assigned}.intersection(refs).difference(changed)):
-            if not (self.known[name].is_of_setup or save.is_elsewhere(self.namespace[name])):
-                found[name] = refs[name]
-                changed.append(name)
-        changed += spoilt
+        same = sorted({*assigned}.intersection(refs).difference(changed))
+        same = [n for n in same if not (self.known[n].is_of_setup or save.is_elsewhere(self.namespace[n]))]
+        found.update((name, refs[name]) for name in same)
+        changed += [*same, *spoilt]
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
         lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
         save.end()
@@ -291,7 +291,7 @@ class Shelf:
         self.there = set(self.namespace)
         taken = {"wrote": budget.written, "seconds": time.monotonic() - budget.start}
         kept = {kind: self._keep(kind, unsaved) for kind in self.settings}
-        told = {"names": found, "changed": changed, "gone": gone, "unsaved": unsaved, "beside": lost}
+        told = {"names": found, "changed": changed, "same": same, "gone": gone, "unsaved": unsaved, "beside": lost}
         return {**told, **kept, **taken}
 
     def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
