@@ -291,7 +291,7 @@ MUTANTS = [
         "loading/cell_steps.py",
         "return wanted | piece.reads | (piece.assigns & there)",
         "return wanted",
-        CELLS + "a_mended_cell_finds_what_the_step_before_left[n = 1-print(n); n = 2-n]",
+        CELLS + "a_mended_cell_finds_what_the_step_before_left[bound anew]",
     ),
     Mutant(
         "nobody follows settings",
