@@ -141,7 +141,7 @@ class CellsStep(NotebookStep):
     offers: frozenset[str] = frozenset()
     """Names that it assigns and no later step may read: they are saved, too, if they are small."""
     wanted: frozenset[str] | None = frozenset()
-    """Those of them that later steps may read; ``None``: all."""
+    """Those of the names that it leaves that later steps may read; ``None``: all."""
     assigned: tuple[str, ...] = ()
     """Those of its parameters that are assigned right before its own cells."""
     counts: frozenset[str] | None = None

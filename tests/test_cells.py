@@ -372,7 +372,13 @@ def test_a_step_that_changed_a_name_in_place_counts_for_those_that_read_it(steps
 
 @pytest.mark.parametrize(
     ("made", "repeated"),
-    [("[1, 2]", []), ("(1, 2)", []), ("pandas.DataFrame({'n': [1, 2]})", []), ("[[1], [2]]", ["load"])],
+    [
+        ("[1, 2]", []),
+        ("(1, 2)", []),
+        ("pandas.DataFrame({'n': [1, 2]})", []),
+        ("[[1], [2]]", ["load"]),
+        ("[1, 2]; also = rows", ["load"]),
+    ],
 )
 def test_an_edited_step_may_read_what_nobody_read_before(made, repeated, steps, folder):
     """What is small was saved all the same; else its step is repeated. What it never made is not looked for."""
@@ -1337,6 +1343,15 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
             ],
             "[[0], [1]]",
             id="a name for a part that is bound to it again",
+        ),
+        pytest.param(
+            [
+                ("step:load", "rows = [[3, 1], [2, 5]]\nfor row in rows: row.sort()\ndata = [3, 1]; saved = data"),
+                ("step:a", "for one in rows: one.append(0)\ndata.sort()"),
+                ("step:c needs:a", "print(rows, data)"),
+            ],
+            "[[1, 3, 0], [2, 5, 0]] [1, 3]",
+            id="names for what others hold that nobody reads",
         ),
         pytest.param(
             [

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from nbflow.notebooks import snapshot
 from nbflow.notebooks.results import asked_of
 from nbflow.notebooks.snapshot import natures
+from nbflow.notebooks.snapshot.known import Known
 from nbflow.notebooks.snapshot.shelf import Shelf
 
 CLOUDPICKLE = str(Path(cloudpickle.__file__).parent)
@@ -2172,3 +2173,48 @@ def test_what_was_saved_or_restored_is_not_kept(kernel):
         assert [None, None] == [one() for one in left]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("value", "small"),
+    [
+        ("5", True),
+        ("'x' * 1000", True),
+        ("'x' * 1_000_000", False),
+        ("(1, 2)", True),
+        ("{'a': 1.5}", True),
+        ("[[1]]", False),
+        ("list(range(2000))", False),
+        ("[].append", False),
+        ("np.float64(1.5)", True),
+        ("np.arange(100)", True),
+        ("np.arange(100)[:5]", False),
+        ("np.arange(100_000)", False),
+        ("np.array([None])", False),
+        ("pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})", True),
+        ("pd.DataFrame({'a': ['x' * 20_000] * 30})", False),
+        ("pd.Series([1.0])", True),
+    ],
+)
+def test_what_nobody_reads_is_saved_if_it_is_small(kernel, value, small):
+    """And plain: it costs nothing, and holds nothing that others change."""
+    kernel.run(f"import numpy as np, pandas as pd\nvalue = {value}")
+    found = kernel.shelf.save(["np"], small=["value"], most=1e9, seconds=60)
+    assert small == ("value" in found["names"])
+
+
+def test_what_nobody_reads_is_not_saved_where_others_hold_it(kernel):
+    """They may change it, and nobody would know."""
+    kernel.run("one = [1]; other = one; alone = [2]; rows = [[3]]\nfor row in rows: pass")
+    found = kernel.shelf.save([], small=["one", "other", "alone", "row"], most=1e9, seconds=60)
+    assert {"alone"} == found["names"].keys()
+
+
+def test_an_object_that_has_ended_is_not_none():
+    class Thing:
+        pass
+
+    thing = Thing()
+    known = Known(thing, "token", None, None)
+    del thing
+    assert not known.has(None)

@@ -423,7 +423,7 @@ def _repeats(task: Task, signer: Signer) -> tuple[list[str], tuple[Piece, ...]]:
 
 
 def _repeats_read(task: Task, signer: Signer) -> frozenset[str]:
-    """Give the names that the steps read which a step of a notebook repeats."""
+    """Give the names that the steps read which a step of a notebook repeats, where that is known."""
     return frozenset(name for piece in _repeats(task, signer)[1] for name in piece.reads or ())
 
 

@@ -58,7 +58,7 @@ class Known:
     def has(self, value: object) -> bool:
         """Whether that is the object; of numbers and texts, of which it does not matter which, whether it may be."""
         if self.weak is not None or self.kept is not None:
-            return value is (self.kept if self.weak is None else self.weak())
+            return id(value) == self.at and value is (self.kept if self.weak is None else self.weak())
         return id(value) == self.at and type(value) in ATOMS
 
 

@@ -47,6 +47,8 @@ SMALL = 256 * 1024
 """Bytes up to which a value is saved that no step reads yet: a cell that is edited may read it."""
 LARGE = 64 * 1024
 """Bytes from which an array inside of something else has a file of its own."""
+_HOLDING = {types.BuiltinFunctionType, slice}
+"""Atoms that may hold something: the list of ``rows.append``."""
 _JSON_ATOMS: set[type] = {type(None), bool, int, float, str}
 
 
@@ -88,14 +90,38 @@ def _short(value: Any) -> str | None:
 def is_small(value: Any) -> bool:
     """Whether it costs next to nothing to save a value: numbers, texts, a few of them, a short table."""
     kind = type(value)
+    if kind in _HOLDING:
+        return False
     if kind in ATOMS or issubclass(kind, loaded((("numpy", "generic"),))):
         return sys.getsizeof(value) <= SMALL
     if kind in (list, tuple, set, frozenset, dict):
-        inner = [*value, *value.values()] if kind is dict else value
-        return len(inner) <= SHORT and ATOMS.issuperset(map(type, inner)) and sum(map(sys.getsizeof, inner)) <= SMALL
+        inner = () if len(value) > SHORT else [*value, *value.values()] if kind is dict else value
+        plain = ATOMS.difference(_HOLDING).issuperset(map(type, inner))
+        return len(value) <= SHORT and plain and sum(map(sys.getsizeof, inner)) <= SMALL
     if is_frame(value):
-        return bool(value.size <= SMALL // 8 and is_closed(value))
-    return kind in loaded((("numpy", "ndarray"),)) and value.nbytes <= SMALL and value.base is None
+        return bool(value.size <= SMALL // 8 and _bytes(value) <= SMALL and is_closed(value))
+    plain = kind in loaded((("numpy", "ndarray"),)) and not value.dtype.hasobject
+    return plain and value.nbytes <= SMALL and value.base is None
+
+
+def _bytes(frame: Any) -> int:
+    usage = frame.memory_usage(deep=True)
+    return int(usage if frame.ndim == 1 else usage.sum())
+
+
+def _references(names: dict[str, Any], name: str) -> int:
+    return sys.getrefcount(names[name])
+
+
+_ONE = _references({"": []}, "")
+"""What is counted where only a name refers to a value."""
+
+
+def is_cheap(names: dict[str, Any], name: str) -> bool:
+    """Whether a value is small, and nothing but its name refers to it, or it cannot be changed: so nobody changes it by
+    another way, and it is no part of anything."""
+    alone = name in names and (type(names[name]) in ATOMS or _references(names, name) == _ONE)
+    return alone and is_small(names[name])
 
 
 class Save:

@@ -18,7 +18,7 @@ from .known import Known
 from .natures import ATOMS, FIXED, Ref, meets, of_the_machine, reach, shortened, within
 from .pickling import Lone, pickler
 from .restoring import Restore, place_of
-from .saving import Save, is_small
+from .saving import Save, is_cheap
 from .settings import LOOKS, RANDOM, SETTINGS, Settings
 
 _OF_IPYTHON = ("In", "Out", "exit", "quit", "get_ipython", "open")
@@ -225,7 +225,7 @@ class Shelf:
             What it has certainly given a value that has nothing to do with the one before: it is its own, also where
             the two are equal.
         small : sequence of str
-            What is saved besides if it costs next to nothing.
+            What is saved besides if it costs next to nothing, and nothing else refers to it.
         stale : sequence of str
             Names that are here as setup made them, while steps before have changed them; they are not saved.
         most : float
@@ -248,7 +248,7 @@ class Shelf:
         )
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
-        names = [*names, *(name for name in small if name in self.namespace and is_small(self.namespace[name]))]
+        names = [*names, *(name for name in small if is_cheap(self.namespace, name))]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
         old = frozenset(name for name in stale if name in self.known and self.known[name].is_of_setup)
         asked = [name for name in dict.fromkeys([*names, *beside]) if name not in old]
