@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -145,7 +145,7 @@ class Past:
         return Past(tuple(one for one in self.pieces if one.id in piece.behind), self.left)
 
     def wanted(
-        self, reads: Iterable[str] | None, assigns: Container[str] | None = frozenset()
+        self, reads: Iterable[str] | None, assigns: frozenset[str] | None = frozenset()
     ) -> dict[str, tuple[Piece, Entry]]:
         """Give where the names stand that somebody reads, with those that come along.
 
@@ -157,12 +157,14 @@ class Past:
         ----------
         reads : iterable of str, optional
             The names; ``None``: any.
-        assigns : container of str, optional
+        assigns : frozenset of str, optional
             Names that are assigned; ``None``: any.
         """
         found: dict[str, tuple[Piece, Entry] | None] = {}
         holders: dict[str, list[str]] | None = None
         left = sorted(self.known() if reads is None else reads, reverse=True)
+        if reads is not None and assigns:
+            left += self._outdated(assigns.difference(reads))
         while left:
             name = left.pop()
             if name in found:
@@ -174,6 +176,13 @@ class Past:
                 holders = self._holders() if holders is None else holders
                 left += holders.get(name, ())
         return {name: one for name, one in found.items() if one is not None}
+
+    def _outdated(self, names: Iterable[str]) -> list[str]:
+        """Give the names that hold values of these as others have changed them since: when these are bound anew, nobody
+        else has that."""
+        holders = self._holders()
+        found = [(holder, name) for name in names for holder in holders.get(name, ())]
+        return sorted({holder for holder, name in found if name in self._inside(holder)}, reverse=True)
 
     def _holders(self) -> dict[str, list[str]]:
         """Give for each name those whose values hold its value."""

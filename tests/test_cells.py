@@ -1355,6 +1355,16 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
+                ("step:load", "rows = [0]\nheld = {'rows': rows}"),
+                ("step:a needs:load", "rows.append(1)"),
+                ("step:b needs:a", "rows = []"),
+                ("step:c needs:b", "print(held, rows)"),
+            ],
+            "{'rows': [0, 1]} []",
+            id="a name that is bound anew where another one holds what it was",
+        ),
+        pytest.param(
+            [
                 ("setup", "class Item:\n    count = 0\n    def __init__(self): Item.count += 1"),
                 ("step:load", "items = [Item()]"),
                 ("step:a needs:load", "x = Item() and 1"),
