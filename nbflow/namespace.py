@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias, cast
 
 from .values import File, Value
@@ -54,7 +55,7 @@ class Piece:
         return self.reads is None or self.assigns is None or name in self.reads or name in self.assigns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Past:
     """What the steps before one have left.
 
@@ -69,7 +70,6 @@ class Past:
     pieces: tuple[Piece, ...]
     left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     _torn: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _split: list[frozenset[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def known(self) -> list[str]:
         """Give all names that were left."""
@@ -103,15 +103,18 @@ class Past:
     def torn(self, name: str) -> tuple[str, ...]:
         """Give the steps that have changed a name, or what its value has inside, while none waits for the other."""
         if name not in self._torn:
-            if not self._split:  # all names are asked for, often
-                self._split.append(frozenset(filter(self.differ, self.known())))
-            self._torn[name] = self._changers(name) if self._split[0] else ()
+            self._torn[name] = self._changers(name) if self._split else ()
         return self._torn[name]
+
+    @cached_property
+    def _split(self) -> frozenset[str]:
+        """The names that differ: looked for once, for all names are asked for, often."""
+        return frozenset(filter(self.differ, self.known()))
 
     def _changers(self, name: str) -> tuple[str, ...]:
         names = [name]
         for one in names:
-            if one in self._split[0]:
+            if one in self._split:
                 return tuple(piece.id for piece in self.givers(one))
             names += [other for other in self._inside(one) if other not in names]
         return ()
@@ -224,7 +227,15 @@ class Past:
     def repeated(
         self, names: Iterable[str], trusted: Callable[[Entry], bool] = lambda _entry: True
     ) -> tuple[Piece, ...]:
-        """Give the steps to repeat for names that :meth:`lost` gave: who gave them, and who gave what those need."""
+        """Give the steps to repeat for names that :meth:`lost` gave: who gave them, and who gave what those need.
+
+        Parameters
+        ----------
+        names : iterable of str
+            What cannot be restored.
+        trusted : callable, optional
+            Tells whether a value may be loaded.
+        """
         again: set[str] = set()
         left = [(self, giver) for name in names for giver in self.makers(name)]
         while left:

@@ -148,8 +148,8 @@ class CellsStep(NotebookStep):
     """Those of its parameters that it, or the cells which prepare its kernel, may read; ``None``: all."""
     prepared: frozenset[str] = frozenset()
     """Names that the cells assign which prepare its kernel."""
-    preparing: frozenset[str] = frozenset()
-    """Ids of the steps that only run those cells."""
+    passes: frozenset[str] = frozenset()
+    """Ids of the steps that only run those cells: its own kernel is prepared, whether it says it needs them or not."""
     prepares: bool = False
     """Whether it only runs the cells that prepare each kernel, for the first time."""
     goes_on: str = ""
@@ -180,12 +180,7 @@ class CellsStep(NotebookStep):
         """Give the steps that it names, and those whose names it reads."""
         if self.piece is None:
             return None
-        return (self.named - self.preparing) | _sources(self.earlier, self.piece, ended)
-
-    @property
-    def passes(self) -> frozenset[str]:
-        """The steps that only prepare a kernel: each has it prepared."""
-        return self.preparing
+        return (self.named - self.passes) | _sources(self.earlier, self.piece, ended)
 
 
 def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozenset[str]:

@@ -1263,6 +1263,7 @@ def test_results_that_have_no_name_are_told_before_a_run(steps, cli, last, told)
     ("load", "clean", "seen"),
     [
         pytest.param("n = 1", "n = n + 1", "n", marks=pytest.mark.long),
+        ("n = 1", "print(n); n = 2", "n"),
         pytest.param("n = [[1]]", "print(n); n = [[2]]", "n", id="bound anew"),
         pytest.param("a = [1]", "a.append(2)", "a", marks=pytest.mark.long),
         pytest.param("a = [1]; b = a", "a.append(2)", "b", marks=pytest.mark.long),

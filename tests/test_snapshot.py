@@ -2089,10 +2089,7 @@ def test_where_nothing_is_set_and_nothing_drawn_nothing_is_written(tmp_path):
     assert [None] * 3 == [table[kind] for kind in ("$settings", "$looks", "$random")]
 
 
-unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@unhurried
+@settings(max_examples=60, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
@@ -2108,7 +2105,7 @@ def test_plain_values_come_back_exactly(value):
         assert repr(value) == repr(kernel.next("value")["value"])
 
 
-@unhurried
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_saving_again_gives_the_same_digest(data):
     """In one process, whatever is in it: nothing is found changed."""

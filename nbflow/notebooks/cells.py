@@ -342,8 +342,9 @@ class CellsAttempt(Attempt):
         problem, saved = self.cells.problem, self.cells.saved
         if self.cells.step.gathers and saved is not None:
             lost = {**saved.unsaved, **self._secrets(saved)}
-            for name in sorted(lost.keys() & (self.cells.step.leaves or lost.keys())):
-                problem = f"{name} is for later steps, and cannot be saved: it {lost[name]}"
+            missed = sorted(lost.keys() & (self.cells.step.leaves or lost.keys()))
+            if missed:
+                problem = f"{missed[0]} is for later steps, and cannot be saved: it {lost[missed[0]]}"
         return output, failure or (None if problem is None else Failure("output", problem))
 
     def _outcome(self, ending: Ending) -> Outcome:

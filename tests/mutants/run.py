@@ -303,7 +303,7 @@ MUTANTS = [
     Mutant(
         "what steps side by side changed is given as one of them left it",
         "namespace.py",
-        "self._changers(name) if self._split[0] else ()",
+        "self._changers(name) if self._split else ()",
         "()",
         CELLS + "what_steps_side_by_side_have_changed_is_not_old_inside_of_something_else",
     ),

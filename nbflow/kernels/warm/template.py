@@ -1293,8 +1293,9 @@ def run(request: dict[str, Any], template: Template) -> None:
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
-    except BaseException:  # noqa: BLE001 - as at the end of an interpreter
-        if app is not None and getattr(app.kernel, "_shutdown_message", None) is not None:
+    except BaseException as problem:  # noqa: BLE001 - as at the end of an interpreter
+        told = app is not None and getattr(app.kernel, "_shutdown_message", None) is not None
+        if told and isinstance(problem, RuntimeError) and str(problem) == "Event loop is closed":
             code = 0  # it was told to end while it started: its loops are closed, and ipykernel wanted one more
         else:
             sys.excepthook(*sys.exc_info())

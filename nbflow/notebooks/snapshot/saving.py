@@ -117,7 +117,7 @@ _ONE = _references({"": []}, "")
 """What is counted where only a name refers to a value."""
 
 
-def is_cheap(names: dict[str, Any], name: str) -> bool:
+def is_small_and_alone(names: dict[str, Any], name: str) -> bool:
     """Whether a value is small, and nothing but its name refers to it, or it cannot be changed: so nobody changes it by
     another way, and it is no part of anything."""
     alone = name in names and (type(names[name]) in ATOMS or _references(names, name) == _ONE)

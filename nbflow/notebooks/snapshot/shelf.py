@@ -18,7 +18,7 @@ from .known import Known
 from .natures import ATOMS, FIXED, Ref, meets, of_the_machine, reach, shortened, within
 from .pickling import Lone, pickler
 from .restoring import Restore, place_of
-from .saving import Save, is_cheap
+from .saving import Save, is_small_and_alone
 from .settings import LOOKS, RANDOM, SETTINGS, Settings
 
 _OF_IPYTHON = ("In", "Out", "exit", "quit", "get_ipython", "open")
@@ -248,7 +248,7 @@ class Shelf:
         )
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
-        names = [*names, *(name for name in small if is_cheap(self.namespace, name))]
+        names = [*names, *(name for name in small if is_small_and_alone(self.namespace, name))]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
         old = frozenset(name for name in stale if name in self.known and self.known[name].is_of_setup)
         asked = [name for name in dict.fromkeys([*names, *beside]) if name not in old]
