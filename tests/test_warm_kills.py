@@ -143,6 +143,7 @@ async def once(kernels, preload=(), **env) -> bool:
     """Start a kernel, have it compute, and close it; tells whether it was forked."""
     kernel = await launched(kernels, preload, **env)
     was = forked(kernel)
+    kernel.client.execute(ending_code(), silent=True, store_history=False)  # as before each first cell
     try:
         assert "42" == await value(kernel, "6 * 7")
     finally:
@@ -773,25 +774,45 @@ def test_an_owner_without_descriptors_fails_a_start_and_goes_on(kernels):
     asyncio.run(once(kernels))
 
 
-SLOW_START = """
+SLOW_STARTS = {
+    "its loop is closed": """
+from ipykernel.shellchannel import ShellChannelThread as Slow
+
+late, name = Slow.manager.fget, "manager"
+
+def too_late(thread):
+    wait_for(thread.io_loop.asyncio_loop.is_closed)
+    return late(thread)
+
+too_late = property(too_late)
+""",
+    "its socket is closed": """
+from ipykernel.subshell_manager import SubshellManager as Slow
+
+late, name = Slow.set_on_recv_callback, "set_on_recv_callback"
+
+def too_late(manager, callback):
+    wait_for(lambda: manager._shell_channel_to_main.to_socket.closed)
+    return late(manager, callback)
+""",
+}
+
+WAIT = """
 import os, time
-from ipykernel import shellchannel
 
-made = shellchannel.ShellChannelThread.manager.fget
-
-def manager(self):
+def wait_for(closed):
     until = time.monotonic() + 20 * ("SLOW" in os.environ)
-    while not self.io_loop.asyncio_loop.is_closed() and time.monotonic() < until:
+    while not closed() and time.monotonic() < until:
         time.sleep(0.001)
-    return made(self)
 
-shellchannel.ShellChannelThread.manager = property(manager)
+setattr(Slow, name, too_late)
 """
 
 
-def test_a_kernel_that_is_told_to_end_while_it_starts_ends_well(kernels, place):
+@pytest.mark.parametrize("how", SLOW_STARTS)
+def test_a_kernel_that_is_told_to_end_while_it_starts_ends_well(kernels, place, how):
     """Its output is heard before it listens; what it was to listen with is closed then."""
-    (place / "slow_start.py").write_text(SLOW_START)
+    (place / "slow_start.py").write_text(SLOW_STARTS[how] + WAIT)
     heard: list[str] = []
 
     async def main():

@@ -1293,10 +1293,10 @@ def run(request: dict[str, Any], template: Template) -> None:
         code = 0
     except SystemExit as problem:
         code = problem.code if isinstance(problem.code, int) else int(problem.code is not None)
-    except BaseException as problem:  # noqa: BLE001 - as at the end of an interpreter
+    except BaseException:  # noqa: BLE001 - as at the end of an interpreter
         told = app is not None and getattr(app.kernel, "_shutdown_message", None) is not None
-        if told and isinstance(problem, RuntimeError) and str(problem) == "Event loop is closed":
-            code = 0  # it was told to end while it started: its loops are closed, and ipykernel wanted one more
+        if told and not hasattr(app, "io_loop"):
+            code = 0  # told to end before it listened: ipykernel goes on with loops and sockets that are closed by then
         else:
             sys.excepthook(*sys.exc_info())
     with contextlib.suppress(Exception):  # its directory is gone
