@@ -15,8 +15,8 @@ Entry: TypeAlias = dict[str, Value]
 """Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
 
 With ``needs`` its functions use other names, with ``holds`` it has values of others inside, with ``shares`` objects
-that others have inside too. With ``changed`` the step gave it this value, and with ``same`` that is what it was before;
-else it only was the first to save it. With ``deleted`` it took the name away.
+that others have inside too. With ``changed`` the step gave it this value, and with ``same`` that is what it was before,
+perhaps under another name; else it only was the first to save it. With ``deleted`` it took the name away.
 """
 
 ALONG = ("needs", "holds", "shares")
@@ -50,6 +50,11 @@ class Piece:
         """Names that it gives a value which has nothing to do with the one before."""
         return frozenset() if self.reads is None else self.certain - self.reads
 
+    @property
+    def perhaps(self) -> frozenset[str]:
+        """Names that it may assign, or leave as they were: ``if strict: x = 5``."""
+        return frozenset() if self.reads is None or self.assigns is None else self.assigns - self.certain - self.reads
+
     def touches(self, name: str) -> bool:
         """Whether it may read or assign a name: what is read may be changed."""
         return self.reads is None or self.assigns is None or name in self.reads or name in self.assigns
@@ -81,7 +86,11 @@ class Past:
         have = [piece for piece in self.pieces if name in self.left.get(piece.id, ())]
         changed = [piece for piece in have if self._entry(piece, name).get("changed")]
         hidden = {other for piece in changed for other in piece.behind}
-        return tuple(piece for piece in changed if piece.id not in hidden) or tuple(have[-1:])
+        last = tuple(piece for piece in changed if piece.id not in hidden)
+        bind = tuple(piece for piece in last if name in piece.certain)
+        if bind and not any(piece.touches(name) for piece in last if piece not in bind):
+            return bind  # beside those that bind the name, others that do not say it changed what it was bound to
+        return last or tuple(have[-1:])
 
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
@@ -178,7 +187,37 @@ class Past:
             if assigns is None or name in assigns:  # also one that only setup has made
                 holders = self._holders() if holders is None else holders
                 left += holders.get(name, ())
-        return {name: one for name, one in found.items() if one is not None}
+        return self.agreed({name: one for name, one in found.items() if one is not None})
+
+    def agreed(self, found: Mapping[str, tuple[Piece, Entry]]) -> dict[str, tuple[Piece, Entry]]:
+        """Give each object one value, whatever its names: as the step left it that changed it last.
+
+        Others may have bound names to it beside that step, and have left it under these as it was before.
+        """
+        agreed = dict(found)
+        for name, (giver, entry) in found.items():
+            ones = self._changes.get(cast("str", entry.get("id", "")), [])
+            last = [(piece, one) for piece, one in ones if not any(piece.id in other.behind for other, _ in ones)]
+            if last and not any(piece is giver for piece, _ in last):
+                newest = self._entry(*last[-1])
+                agreed[name] = giver, {**newest, **self._along(entry, newest)}
+        return agreed
+
+    @cached_property
+    def _changes(self) -> dict[str, list[tuple[Piece, str]]]:
+        """For each object the steps that changed what it is, each with a name under which they left it."""
+        found: dict[str, dict[str, tuple[Piece, str]]] = {}
+        for piece in self.pieces:
+            for name in self.changed_by(piece):
+                entry = self._entry(piece, name)
+                if "id" in entry and "stem" in entry and not entry.get("same"):
+                    found.setdefault(cast("str", entry["id"]), {})[piece.id] = piece, name
+        return {token: list(one.values()) for token, one in found.items()}
+
+    def _along(self, *entries: Entry) -> dict[str, Value]:
+        """Give the names that come along with any of some values."""
+        found = {key: {name for one in entries for name in cast("list[str]", one.get(key, []))} for key in ALONG}
+        return {key: sorted(names) for key, names in found.items() if names}
 
     def _outdated(self, names: Iterable[str]) -> list[str]:
         """Give the names that hold values of these as others have changed them since: when these are bound anew, nobody

@@ -180,15 +180,17 @@ class CellsStep(NotebookStep):
         """Give the steps that it names, and those whose names it reads."""
         if self.piece is None:
             return None
-        return (self.named - self.passes) | _sources(self.earlier, self.piece, ended)
+        return (self.named - self.passes) | _sources(self.earlier, self.piece, self.wanted, ended)
 
 
-def _sources(pieces: tuple[Piece, ...], reader: Piece, ended: Ended) -> frozenset[str]:
-    """Give the ids of the pieces that left what one reads, and of those that will run and may leave it."""
+def _sources(pieces: tuple[Piece, ...], reader: Piece, wanted: frozenset[str] | None, ended: Ended) -> frozenset[str]:
+    """Give the ids of the pieces that left what one reads, or may leave to later steps as it was; and of those that
+    will run and may leave it."""
     outcomes = {piece.id: outcome for piece in pieces if (outcome := ended(piece.id)) is not None}
     past = Past(pieces, {step_id: outcome.names for step_id, outcome in outcomes.items()})
     read = past.known() if reader.reads is None else reader.reads
     names = {*read, *past.wanted(reader.reads, reader.assigns)}  # what comes along is left anew, too
+    names |= reader.perhaps if wanted is None else reader.perhaps & wanted
     givers = {giver.id for name in (*names, SETTINGS, RANDOM) for giver in past.givers(name)}
     coming = (piece for piece in pieces if piece.id in outcomes and outcomes[piece.id].status == "pending")
     met = {piece.id for piece in coming if reader.reads is None or any(map(piece.touches, names))}

@@ -1064,6 +1064,29 @@ def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeyp
     assert "token holds a secret" in str(one.warnings)
 
 
+def test_a_secret_of_a_step_is_hidden_by_the_others_of_its_notebook(folder, steps, monkeypatch):
+    """They have its values, and may have to repeat it: for a name is not saved which holds one."""
+    monkeypatch.setenv("TOKEN", "hunter2-hunter2")
+    steps(
+        ("step:load", "import os\ntoken = os.environ['TOKEN']\nprint('it is', token)"),
+        ("step:use", "url = 'https://x/' + token\nprint(url)"),
+        ("step:end", "print(len(url))"),
+    )
+    flow = {
+        "nbflow": 1,
+        "steps": [
+            {"id": "load", "cells": "analysis.ipynb", "tags": ["step:load"], "secrets": ["TOKEN"]},
+            {"id": "use", "cells": "analysis.ipynb", "tags": ["step:use"]},
+            {"id": "end", "cells": "analysis.ipynb", "tags": ["step:end"]},
+        ],
+    }
+    (folder / "flow.yml").write_text(json.dumps(flow))
+    one = run(folder / "flow.yml").check()
+    texts = {path: path.read_text(errors="replace") for path in (folder, *one.folder.rglob("*")) if path.is_file()}
+    assert not [path for path, text in texts.items() if "hunter2" in text]
+    assert "it is *****" in (one.folder / "logs" / "use.log").read_text()
+
+
 def test_members_of_an_enumeration_are_the_same_objects_behind_a_fan_out(steps):
     """The class that a later step reads is that of what the items left."""
     path = steps(
@@ -1112,10 +1135,11 @@ def test_what_is_no_list_fails_the_step_that_runs_over_it(value, kind, steps):
     ]
 
 
-def test_a_table_is_no_list_of_its_columns(steps):
+@pytest.mark.parametrize("kind", ["pandas.DataFrame", "Map"])
+def test_a_table_is_no_list_of_its_columns(kind, steps):
     """Who runs over one means its rows: it is said how."""
-    path = steps(("step:load", "import pandas\ntable = pandas.DataFrame({'n': [1]})"), ("step:fit each:table", "x = 1"))
-    (failure,) = run(path).failures
+    load = f"import pandas\nclass Map(pandas.DataFrame): pass\ntable = {kind}({{'n': [1]}})"
+    (failure,) = run(steps(("step:load", load), ("step:fit each:table", "x = 1"))).failures
     assert "a table (its rows are table.to_dict('records')), " in failure.error.message
     assert failure.error.message.endswith("artifacts/load/table.parquet, not a list")
 
@@ -1405,10 +1429,116 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
             "[1]",
             id="items that use a connection of setup",
         ),
+        pytest.param(
+            [
+                ("step:a", "x = {'n': 0}"),
+                ("step:p needs:a", "y = x\ny['p'] = 1"),
+                ("step:q needs:a", "n = x['n']\nz = x"),
+                ("step:r needs:p needs:q", "print(x, z, x is y is z)"),
+            ],
+            "{'n': 0, 'p': 1} {'n': 0, 'p': 1} True",
+            id="another name beside a change",
+        ),
+        pytest.param(
+            [
+                ("step:a", "rows = [1]\nheld = {'rows': rows}"),
+                ("step:p needs:a", "rows = [0]"),
+                ("step:q needs:a", "held['rows'].append(2)"),
+                ("step:r needs:p needs:q", "print(rows, held)"),
+            ],
+            "[0] {'rows': [1, 2]}",
+            id="a name that is bound anew beside a change of what it was bound to",
+        ),
+        pytest.param(
+            [
+                ("step:a", "rows = [1]\nheld = {'rows': rows}"),
+                ("step:p needs:a", "rows = held['rows']"),
+                ("step:q needs:a", "held['rows'].append(2)"),
+                ("step:r needs:p needs:q", "print(rows, held)"),
+            ],
+            "[1, 2] {'rows': [1, 2]}",
+            id="a name that is bound again beside a change of what it is bound to",
+        ),
     ],
 )
 def test_steps_are_as_in_one_kernel(cells, shows, steps):
     assert shows == shown(run(steps(*cells)).check(), len(cells))
+
+
+SETUP = "import math\nstrict = True\ndef f(): return 1\ndef g(): return 2\nopts = [1]\nother = [2]"
+
+
+@pytest.mark.parametrize(
+    ("setup", "first", "second", "third", "edited"),
+    [
+        pytest.param(
+            "pass",
+            "from statistics import mean as avg",
+            "from statistics import mean as avg",
+            "print(avg([1, 2, 30]))",
+            ("from statistics import median as avg", None),
+            id="what is imported again",
+        ),
+        pytest.param(
+            SETUP,
+            "fun, model, chosen = math.sin, f, opts",
+            "fun, model, chosen = math.sin, f, opts",
+            "print(fun(0), model(), chosen)",
+            ("fun, model, chosen = math.cos, g, other", None),
+            id="what setup has made, bound again",
+        ),
+        pytest.param(SETUP, "x = 5", "if strict: x = 5", "print(x)", ("x = 6", None), id="what is perhaps bound again"),
+        pytest.param(
+            "pass",
+            "l = [1]; d = {'l': l}",
+            "d['l'] = list(l)",
+            "l.append(2); print(d)",
+            (None, "n = 1"),
+            id="what was one object",
+        ),
+        pytest.param(
+            "pass",
+            "l = [1]; d = {'l': [1]}",
+            "d['l'] = l",
+            "l.append(2); print(d)",
+            (None, "n = 1"),
+            id="what was made one object",
+        ),
+        pytest.param(
+            "l = [1]; d = {'l': l}",
+            "n = 0",
+            "d['l'] = list(l)",
+            "l.append(2); print(d)",
+            (None, "n = 1"),
+            id="what was one object of setup",
+        ),
+    ],
+)
+def test_a_resume_behind_an_edit_ends_as_a_run_would(setup, first, second, third, edited, steps):
+    """A step that makes of a name what it was before has made it; so has one that only changes what is one object."""
+    end = [("step:c", third), ("step:z", "done = 1")]
+    run(steps(("setup", setup), ("step:a", first), ("step:b", second), *end)).check()
+    path = steps(("setup", setup), ("step:a", edited[0] or first), ("step:b", edited[1] or second), *end)
+    resumed = shown(resume(path, changed="rerun").check(), 4)
+    assert resumed == shown(run(path).check(), 4)
+
+
+def test_a_mended_cell_finds_what_looks_at_memory_that_was_changed(steps):
+    """Small as it is, and nobody had read it: it is not what was saved of it before the change."""
+    begin = [
+        ("setup", "import numpy as np, pandas as pd"),
+        (
+            "step:a",
+            """
+arr = np.zeros((3, 2)); df = pd.DataFrame(arr, copy=False)
+rec = np.zeros(3, dtype=[('x', 'i8')]); row = rec[0]
+""",
+        ),
+        ("step:b", "arr[0, 0] = 99; rec['x'][0] = 7"),
+    ]
+    assert "failed" == run(steps(*begin, ("step:c", "assert arr[0, 0] == 0"))).status
+    path = steps(*begin, ("step:c", "print(df.iloc[0, 0], row['x'])"))
+    assert "99.0 7" == shown(resume(path).check(), 4)
 
 
 def test_a_name_of_setup_that_cannot_be_saved_any_more_is_told(steps):

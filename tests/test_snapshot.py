@@ -2191,6 +2191,9 @@ def test_what_was_saved_or_restored_is_not_kept(kernel):
         ("pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})", True),
         ("pd.DataFrame({'a': ['x' * 20_000] * 30})", False),
         ("pd.Series([1.0])", True),
+        ("np.zeros(3, dtype=[('x', 'i8')])[0]", False),
+        ("pd.Series([type('Odd', (), {'__sizeof__': lambda self: 1 / 0})()])", False),
+        ("type('Odd', (list,), {'__sizeof__': lambda self: 1 / 0})()", False),
     ],
 )
 def test_what_nobody_reads_is_saved_if_it_is_small(kernel, value, small):
@@ -2205,6 +2208,12 @@ def test_what_nobody_reads_is_not_saved_where_others_hold_it(kernel):
     kernel.run("one = [1]; other = one; alone = [2]; rows = [[3]]\nfor row in rows: pass")
     found = kernel.shelf.save([], small=["one", "other", "alone", "row"], most=1e9, seconds=60)
     assert {"alone"} == found["names"].keys()
+
+
+def test_what_nobody_reads_is_not_saved_where_others_look_at_its_memory(kernel):
+    kernel.run("import numpy as np, pandas as pd\ndata = np.zeros(3); column = pd.Series(data, copy=False)")
+    found = kernel.shelf.save(["data"], small=["column"], most=1e9, seconds=60)
+    assert {"data"} == found["names"].keys()
 
 
 def test_an_object_that_has_ended_is_not_none():

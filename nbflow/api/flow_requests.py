@@ -478,7 +478,9 @@ def _reason(request: Request, flow: FlowDefinition, one: Planned) -> str:
         words += [f"default of {', '.join(defaults)}"] if defaults else []
         return f"{' and '.join(words) or 'parameters'} changed"
     if reason == "waits":
-        return "what it waits for changed"
+        answer = request.recorded.answers.get(one.task.key)
+        edited = "" if answer is None else flow.code_since(before, {node: code_of(answer)})
+        return f"{edited or 'what it waits for'} changed"
     return reason
 
 

@@ -244,10 +244,8 @@ class _Names:
         past = self.moment.past
         for name, ids in past.unclear(None).items():
             self.left_out[name] = f"is not one value: {' and '.join(ids)} have changed it, and none waits for the other"
-        for name in past.known():
-            if (found := past.find(name)) is None:
-                continue
-            entry = found[1]
+        found = {name: one for name in past.known() if (one := past.find(name)) is not None}
+        for name, (_, entry) in past.agreed(found).items():
             if "unsaved" in entry:
                 self._leave_out(name, str(entry["unsaved"]))
             elif not trusted(entry, self.signer):

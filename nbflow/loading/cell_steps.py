@@ -52,6 +52,12 @@ class Links:
     readers: tuple[d.Cells, ...]
     """The steps."""
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the environment variables that any of the steps hides: all do, for values go from one to another,
+        and one may be repeated in the kernel of another."""
+        return tuple(dict.fromkeys(name for one in self.readers for name in one.secrets))
+
     def of(self, one: d.Cells, sight: Sight) -> dict[str, Any]:
         """Give what a step is told of the others, for the constructor of its class."""
         earlier = tuple(self._earlier(sight))

@@ -133,8 +133,11 @@ def elements(place: Place, name: str, value: Any) -> Any:
 
     Whatever is none is given as it is, and the fan-out says that it is no list: so is a table, which lists its columns.
     """
-    if isinstance(value, (str, bytes, dict)) or type(value).__name__ == "DataFrame":
+    if isinstance(value, (str, bytes, dict)):
         return save(place, name, value)
+    table = next((kind for kind in type(value).__mro__ if kind.__name__ == "DataFrame"), None)
+    if table is not None:
+        return save(place, name, value if type(value) is table else table(value))
     try:
         found = list(value)
     except TypeError:

@@ -28,6 +28,8 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, data: bytes, restore: Restore, parts: dict[str, Ref]) -> None:
         super().__init__(io.BytesIO(data))
+        self.met: set[str] = set()
+        """Tokens that it has met."""
         self.restore = restore
         self.parts = parts
 
@@ -38,6 +40,7 @@ class _Unpickler(pickle.Unpickler):
             return self.restore.file(self.parts[pid[1]])
         if pid[0] == "of":
             return getattr(importlib.import_module(pid[1]), pid[2])
+        self.met.add(pid[1])
         return self.restore.named(pid[1], pid[2], self.parts)
 
 
@@ -62,6 +65,8 @@ class Restore:
         """By token."""
         self.large: dict[int, tuple[Any, str]] = {}
         """Arrays and frames that were read, with their digests, by id."""
+        self.inside: dict[str, frozenset[str]] = {}
+        """Tokens of what stands in what was read from a pickle, by its own."""
         self.working: set[str] = set()
         self.read = 0
         self.fetched: dict[str, Any] = {}
@@ -206,7 +211,10 @@ class Restore:
         parts = {one["stem"]: one for one in ref.get("parts", ())}
         data = self.shelf.files.read(ref)
         self.read += len(data)
-        members = _Unpickler(data, self, parts).load()
+        unpickler = _Unpickler(data, self, parts)
+        members = unpickler.load()
+        if len(members) == 1:
+            self.inside.update(dict.fromkeys(members, frozenset(unpickler.met)))
         for other, value in members.items():
             self.objects.setdefault(other, value)
         return members[ref.get("member", token)]

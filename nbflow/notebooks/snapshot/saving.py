@@ -92,14 +92,14 @@ def is_small(value: Any) -> bool:
     kind = type(value)
     if kind in _HOLDING:
         return False
-    if kind in ATOMS or issubclass(kind, loaded((("numpy", "generic"),))):
+    if kind in ATOMS or (issubclass(kind, loaded((("numpy", "generic"),))) and getattr(value, "base", None) is None):
         return sys.getsizeof(value) <= SMALL
     if kind in (list, tuple, set, frozenset, dict):
         inner = () if len(value) > SHORT else [*value, *value.values()] if kind is dict else value
         plain = ATOMS.difference(_HOLDING).issuperset(map(type, inner))
         return len(value) <= SHORT and plain and sum(map(sys.getsizeof, inner)) <= SMALL
     if is_frame(value):
-        return bool(value.size <= SMALL // 8 and _bytes(value) <= SMALL and is_closed(value))
+        return bool(value.size <= SMALL // 8 and is_closed(value) and _bytes(value) <= SMALL)
     plain = kind in loaded((("numpy", "ndarray"),)) and not value.dtype.hasobject
     return plain and value.nbytes <= SMALL and value.base is None
 
@@ -121,7 +121,13 @@ def is_small_and_alone(names: dict[str, Any], name: str) -> bool:
     """Whether a value is small, and nothing but its name refers to it, or it cannot be changed: so nobody changes it by
     another way, and it is no part of anything."""
     alone = name in names and (type(names[name]) in ATOMS or _references(names, name) == _ONE)
-    return alone and is_small(names[name])
+    try:
+        return alone and is_small(names[name])
+    except Exception as problem:
+        # Whatever a library raises that is asked how large it is: nobody has asked for the name.
+        if of_the_machine(problem):
+            raise
+        return False
 
 
 class Save:
@@ -614,10 +620,23 @@ class Save:
             found[name] = ref
         return found
 
+    def leave_out(self, offers: Iterable[str]) -> None:
+        """Leave out those names that could not be saved, or look at memory of others: these change it by another way,
+        and nobody has asked for the names."""
+        shares = {
+            name for name in offers if self.tokens[name] in self.failed or self.beside(self.tokens[name]) - {name}
+        }
+        self.names = [name for name in self.names if name not in shares]
+
     def held(self, name: str) -> set[str]:
         """Give the names whose values one holds."""
         packed = self.packed.get(self.tokens[name])
         return set() if packed is None else self._names_of(packed.data | packed.code)
+
+    def inside(self, token: str) -> frozenset[str] | None:
+        """Give the tokens of other data in what a token stands for; None where they are not its own alone."""
+        packed = self.packed.get(token)
+        return frozenset(packed.data) if packed is not None and len(packed.members) == 1 else None
 
     def with_it(self, name: str) -> set[str]:
         """Give the names of other values that are packed with one: they share what has no name, or hold each other."""

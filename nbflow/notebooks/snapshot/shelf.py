@@ -114,7 +114,7 @@ class Shelf:
         for kind, ref in given.items():
             restore.trying(f"${kind}", functools.partial(self._give, kind, ref, early=False))
         if not restore.missing:
-            self._bind(values, names)
+            self._bind(values, restore)
             self._look(values, [*watch, *filter(self._is_cheap, setup)], restore)
         self.there = set(self.namespace)
         for found in self.settings.values():
@@ -159,7 +159,8 @@ class Shelf:
                 ref = {"form": "setup", "stem": token, "id": token}
                 self.known[name] = Known(value, token, None if is_atom else ref, None)
 
-    def _bind(self, values: dict[str, Any], refs: dict[str, Ref]) -> None:
+    def _bind(self, values: dict[str, Any], restore: Restore) -> None:
+        refs = restore.refs
         for name, value in values.items():
             ref = refs[name]
             state = None if ref["form"] in ("setup", "list") else ref["stem"]
@@ -167,6 +168,8 @@ class Shelf:
             known = self.known[name] = Known(value, ref.get("id", f"value:{name}"), ref, state)
             known.shares = {*ref.get("shares", ()), *ref.get("holds", ())}
             known.holds = set(ref.get("needs", ()))
+            plain = frozenset[str]() if ref["form"] == "json" else None
+            known.inside = restore.inside.get(known.token, plain)
         for name in values:
             for other in refs[name].get("holds", ()):
                 if other in self.known:  # where that is bound anew, this one holds what has no name then
@@ -191,6 +194,7 @@ class Shelf:
                 known.state, known.shape = look.state(token), look.packed[token].form["stem"]
                 known.shares |= (connected[token] | look.beside(token)) - {name}
                 known.holds |= look.packed[token].needs
+                known.inside = look.inside(token)
         self._note_holders(look)
         look.end()
 
@@ -238,7 +242,7 @@ class Shelf:
         dict
             ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
             what it was, or is the step's own, with those of setup that could be saved before; ``same``: those of them
-            whose value is what it was; ``gone``: names that were deleted;
+            whose value is what it was, perhaps under another name; ``gone``: names that were deleted;
             ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``beside``: the
             names that share objects with it; ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
         """
@@ -248,14 +252,18 @@ class Shelf:
         )
         if names is None:
             names = [name for name in self.namespace if not name.startswith("_") and name not in _OF_IPYTHON]
-        names = [*names, *(name for name in small if is_small_and_alone(self.namespace, name))]
+        offers = {name for name in small if is_small_and_alone(self.namespace, name)}.difference(names)
+        names = [*names, *sorted(offers)]
         beside = [name for name in sorted(self.setup & (affected or set())) if name in self.namespace]
         old = frozenset(name for name in stale if name in self.known and self.known[name].is_of_setup)
         asked = [name for name in dict.fromkeys([*names, *beside]) if name not in old]
         save = Save(self, asked, affected, budget, old)
         save.pack_all(dry=False)
         save.write_all()
-        found, changed, connected = {}, [], save.connected()
+        found, changed, bound, connected = {}, [], [], save.connected()
+        save.leave_out(offers)
+        data = (name for name in save.tokens.keys() & self.known if not is_code(self.namespace[name]))
+        stayed = {save.tokens[name] for name in data if save.tokens[name] == self.known[name].token}
         states = {one.token: one.state for one in self.known.values() if one.state}
         refs = save.refs()
         for name, ref in refs.items():
@@ -269,8 +277,12 @@ class Shelf:
             given = known.ref if known is not None and known.ref is not None else {}
             same_content = "stem" in given and place_of(given) == place_of(ref)
             before = known and (known.state or states.get(known.token))
-            if not (known and same_object and (before == state or same_content)):
+            if not (known and same_object and (before == state or same_content)) or self._differs_inside(
+                known, save, stayed
+            ):
                 changed.append(name)
+                if "id" in ref and state is not None and states.get(token) == state:
+                    bound.append(name)
             if not known or known.ref != ref:
                 found[name] = ref
             self._note(name, save, ref, state, connected)
@@ -281,7 +293,6 @@ class Shelf:
             self.known.pop(name, None)
         changed += self._held_by_setup(changed, save)
         same = sorted({*assigned}.intersection(refs).difference(changed))
-        same = [n for n in same if not (self.known[n].is_of_setup or save.is_elsewhere(self.namespace[n]))]
         found.update((name, refs[name]) for name in same)
         changed += [*same, *spoilt]
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
@@ -291,8 +302,22 @@ class Shelf:
         self.there = set(self.namespace)
         taken = {"wrote": budget.written, "seconds": time.monotonic() - budget.start}
         kept = {kind: self._keep(kind, unsaved) for kind in self.settings}
-        told = {"names": found, "changed": changed, "same": same, "gone": gone, "unsaved": unsaved, "beside": lost}
+        told = {
+            "names": found,
+            "changed": changed,
+            "same": [*same, *bound],
+            "gone": gone,
+            "unsaved": unsaved,
+            "beside": lost,
+        }
         return {**told, **kept, **taken}
+
+    @staticmethod
+    def _differs_inside(known: Known, save: Save, stayed: set[str]) -> bool:
+        """Whether a value has those of other names inside that it had not, or has them no more, equal as it may be to
+        what it was: ``d["l"] = list(l)``."""
+        now = save.inside(known.token)
+        return known.inside is not None and now is not None and not stayed.isdisjoint(known.inside ^ now)
 
     def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
         """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself."""
@@ -327,6 +352,9 @@ class Shelf:
         known = self.known[name] = Known(self.namespace[name], save.tokens[name], ref, state)
         known.holders = before.holders if before is not None and before.token == known.token else set()
         known.shape = save.shape(known.token)
+        known.inside = save.inside(known.token)
+        if known.token not in save.packed and before is not None:
+            known.inside = before.inside
         known.shares = connected[known.token] | (save.beside(known.token) - {name})
         known.holds = set(ref.get("needs", ()))
 
