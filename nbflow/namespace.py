@@ -198,8 +198,10 @@ class Past:
         for name, (giver, entry) in found.items():
             ones = self._changes.get(cast("str", entry.get("id", "")), [])
             last = [(piece, one) for piece, one in ones if not any(piece.id in other.behind for other, _ in ones)]
-            if last and not any(piece is giver for piece, _ in last):
-                newest = self._entry(*last[-1])
+            unseen = [(piece, one) for piece, one in last if piece.id not in giver.behind]
+            if unseen and not any(piece is giver for piece, _ in last):
+                piece, one = unseen[-1]
+                newest = found[one][1] if one in found and found[one][0] is piece else self._entry(piece, one)
                 agreed[name] = giver, {**newest, **self._along(entry, newest)}
         return agreed
 

@@ -1441,6 +1441,16 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
+                ("step:a", "x = [[1]]"),
+                ("step:p needs:a", "x.append(2)"),
+                ("step:q needs:p", "b = x\nw = [b[0]]"),
+                ("step:r needs:q", "w[0].append(5)\nprint(b, w)"),
+            ],
+            "[[1, 5], 2] [[1, 5]]",
+            id="another name behind a change, beside what shares a part",
+        ),
+        pytest.param(
+            [
                 ("step:a", "rows = [1]\nheld = {'rows': rows}"),
                 ("step:p needs:a", "rows = [0]"),
                 ("step:q needs:a", "held['rows'].append(2)"),
