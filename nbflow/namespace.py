@@ -86,11 +86,35 @@ class Past:
         have = [piece for piece in self.pieces if name in self.left.get(piece.id, ())]
         changed = [piece for piece in have if self._entry(piece, name).get("changed")]
         hidden = {other for piece in changed for other in piece.behind}
-        last = tuple(piece for piece in changed if piece.id not in hidden)
-        bind = tuple(piece for piece in last if name in piece.certain)
-        if bind and not any(piece.touches(name) for piece in last if piece not in bind):
-            return bind  # beside those that bind the name, others that do not say it changed what it was bound to
-        return last or tuple(have[-1:])
+        last = self._telling(name, [piece for piece in changed if piece.id not in hidden])
+        return self._binding(name, last) or last or tuple(have[-1:])
+
+    def _telling(self, name: str, last: list[Piece]) -> tuple[Piece, ...]:
+        """Leave out those that have bound a name to an object as it was, where another one has changed that."""
+        entries = {piece.id: self._entry(piece, name) for piece in last}
+        changed = {str(one["id"]) for one in entries.values() if "id" in one and not one.get("same")}
+        return tuple(p for p in last if not (entries[p.id].get("same") and entries[p.id].get("id") in changed))
+
+    def _binding(self, name: str, last: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        """Give those of some steps that bind a name where the others do not say it: these have only changed what it was
+        bound to. Nobody, where those that bind it have changed that, too."""
+        bind = [piece for piece in last if name in piece.certain]
+        rest = [self._entry(piece, name).get("id") for piece in last if name not in piece.certain]
+        named = any(piece.touches(name) for piece in last if name not in piece.certain)
+        entries = [self._entry(piece, name) for piece in bind]
+        both = any("id" in one and one["id"] in rest and not one.get("same") for one in entries)
+        return () if named or both else tuple(bind)
+
+    def sources(self, name: str) -> Iterator[Piece]:
+        """Give the steps that a name comes from; one that has only imported again what there was is none of them."""
+        for giver in self.givers(name):
+            entry, earlier = self._entry(giver, name), self.until(giver)
+            before = earlier.find(name)
+            again = entry.get("same") or (before is not None and before[1].get("stem") == entry.get("stem"))
+            if again and _is_module(entry):
+                yield from earlier.sources(name)
+            else:
+                yield giver
 
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
@@ -196,14 +220,18 @@ class Past:
         """
         agreed = dict(found)
         for name, (giver, entry) in found.items():
-            ones = self._changes.get(cast("str", entry.get("id", "")), [])
-            last = [(piece, one) for piece, one in ones if not any(piece.id in other.behind for other, _ in ones)]
+            last = self.changers(entry)
             unseen = [(piece, one) for piece, one in last if piece.id not in giver.behind]
             if unseen and not any(piece is giver for piece, _ in last):
                 piece, one = unseen[-1]
                 newest = found[one][1] if one in found and found[one][0] is piece else self._entry(piece, one)
                 agreed[name] = giver, {**newest, **self._along(entry, newest)}
         return agreed
+
+    def changers(self, entry: Entry) -> list[tuple[Piece, str]]:
+        """Give the steps that changed the object of a value last, each with a name under which it left that."""
+        ones = self._changes.get(cast("str", entry.get("id", "")), [])
+        return [(piece, one) for piece, one in ones if not any(piece.id in other.behind for other, _ in ones)]
 
     @cached_property
     def _changes(self) -> dict[str, list[tuple[Piece, str]]]:
@@ -212,7 +240,7 @@ class Past:
         for piece in self.pieces:
             for name in self.changed_by(piece):
                 entry = self._entry(piece, name)
-                if "id" in entry and "stem" in entry and not entry.get("same"):
+                if "stem" in entry and "id" in entry and not (entry.get("same") or _is_module(entry)):
                     found.setdefault(cast("str", entry["id"]), {})[piece.id] = piece, name
         return {token: list(one.values()) for token, one in found.items()}
 
@@ -309,6 +337,10 @@ class Past:
 
     def _entry(self, piece: Piece, name: str) -> Entry:
         return cast("Entry", self.left[piece.id][name])
+
+
+def _is_module(entry: Entry) -> bool:
+    return entry.get("type") == "builtins.module"
 
 
 def gathered(giver: str, names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:

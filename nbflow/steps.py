@@ -105,6 +105,11 @@ class NotebookStep(TaskStep):
     start: KernelStart = KernelStart()
     """How its kernel starts, which changes nothing of what it does."""
 
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Names of the variables whose values it masks."""
+        return self.secrets
+
     def work(self) -> Value:
         """Give outputs, kernel and directory."""
         return {
@@ -150,6 +155,8 @@ class CellsStep(NotebookStep):
     """Names that the cells assign which prepare its kernel."""
     passes: frozenset[str] = frozenset()
     """Ids of the steps that only run those cells: its own kernel is prepared, whether it says it needs them or not."""
+    beside: tuple[str, ...] = ()
+    """The ``secrets`` of all steps of its notebook."""
     prepares: bool = False
     """Whether it only runs the cells that prepare each kernel, for the first time."""
     goes_on: str = ""
@@ -158,6 +165,11 @@ class CellsStep(NotebookStep):
     """Id of the step that goes on in its kernel."""
     gathers: bool = False
     """Whether it is an item's step, so that what it leaves is given to later steps in a list."""
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """Names of the variables whose values it masks."""
+        return (*self.secrets, *self.beside)
 
     @property
     def tells_nothing(self) -> bool:
@@ -189,9 +201,11 @@ def _sources(pieces: tuple[Piece, ...], reader: Piece, wanted: frozenset[str] | 
     outcomes = {piece.id: outcome for piece in pieces if (outcome := ended(piece.id)) is not None}
     past = Past(pieces, {step_id: outcome.names for step_id, outcome in outcomes.items()})
     read = past.known() if reader.reads is None else reader.reads
-    names = {*read, *past.wanted(reader.reads, reader.assigns)}  # what comes along is left anew, too
+    coming_along = past.wanted(reader.reads, reader.assigns)
+    names = {*read, *coming_along}  # what comes along is left anew, too
     names |= reader.perhaps if wanted is None else reader.perhaps & wanted
-    givers = {giver.id for name in (*names, SETTINGS, RANDOM) for giver in past.givers(name)}
+    givers = {giver.id for name in (*names, SETTINGS, RANDOM) for giver in past.sources(name)}
+    givers |= {piece.id for _, entry in coming_along.values() for piece, _ in past.changers(entry)}
     coming = (piece for piece in pieces if piece.id in outcomes and outcomes[piece.id].status == "pending")
     met = {piece.id for piece in coming if reader.reads is None or any(map(piece.touches, names))}
     return frozenset(givers | met)

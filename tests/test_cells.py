@@ -496,6 +496,26 @@ def test_names_that_steps_side_by_side_have_changed_are_not_restored(steps):
     assert any("x was not restored, for a and b have changed it" in warning.message for warning in done.warnings)
 
 
+@pytest.mark.parametrize(
+    ("first", "read"),
+    [
+        ("rows += [3]", "rows"),
+        ("rows = held['rows']\nrows.append(3)", "rows"),
+        ("rows.append(3)\nrows = [0]", "held"),
+    ],
+)
+def test_an_object_that_steps_side_by_side_change_is_not_restored(first, read, steps):
+    """Whatever they call it, and whatever they call it afterwards."""
+    path = steps(
+        ("step:a", "rows = [1]\nheld = {'rows': rows}"),
+        ("step:p needs:a", first),
+        ("step:q needs:a", "held['rows'].append(2)"),
+        ("step:r needs:p needs:q", f"print({read})"),
+    )
+    (failure,) = run(path).failures
+    assert f"name '{read}' is not defined" in failure.error.message
+
+
 def test_what_setup_made_and_steps_have_changed_is_not_taken_from_setup(steps):
     """A step in a kernel of its own that does not read it leaves it alone, whatever it saves."""
     path = steps(
@@ -1451,6 +1471,44 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
+                ("step:a", "l = [1]\nd = {'l': l}"),
+                ("step:b needs:a", "d['l'] = list(l)"),
+                ("step:c needs:b", "l.append(2)\nprint(d, l)"),
+            ],
+            "{'l': [1]} [1, 2]",
+            id="what was one object",
+        ),
+        pytest.param(
+            [
+                ("step:a", "l = [1]\nd = {'l': [1]}"),
+                ("step:b needs:a", "d['l'] = l"),
+                ("step:c needs:b", "l.append(2)\nprint(d, l)"),
+            ],
+            "{'l': [1, 2]} [1, 2]",
+            id="what was made one object",
+        ),
+        pytest.param(
+            [
+                ("step:a", "x = {'l': [1]}"),
+                ("step:p needs:a", "x['k'] = 1"),
+                ("step:q needs:p", "z = x\ninner = x['l']"),
+                ("step:r needs:q", "inner.append(2)\nprint(x, z, inner, x is z)"),
+            ],
+            "{'l': [1, 2], 'k': 1} {'l': [1, 2], 'k': 1} [1, 2] True",
+            id="another name, and one for a part, behind a change",
+        ),
+        pytest.param(
+            [
+                ("setup", "defaults = {'lr': 1}\ncfg = defaults"),
+                ("step:p needs:", "cfg = defaults"),
+                ("step:q needs:", "cfg['lr'] = 2"),
+                ("step:r needs:p needs:q", "print(cfg, defaults, cfg is defaults)"),
+            ],
+            "{'lr': 2} {'lr': 2} True",
+            id="a name that is bound to what setup has made beside a change of that",
+        ),
+        pytest.param(
+            [
                 ("step:a", "rows = [1]\nheld = {'rows': rows}"),
                 ("step:p needs:a", "rows = [0]"),
                 ("step:q needs:a", "held['rows'].append(2)"),
@@ -1531,6 +1589,36 @@ def test_a_resume_behind_an_edit_ends_as_a_run_would(setup, first, second, third
     path = steps(("setup", setup), ("step:a", edited[0] or first), ("step:b", edited[1] or second), *end)
     resumed = shown(resume(path, changed="rerun").check(), 4)
     assert resumed == shown(run(path).check(), 4)
+
+
+@pytest.mark.parametrize("first", ["setup", "step:load"])
+def test_a_step_that_imports_again_what_there_is_is_not_followed_for_that(first, steps, folder):
+    """So are notebooks written; another module under that name counts."""
+    cells = [
+        (first, "import math as m\nn = 4"),
+        ("step:a", ran("a") + "\nimport math as m\nx = 1"),
+        ("step:b", ran("b") + "\nprint(m.sqrt(n))"),
+    ]
+    run(steps(*cells)).check()
+    cells[1] = ("step:a", ran("a") + "\nimport math as m\nx = 2")
+    assert "2.0" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+    assert ["a", "b", "a"] == [step for step, _ in rows(folder)]
+    cells[1] = ("step:a", ran("a") + "\nimport cmath as m\nx = 2")
+    assert "(2+0j)" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+
+
+def test_who_reads_an_object_follows_who_changed_it_under_another_name(steps):
+    """Which may be bound to something else by then."""
+    cells = [
+        ("step:a", "x = {'n': 0}"),
+        ("step:p needs:a", "x['p'] = 1"),
+        ("step:s", "x = 5"),
+        ("step:q needs:a", "z = x\nn = z['n']"),
+        ("step:r needs:s needs:q", "print(z)"),
+    ]
+    assert "{'n': 0, 'p': 1}" == shown(run(steps(*cells)).check(), 5)
+    cells[1] = ("step:p needs:a", "x['p'] = 2")
+    assert "{'n': 0, 'p': 2}" == shown(resume(steps(*cells), changed="rerun").check(), 5)
 
 
 def test_a_mended_cell_finds_what_looks_at_memory_that_was_changed(steps):

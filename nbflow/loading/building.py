@@ -464,14 +464,13 @@ class Here:
 def _notebook(one: d.Notebook, here: Here) -> model.Step:
     path = here.building.path(here.literal(one.notebook, "notebook"))
     found = _read(here, path, one.notebook, "notebook")
-    return _notebook_step(one, here, path, found, steps.NotebookStep, one.secrets)
+    return _notebook_step(one, here, path, found, steps.NotebookStep)
 
 
 def _cells(one: d.Cells, here: Here) -> model.Step:
     path = here.building.path(here.literal(one.cells, "cells"))
     found = _read(here, path, one.cells, "cells")
     more: dict[str, Any] = {}
-    secrets: Sequence[str] = one.secrets
     if found is not None:
         tags = sorted({tag for cell in found.cells for tag in cell.tags} | {SETUP})
         for i, tag in enumerate(one.tags):
@@ -479,7 +478,7 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
                 hint = did_you_mean(tag, tags)
                 here.problem(f"no cell of {found.name} is tagged {tag!r}.{hint}", _tags(tags), "tags", i)
         linked = _linked(here, one.cells, path, found)
-        more, secrets = ({}, secrets) if linked is None else (linked.of(one, here.sight), linked.secrets)
+        more = {} if linked is None else linked.of(one, here.sight)
         found = selected(found, one.tags)
         here.building.built.warnings += () if linked is None else _missing(one, here, linked, found)
         shown = one.outputs or found.result_names
@@ -489,7 +488,7 @@ def _cells(one: d.Cells, here: Here) -> model.Step:
             "lists": here.building.asked(one, lists=True),
         }
         path = path_of(path, one)
-    return _notebook_step(one, here, path, found, partial(steps.CellsStep, **more), secrets)
+    return _notebook_step(one, here, path, found, partial(steps.CellsStep, **more))
 
 
 def _tags(tags: Sequence[str]) -> str:
@@ -528,12 +527,7 @@ def _read(here: Here, path: str, text: str, key: str) -> Notebook | None:
 
 
 def _notebook_step(
-    one: d.Notebook | d.Cells,
-    here: Here,
-    path: str,
-    found: Notebook | None,
-    kind: Callable[..., steps.NotebookStep],
-    secrets: Sequence[str],
+    one: d.Notebook | d.Cells, here: Here, path: str, found: Notebook | None, kind: Callable[..., steps.NotebookStep]
 ) -> model.Step:
     defaults, built = here.building.definition.defaults, here.building.built
     kernel = one.kernel or defaults.kernel or (found.kernel if found is not None else "") or "python3"
@@ -561,7 +555,7 @@ def _notebook_step(
         outputs=tuple(one.outputs),
         kernel=kernel,
         cwd=cwd,
-        secrets=tuple(secrets),
+        secrets=tuple(one.secrets),
         start=_start(one, defaults),
         parameters=_with_names(one, here, _typed(here.binding(one.parameters, "parameters"), found)),
         environment=here.binding(env, "env"),

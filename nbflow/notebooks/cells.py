@@ -310,7 +310,7 @@ class CellsAttempt(Attempt):
             step.leaves,
             touched=touched,
             assigned=piece.makes,
-            small=() if step.gathers or step.secrets else step.offers,
+            small=() if step.gathers or step.masked else step.offers,
             stale=self.cells.stale(),
             carried=execution.kernel.warm,
             most=MOST,

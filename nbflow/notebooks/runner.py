@@ -150,7 +150,7 @@ class Attempt:
 
     @property
     def masker(self) -> Masker:
-        return Masker.of_environment(self.step.secrets, os.environ)
+        return Masker.of_environment(self.step.masked, os.environ)
 
     @property
     def directory(self) -> Path:
@@ -218,7 +218,7 @@ class Attempt:
             lambda text: self.log.printed("kernel", text),
             lambda language: self._prepare(name, language),
             self.preload,
-            self.step.secrets,
+            self.step.masked,
         )
         if execution.lost_output:
             self.warnings.append(f"{self.task.label}: a part of the output was lost on its way from the kernel.")

@@ -156,7 +156,8 @@ class Shelf:
                 value = self.namespace[name]
                 is_atom = type(value) in ATOMS
                 token = f"setup:{name}" if is_atom else tokens.setdefault(id(value), f"setup:{name}")
-                ref = {"form": "setup", "stem": token, "id": token}
+                kind = f"{type(value).__module__}.{type(value).__qualname__}"
+                ref = {"form": "setup", "stem": token, "id": token, "type": kind}
                 self.known[name] = Known(value, token, None if is_atom else ref, None)
 
     def _bind(self, values: dict[str, Any], restore: Restore) -> None:
@@ -277,11 +278,10 @@ class Shelf:
             given = known.ref if known is not None and known.ref is not None else {}
             same_content = "stem" in given and place_of(given) == place_of(ref)
             before = known and (known.state or states.get(known.token))
-            if not (known and same_object and (before == state or same_content)) or self._differs_inside(
-                known, save, stayed
-            ):
+            other = known is not None and self._differs_inside(known, save, stayed)
+            if other or not (known and same_object and (before == state or same_content)):
                 changed.append(name)
-                if "id" in ref and state is not None and states.get(token) == state:
+                if not other and "id" in ref and state is not None and states.get(token) == state:
                     bound.append(name)
             if not known or known.ref != ref:
                 found[name] = ref
