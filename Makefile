@@ -16,6 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BIN := $(VENV)/bin
 SOURCES := nbflow tests benchmarks
+# Two files of tests at a time: most of them wait for kernels. One file stays together, for what its tests share.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench lint clean
@@ -37,13 +39,13 @@ demo: $(VENV)/.examples
 	@echo '  a workflow, with a question in it:  nbflow run notebooks/wine.yml'
 
 test: lint
-	@$(BIN)/python -m pytest -q -m 'not long'
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) -m 'not long'
 
 check: lint $(VENV)/.browser
 	@command -v chromium >/dev/null || { \
 	  echo 'error: there is no chromium, in which the tests open notebooks; on Debian: sudo apt install chromium' >&2; exit 1; }
 	@$(BIN)/python tests/mutants/run.py
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q $(SIDE_BY_SIDE)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks

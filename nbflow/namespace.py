@@ -108,13 +108,14 @@ class Past:
     def sources(self, name: str) -> Iterator[Piece]:
         """Give the steps that a name comes from; one that has only imported again what there was is none of them."""
         for giver in self.givers(name):
-            entry, earlier = self._entry(giver, name), self.until(giver)
-            before = earlier.find(name)
-            again = entry.get("same") or (before is not None and before[1].get("stem") == entry.get("stem"))
-            if again and _is_module(entry):
-                yield from earlier.sources(name)
+            if _is_module(self._entry(giver, name)) and self._is_again(giver, name):
+                yield from self.until(giver).sources(name)
             else:
                 yield giver
+
+    def _is_again(self, giver: Piece, name: str) -> bool:
+        entry, before = self._entry(giver, name), self.until(giver).find(name)
+        return bool(entry.get("same")) or (before is not None and before[1].get("stem") == entry.get("stem"))
 
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
