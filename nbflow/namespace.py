@@ -9,14 +9,27 @@ from typing import TypeAlias, cast
 
 from .values import File, Value
 
-__all__ = ["ASKED", "KEPT", "LOOKS", "RANDOM", "SETTINGS", "Entry", "Past", "Piece", "files_of", "gathered"]
+__all__ = [
+    "ASKED",
+    "KEPT",
+    "LOOKS",
+    "RANDOM",
+    "SETTINGS",
+    "Entry",
+    "Past",
+    "Piece",
+    "files_of",
+    "gathered",
+    "version_of",
+]
 
 Entry: TypeAlias = dict[str, Value]
 """Where the value of a name is saved, as the kernel said it (``form``, ``file``, ``parts``); or ``unsaved``: why not.
 
 With ``needs`` its functions use other names, with ``holds`` it has values of others inside, with ``shares`` objects
 that others have inside too. With ``changed`` the step gave it this value, and with ``same`` that is what it was before,
-perhaps under another name; else it only was the first to save it. With ``deleted`` it took the name away.
+perhaps under another name; else it only was the first to save it, or saved ``again`` what was there, beside other
+names: it stands for that, and for nothing that is there instead after an edit. With ``deleted`` it took the name away.
 """
 
 ALONG = ("needs", "holds", "shares")
@@ -98,9 +111,9 @@ class Past:
     def _binding(self, name: str, last: tuple[Piece, ...]) -> tuple[Piece, ...]:
         """Give those of some steps that bind a name where the others do not say it: these have only changed what it was
         bound to. Nobody, where those that bind it have changed that, too."""
-        bind = [piece for piece in last if name in piece.certain]
-        rest = [self._entry(piece, name).get("id") for piece in last if name not in piece.certain]
-        named = any(piece.touches(name) for piece in last if name not in piece.certain)
+        bind = [piece for piece in last if name in piece.makes]
+        rest = [self._entry(piece, name).get("id") for piece in last if name not in piece.makes]
+        named = any(piece.touches(name) for piece in last if name not in piece.makes)
         entries = [self._entry(piece, name) for piece in bind]
         both = any("id" in one and one["id"] in rest and not one.get("same") for one in entries)
         return () if named or both else tuple(bind)
@@ -108,14 +121,19 @@ class Past:
     def sources(self, name: str) -> Iterator[Piece]:
         """Give the steps that a name comes from; one that has only imported again what there was is none of them."""
         for giver in self.givers(name):
-            if _is_module(self._entry(giver, name)) and self._is_again(giver, name):
+            if self._is_again(giver, name):
                 yield from self.until(giver).sources(name)
             else:
                 yield giver
 
     def _is_again(self, giver: Piece, name: str) -> bool:
-        entry, before = self._entry(giver, name), self.until(giver).find(name)
-        return bool(entry.get("same")) or (before is not None and before[1].get("stem") == entry.get("stem"))
+        entry = self._entry(giver, name)
+        if not (entry.get("same") or _is_module(entry)):
+            return False
+        before = self.until(giver).find(name)
+        if before is None:  # setup has made it, under this name
+            return bool(entry.get("same")) and entry.get("id") == f"setup:{name}"
+        return _is_module(entry) and before[1].get("stem") == entry.get("stem")
 
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
@@ -125,9 +143,15 @@ class Past:
         return givers[-1], self._entry(self._saver(name, givers[-1]), name)
 
     def _saver(self, name: str, giver: Piece) -> Piece:
-        """Give who saved what a step has given last: perhaps another one, the same value beside other names."""
-        again = [piece for piece in self.pieces if giver.id in piece.behind and name in self.left.get(piece.id, ())]
-        return (again or [giver])[-1]
+        """Give who saved what a step has given last: perhaps another one, the same value beside other names, if it is
+        still that."""
+        saver = giver
+        for piece in self.pieces:
+            if giver.id in piece.behind and name in self.left.get(piece.id, ()):
+                again = self._entry(piece, name).get("again")
+                if again is None or again == version_of(self._entry(saver, name)):
+                    saver = piece
+        return saver
 
     def differ(self, name: str) -> bool:
         """Whether steps that do not wait for each other have left different values of a name."""
@@ -166,7 +190,7 @@ class Past:
         for other in sorted((entry["holds"] | entry["shares"]) - entry["needs"]):
             before = self.until(saver).givers(other)
             seen = saver if other in self.left[saver.id] else before[-1] if before else None
-            token = None if seen is None else self._entry(seen, other).get("id")
+            token = f"setup:{other}" if seen is None else self._entry(seen, other).get("id")
             later = [piece for piece in self.givers(other) if piece is not saver and piece.id not in saver.behind]
             entries = [self._entry(piece, other) for piece in later]
             if token and any(one.get("id") == token and not one.get("same") for one in entries):
@@ -226,7 +250,7 @@ class Past:
             if unseen and not any(piece is giver for piece, _ in last):
                 piece, one = unseen[-1]
                 newest = found[one][1] if one in found and found[one][0] is piece else self._entry(piece, one)
-                agreed[name] = giver, {**newest, **self._along(entry, newest)}
+                agreed[name] = piece, {**newest, **self._along(entry, newest)}
         return agreed
 
     def changers(self, entry: Entry) -> list[tuple[Piece, str]]:
@@ -342,6 +366,11 @@ class Past:
 
 def _is_module(entry: Entry) -> bool:
     return entry.get("type") == "builtins.module"
+
+
+def version_of(entry: Entry) -> list[Value]:
+    """Give what a value is told from that was saved before: what it was, and whose."""
+    return [entry.get("stem"), entry.get("id")]
 
 
 def gathered(giver: str, names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:

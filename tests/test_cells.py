@@ -502,6 +502,7 @@ def test_names_that_steps_side_by_side_have_changed_are_not_restored(steps):
         ("rows += [3]", "rows"),
         ("rows = held['rows']\nrows.append(3)", "rows"),
         ("rows.append(3)\nrows = [0]", "held"),
+        ("rows = rows + [9]", "rows"),
     ],
 )
 def test_an_object_that_steps_side_by_side_change_is_not_restored(first, read, steps):
@@ -1509,6 +1510,57 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
         ),
         pytest.param(
             [
+                ("step:a", "rows = [1]\ndata = {'train': {'rows': rows}}"),
+                ("step:p needs:a", "train = data['train']"),
+                ("step:q needs:a", "data['k'] = 7"),
+                ("step:r needs:p needs:q", "print(rows, data, train)"),
+            ],
+            "[1] {'train': {'rows': [1]}, 'k': 7} {'rows': [1]}",
+            id="a name for a part beside a change of the whole",
+        ),
+        pytest.param(
+            [
+                ("step:a", "rows = [1]\ntable = {'rows': rows}\nboth = {'t': table}"),
+                ("step:p needs:a", "table = len(table)"),
+                ("step:q needs:a", "both['k'] = 7"),
+                ("step:r needs:p needs:q", "print(rows, both)"),
+            ],
+            "[1] {'t': {'rows': [1]}, 'k': 7}",
+            id="a name for a part that is gone beside a change of the whole",
+        ),
+        pytest.param(
+            [
+                ("step:a", "x = [1]"),
+                ("step:p needs:a", "x.append(2)"),
+                ("step:q needs:a", "y = x\nn = len(x)"),
+                ("step:d needs:q", "g = (i for i in x)"),
+                ("step:r needs:p needs:d", "print(x, y, x is y, next(g))"),
+            ],
+            "[1, 2] [1, 2] True 1",
+            id="another name that a repeated step makes, beside a change",
+        ),
+        pytest.param(
+            [
+                ("setup", "a = {'x': [0]}\nb = a"),
+                ("step:s", "b['x'] = 2"),
+                ("step:t", "a = [4]"),
+                ("step:u", "print(a)"),
+            ],
+            "[4]",
+            id="a name of setup that is bound anew behind a change of what it was",
+        ),
+        pytest.param(
+            [
+                ("setup", "x = [0]"),
+                ("step:a", "x = [1]\nc = []"),
+                ("step:b needs:a", "if c: x = [2]"),
+                ("step:r needs:b", "print(x)"),
+            ],
+            "[1]",
+            id="a name of setup that is perhaps bound anew",
+        ),
+        pytest.param(
+            [
                 ("step:a", "rows = [1]\nheld = {'rows': rows}"),
                 ("step:p needs:a", "rows = [0]"),
                 ("step:q needs:a", "held['rows'].append(2)"),
@@ -1580,6 +1632,38 @@ SETUP = "import math\nstrict = True\ndef f(): return 1\ndef g(): return 2\nopts 
             (None, "n = 1"),
             id="what was one object of setup",
         ),
+        pytest.param(
+            "import math, cmath",
+            "m = math",
+            "n = 4",
+            "print(m.sqrt(n))",
+            ("m = cmath", None),
+            id="a name for a module of setup",
+        ),
+        pytest.param(
+            "pass",
+            "a = [0]; c = a; b = [a]",
+            "c = {'y': [3]}",
+            "print(a, b, c)",
+            ("a = [1]; c = a; b = [a]", None),
+            id="what a kept step has saved again beside other names",
+        ),
+        pytest.param(
+            "c = [1]",
+            "b = [c]; c.append(2)",
+            "c = {'y': 0}",
+            "print(b, c)",
+            ("b = [c]; c.append(3)", None),
+            id="what setup has made and a kept step binds anew",
+        ),
+        pytest.param(
+            "c = [1]; b = [c]",
+            "c.append(2)",
+            "c = {'y': 0}",
+            "print(b, c)",
+            ("c.append(3)", None),
+            id="what setup has made in something else and a kept step binds anew",
+        ),
     ],
 )
 def test_a_resume_behind_an_edit_ends_as_a_run_would(setup, first, second, third, edited, steps):
@@ -1605,6 +1689,42 @@ def test_a_step_that_imports_again_what_there_is_is_not_followed_for_that(first,
     assert ["a", "b", "a"] == [step for step, _ in rows(folder)]
     cells[1] = ("step:a", ran("a") + "\nimport cmath as m\nx = 2")
     assert "(2+0j)" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+
+
+def test_a_step_that_imports_a_name_of_setup_again_is_not_followed_for_that(steps, folder):
+    cells = [
+        ("setup", "from pathlib import Path"),
+        ("step:a", ran("a") + "from pathlib import Path\nx = 1"),
+        ("step:b", ran("b") + "print(Path('a').name)"),
+    ]
+    run(steps(*cells)).check()
+    cells[1] = ("step:a", ran("a") + "from pathlib import Path\nx = 2")
+    resume(steps(*cells), changed="rerun").check()
+    assert ["a", "b", "a"] == [step for step, _ in rows(folder)]
+
+
+def test_a_step_that_imports_again_is_believed_behind_two_edits(steps):
+    """It was the same when it ran, and is not any more."""
+    cells = [("step:a", "import math as m"), ("step:b", "import math as m"), ("step:c", "print(m.sqrt(4))")]
+    run(steps(*cells)).check()
+    cells[0] = ("step:a", "import cmath as m")
+    assert "2.0" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+    cells[1] = ("step:b", "y = 1")
+    assert "(2+0j)" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+
+
+def test_what_setup_made_and_a_step_has_bound_anew_is_told_where_another_name_for_it_is_read(steps):
+    """In that kernel it is no more; a kernel of its own has it."""
+    cells = [
+        ("setup", "a = [0]"),
+        ("step:p", "b = a"),
+        ("step:q needs:p", "a = 5"),
+        ("step:r", "print(b)"),
+    ]
+    (failure,) = run(steps(*cells)).failures
+    assert "which a step has bound anew in this kernel. With needs: this step has a kernel" in failure.error.message
+    cells[3] = ("step:r needs:q", "print(b)")
+    assert "[0]" == shown(run(steps(*cells)).check(), 4)
 
 
 def test_who_reads_an_object_follows_who_changed_it_under_another_name(steps):

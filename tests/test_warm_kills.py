@@ -504,6 +504,7 @@ async def main():
     if sys.argv[1] == "interrupted":
         reply = await started[0].client.execute("", silent=True, user_expressions={"a": "6 * 7"}, reply=True)
         print(reply["content"]["user_expressions"]["a"]["data"]["text/plain"], flush=True)
+        sys.stdin.readline()  # they end with this process
     if sys.argv[1] == "raises":
         raise RuntimeError
 

@@ -96,10 +96,14 @@ class Links:
                 yield name, place, next(others, "")
 
     def piece(self, one: d.Cells, step_id: str, behind: frozenset[str] = frozenset()) -> Piece:
-        """Give what a step is to others; values that it is given itself it does not read."""
+        """Give what a step is to others; values that it is given itself it does not read.
+
+        What it assigns in one branch only, and setup in each kernel, it reads: else setup's might count as its own.
+        """
         use = self.steps[tuple(one.tags)]
+        perhaps = frozenset(use.assigns.keys() - use.certain) & self.setup.assigns.keys()
         own = frozenset(one.names) | {name for name in one.parameters if self._differ(name)}
-        reads = None if any(unknown.reads for unknown in use.unknown) else frozenset(use.reads) - own
+        reads = None if any(unknown.reads for unknown in use.unknown) else (perhaps | use.reads.keys()) - own
         assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
         return Piece(step_id, path_of(self.path, one), reads, assigns, behind, use.certain)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from .. import lean
 from ..model import NodeId
-from ..namespace import ASKED, KEPT, LOOKS, RANDOM, SETTINGS, Entry, Past, Piece, files_of
+from ..namespace import ASKED, KEPT, LOOKS, RANDOM, SETTINGS, Entry, Past, Piece, files_of, version_of
 from ..outcome import Failure, Outcome
 from ..printing import short
 from ..signing import Signer
@@ -91,15 +91,16 @@ class _Cells:
         """Whether a value may be loaded."""
         return trusted(entry, self.runner.signer)
 
-    def is_there(self, name: str, giver: Piece) -> bool:
+    def is_there(self, name: str, giver: Piece, past: Past) -> bool:
         """Whether the kernel has a name already, with the value that a step gave it.
 
         What steps make that are repeated here belongs together: a generator and the list that it fills. And what was
         restored once is not restored again because it was saved again since, beside other names: its object is held
-        by others.
+        by others. Where one step has bound the name to an object, and another one has changed that, both count.
         """
         ran = self.kept.ran if self.kept is not None else self.again
-        return self.has.get(name, giver.id if giver.id in ran else "") == giver.id
+        has = self.has.get(name, giver.id if giver.id in ran else "")
+        return has == giver.id or (giver.id in ran and has in ran and has == past.givers(name)[-1].id)
 
     def has_run(self, piece: Piece) -> None:
         """Note what a step that is repeated has changed in the kernel."""
@@ -110,8 +111,8 @@ class _Cells:
         """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
         assigned = self.piece.assigns or frozenset()
         wanted = self.past.wanted(self.step.prepared - assigned)
-        there = {name for name, (giver, _) in wanted.items() if self.is_there(name, giver)}
-        return frozenset(wanted) & self.step.prepared - there
+        there = {name for name, (giver, _) in wanted.items() if self.is_there(name, giver, self.past)}
+        return frozenset(wanted) & self.step.prepared - there - self.piece.certain
 
     def take(self, node: NodeId, made: object) -> None:
         """Go on in the kernel of the step above, if that lives, and has what cannot be restored."""
@@ -123,7 +124,7 @@ class _Cells:
         self.has = dict(self.kept.has)
         wanted = self.past.wanted(self.piece.reads, self.piece.assigns)
         lost = self.lost(self.past, self.piece)
-        there = all(name in wanted and self.is_there(name, wanted[name][0]) for name in lost)
+        there = all(name in wanted and self.is_there(name, wanted[name][0], self.past) for name in lost)
         if not there or self.kept.kernel.has_died():
             asyncio.run(end([self.kept.kernel]))
             self.kept, self.has = None, {}
@@ -234,7 +235,7 @@ class CellsAttempt(Attempt):
         entries = {
             name: entry
             for name, (giver, entry) in wanted.items()
-            if name not in lost and not self.cells.is_there(name, giver)
+            if name not in lost and not self.cells.is_there(name, giver, past)
         }
         kept = {name: self._last(past, name) for name in KEPT}
         touches = frozenset() if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
@@ -261,8 +262,11 @@ class CellsAttempt(Attempt):
                 why = why.removeprefix("is not as it was saved: ")
                 made = self.cells.has.get(name, "setup")
                 return f"{_CALLED[name]} of step {made} cannot be restored: {why}. --from {made} makes them again"
-            giver = wanted[name][0]
-            return f"{name} cannot be restored: it {why}. --from {giver.id} makes it again"
+            giver, entry = wanted[name]
+            remedy = f"--from {giver.id} makes it again"
+            if entry.get("form") == "setup":
+                remedy = "With needs: this step has a kernel of its own"
+            return f"{name} cannot be restored: it {why}. {remedy}"
         for name, ids in past.unclear(piece.reads).items():
             told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
             if piece.reads is not None and name in self.cells.step.prepared:  # no NameError would come: setup made one
@@ -364,6 +368,10 @@ class CellsAttempt(Attempt):
             for name, entry in self.cells.saved.names.items()
             if name not in stale and (name not in made or entry.get("changed"))
         }
+        for name in names.keys() - KEPT.keys():
+            entry = cast("Entry", names[name])
+            if not entry.get("changed") and (before := self.cells.past.find(name)) is not None:
+                entry["again"] = version_of(before[1])
         warnings = []
         never = {**self._lost_before(), **self._secrets(self.cells.saved)}  # whoever made it
         for name, told in {**self.cells.saved.unsaved, **never}.items():

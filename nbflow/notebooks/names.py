@@ -222,7 +222,7 @@ def _recorded(ref: Mapping[str, Any]) -> Entry:
 def plain(entry: Entry) -> dict[str, Any]:
     """Give an entry as kernels know it."""
     ref: dict[str, Any] = {
-        key: value for key, value in entry.items() if key not in ("file", "changed", "same", "signed")
+        key: value for key, value in entry.items() if key not in ("file", "changed", "same", "again", "signed")
     }
     for key in {"items", "parts"} & entry.keys():
         ref[key] = [None if one is None else plain(cast("Entry", one)) for one in cast("Sequence[Value]", entry[key])]

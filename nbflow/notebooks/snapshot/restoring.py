@@ -63,6 +63,8 @@ class Restore:
         self.wanted = {ref["id"]: ref for ref in refs.values() if "id" in ref}
         self.objects: dict[str, Any] = {}
         """By token."""
+        self.made: dict[str, Any] = {}
+        """What is as setup has made it, by token; a changed one that has no name any more is another object."""
         self.large: dict[int, tuple[Any, str]] = {}
         """Arrays and frames that were read, with their digests, by id."""
         self.inside: dict[str, frozenset[str]] = {}
@@ -79,7 +81,8 @@ class Restore:
             wanted = self.wanted.get(known.token)
             same = there and known.ref and (wanted is None or place_of(wanted) == place_of(known.ref))
             if same and (not apart or is_code(shelf.namespace[name])):
-                self.objects[known.token] = shelf.namespace[name]
+                as_made = wanted is None and known.is_of_setup
+                (self.made if as_made else self.objects)[known.token] = shelf.namespace[name]
 
     def end(self) -> None:
         """Let go of the values: the helpers refer to this object, and would keep them until gc comes."""
@@ -182,6 +185,8 @@ class Restore:
 
     def named(self, token: str, stem: str, parts: dict[str, Ref]) -> Any:
         """Give the object of a token: the one that is there, the one that is wanted, or what it was."""
+        if token in self.made and stem in ("", token):
+            return self.objects.setdefault(token, self.made[token])
         if token in self.objects:
             return self.objects[token]
         ref = self.wanted.get(token)
@@ -222,7 +227,10 @@ class Restore:
     def _of_setup(self, name: str) -> Any:
         if name not in self.shelf.namespace:
             raise Refused("is made by a setup cell, and was not made in this kernel")
-        return self.shelf.namespace[name]
+        value, known = self.shelf.namespace[name], self.shelf.known.get(name)
+        if known is not None and (known.token != f"setup:{name}" or not known.has(value)):
+            raise Refused(f"is what setup makes as {name}, which a step has bound anew in this kernel")
+        return value
 
     def file(self, part: Ref) -> Any:
         """Give what is in the file of an array or a frame."""

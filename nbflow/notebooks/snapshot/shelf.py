@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .codes import is_code, load_cloudpickle
@@ -266,6 +266,7 @@ class Shelf:
         data = (name for name in save.tokens.keys() & self.known if not is_code(self.namespace[name]))
         stayed = {save.tokens[name] for name in data if save.tokens[name] == self.known[name].token}
         states = {one.token: one.state for one in self.known.values() if one.state}
+        inside = {one.token: one.inside for one in self.known.values()}
         refs = save.refs()
         for name, ref in refs.items():
             token, known = save.tokens[name], self.known.get(name)
@@ -278,7 +279,7 @@ class Shelf:
             given = known.ref if known is not None and known.ref is not None else {}
             same_content = "stem" in given and place_of(given) == place_of(ref)
             before = known and (known.state or states.get(known.token))
-            other = known is not None and self._differs_inside(known, save, stayed)
+            other = known is not None and self._differs_inside(known, save, stayed, inside)
             if other or not (known and same_object and (before == state or same_content)):
                 changed.append(name)
                 if not other and "id" in ref and state is not None and states.get(token) == state:
@@ -313,11 +314,12 @@ class Shelf:
         return {**told, **kept, **taken}
 
     @staticmethod
-    def _differs_inside(known: Known, save: Save, stayed: set[str]) -> bool:
+    def _differs_inside(known: Known, save: Save, stayed: set[str], before: dict[str, frozenset[str] | None]) -> bool:
         """Whether a value has those of other names inside that it had not, or has them no more, equal as it may be to
-        what it was: ``d["l"] = list(l)``."""
-        now = save.inside(known.token)
-        return known.inside is not None and now is not None and not stayed.isdisjoint(known.inside ^ now)
+        what it was: ``d["l"] = list(l)``. What only has a name now, or none any more, counts by what it has inside."""
+        had = _inside(known.inside, before.get, stayed)
+        has = _inside(save.inside(known.token), save.inside, stayed)
+        return had is not None and has is not None and had != has
 
     def _held_by_setup(self, changed: Sequence[str], save: Save) -> list[str]:
         """Give the names of setup that hold what has changed of setup: it makes them with what it makes itself."""
@@ -381,3 +383,18 @@ class Shelf:
                 if known and not (name in self.namespace and known.has(self.namespace[name])):
                     todo += known.holders
         return found
+
+
+def _inside(
+    tokens: frozenset[str] | None, of: Callable[[str], frozenset[str] | None], stayed: set[str]
+) -> set[str] | None:
+    """Give those of some tokens that have stayed, and those inside of the others; None where that is not known."""
+    found, seen, left = set[str](), set[str](), [tokens]
+    while left:
+        inner = left.pop()
+        if inner is None:
+            return None
+        found |= inner & stayed
+        left += map(of, inner - stayed - seen)
+        seen |= inner
+    return found
