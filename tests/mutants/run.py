@@ -338,7 +338,7 @@ MUTANTS = [
     Mutant(
         "a name is restored again because it was saved again",
         "notebooks/cells.py",
-        """return self.has.get(name, giver.id if giver.id in ran else "") == giver.id""",
+        "return has == giver.id or (giver.id in ran and has in ran and has == past.givers(name)[-1].id)",
         "return giver.id in ran",
         CELLS + "what_repeated_steps_share_with_restored_names_stays_shared",
     ),
