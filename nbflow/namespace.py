@@ -127,6 +127,7 @@ class Past:
                 yield giver
 
     def _is_again(self, giver: Piece, name: str) -> bool:
+        """Whether a step has only bound a name to the module that it stood for, or to what setup makes under it."""
         entry = self._entry(giver, name)
         if not (entry.get("same") or _is_module(entry)):
             return False

@@ -155,7 +155,7 @@ class CellsStep(NotebookStep):
     """Names that the cells assign which prepare its kernel."""
     passes: frozenset[str] = frozenset()
     """Ids of the steps that only run those cells: its own kernel is prepared, whether it says it needs them or not."""
-    beside: tuple[str, ...] = ()
+    notebook_secrets: tuple[str, ...] = ()
     """The ``secrets`` of all steps of its notebook."""
     prepares: bool = False
     """Whether it only runs the cells that prepare each kernel, for the first time."""
@@ -169,7 +169,7 @@ class CellsStep(NotebookStep):
     @property
     def masked(self) -> tuple[str, ...]:
         """Names of the variables whose values it masks."""
-        return (*self.secrets, *self.beside)
+        return (*self.secrets, *self.notebook_secrets)
 
     @property
     def tells_nothing(self) -> bool:

@@ -1066,19 +1066,20 @@ def test_steps_that_do_not_wait_for_a_failed_one_go_on(steps, folder):
     assert ["good", "behind"] == [step for step, _ in rows(folder)]
 
 
+def _with_secret(folder: Path, *ids: str) -> Path:
+    """Write a workflow of steps of the notebook, the first with a secret; gives its file."""
+    given = [{"id": one, "cells": "analysis.ipynb", "tags": [f"step:{one}"]} for one in ids]
+    flow = {"nbflow": 1, "steps": [{**given[0], "secrets": ["TOKEN"]}, *given[1:]]}
+    path = folder / "flow.yml"
+    path.write_text(json.dumps(flow))
+    return path
+
+
 def test_a_secret_in_a_name_does_not_stand_in_the_records(folder, steps, monkeypatch):
     """The checkpoint may be sent to somebody."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")
     steps(("step:load", "import os\ntoken = os.environ['TOKEN']"), ("step:use", "print(len(token))"))
-    flow = {
-        "nbflow": 1,
-        "steps": [
-            {"id": "load", "cells": "analysis.ipynb", "tags": ["step:load"], "secrets": ["TOKEN"]},
-            {"id": "use", "cells": "analysis.ipynb", "tags": ["step:use"]},
-        ],
-    }
-    (folder / "flow.yml").write_text(json.dumps(flow))
-    one = run(folder / "flow.yml")
+    one = run(_with_secret(folder, "load", "use"))
     assert "completed" == one.status, one.failures
     records = [one.folder / "journal.jsonl", folder / "flow.yml.nbflow.json"]
     assert not [path for path in records if "hunter2" in path.read_text()]
@@ -1093,16 +1094,7 @@ def test_a_secret_of_a_step_is_hidden_by_the_others_of_its_notebook(folder, step
         ("step:use", "url = 'https://x/' + token\nprint(url)"),
         ("step:end", "print(len(url))"),
     )
-    flow = {
-        "nbflow": 1,
-        "steps": [
-            {"id": "load", "cells": "analysis.ipynb", "tags": ["step:load"], "secrets": ["TOKEN"]},
-            {"id": "use", "cells": "analysis.ipynb", "tags": ["step:use"]},
-            {"id": "end", "cells": "analysis.ipynb", "tags": ["step:end"]},
-        ],
-    }
-    (folder / "flow.yml").write_text(json.dumps(flow))
-    one = run(folder / "flow.yml").check()
+    one = run(_with_secret(folder, "load", "use", "end")).check()
     texts = {path: path.read_text(errors="replace") for path in (folder, *one.folder.rglob("*")) if path.is_file()}
     assert not [path for path, text in texts.items() if "hunter2" in text]
     assert "it is *****" in (one.folder / "logs" / "use.log").read_text()

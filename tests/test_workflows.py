@@ -904,7 +904,7 @@ def test_a_workflow_in_a_workflow_has_a_scope_of_its_own(folder, ran):
 def test_what_took_longest_starts_first_the_next_time(folder, ran):
     """By the seconds of the earlier run, which stand in the journal."""
     met = "touch $0.on; until [ -e a.on ] && [ -e b.on ]; do sleep 0.02; done"  # the first two start side by side
-    work = f"case $0 in c) sleep 0.5;; *) {met};; esac"
+    work = f"case $0 in c) sleep 1.5;; *) {met};; esac"
     (folder / "w.yml").write_text(
         "nbflow: 1\nmax_workers: 2\nsteps:\n  - id: each\n    items: [a, b, c]\n    order: longest-first\n"
         "    on_error: continue\n    max_concurrency: 2\n"

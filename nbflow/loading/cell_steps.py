@@ -73,7 +73,7 @@ class Links:
             "offers": frozenset() if prepares or leaves is None else (piece.assigns or frozenset()) - leaves,
             "wanted": wanted,
             "prepares": prepares,
-            "beside": self.secrets,
+            "notebook_secrets": self.secrets,
             "passes": frozenset(other.id for other in self.readers if _prepares(other)),
             "assigned": tuple(one.names),
             "counts": None if prepares else self._counts(one),

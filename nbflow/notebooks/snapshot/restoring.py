@@ -86,7 +86,7 @@ class Restore:
 
     def end(self) -> None:
         """Let go of the values: the helpers refer to this object, and would keep them until gc comes."""
-        for kept in (self.helpers, self.objects, self.large, self.fetched):
+        for kept in (self.helpers, self.objects, self.made, self.large, self.fetched):
             kept.clear()
 
     def _function(self, code: Any, name: str, closure: Any, token: str = "") -> types.FunctionType:
