@@ -306,10 +306,10 @@ class Past:
         left = [
             n for n, (_, one) in self.wanted(piece.reads, piece.assigns).items() if "unsaved" in one or not trusted(one)
         ]
-        unasked = [name for name in sorted(piece.reads or ()) if not self.givers(name) and self._unasked(name)]
+        unasked = [name for name in sorted(piece.reads or ()) if not self.givers(name) and self.unasked(name)]
         return [*left, *unasked]
 
-    def _unasked(self, name: str) -> list[Piece]:
+    def unasked(self, name: str) -> list[Piece]:
         """Give the steps that may have made a name of which nobody asked them."""
         found = []
         for piece in self.pieces:
@@ -344,7 +344,7 @@ class Past:
 
     def makers(self, name: str) -> list[Piece]:
         """Give who gave a name that is not saved, and who has changed since what shares objects with it."""
-        givers = self.givers(name) or tuple(self._unasked(name))
+        givers = self.givers(name) or tuple(self.unasked(name))
         if any(name in self.left[giver.id] and self._entry(giver, name).get("form") == "list" for giver in givers):
             return []  # items can be repeated nowhere else
         ids = {giver.id for giver in givers}

@@ -13,9 +13,10 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher, get_close_matches
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,15 @@ class Notebook:
 
         Empty cells do not run: JupyterLab adds one below whenever somebody runs the last cell.
         """
-        code = [[cell.source, sorted(cell.tags & DECISIVE)] for cell in self.cells if cell.source.strip()]
+        return self.digest_given(())
+
+    def digest_given(self, names: Collection[str]) -> str:
+        """Give the digest where some parameters are always given: the defaults of these decide nothing."""
+        code = []
+        for cell in self.cells:
+            source = _without_defaults(cell.source, names) if cell.number == self.parameters_cell else cell.source
+            if source.strip():
+                code.append([source, sorted(cell.tags & DECISIVE)])
         return _digest(code)[:24]
 
     @property
@@ -880,6 +889,49 @@ def _parameters(module: ast.Module) -> tuple[Parameter, ...]:
                 for target in targets:
                     found.pop(target.id if isinstance(target, ast.Name) else "", None)
     return tuple(found.values())
+
+
+def _without_defaults(source: str, names: Collection[str]) -> str:
+    """Give the source of a cell of parameters without the defaults of some; what the cell reads itself keeps its own.
+
+    Examples
+    --------
+    >>> _without_defaults("n = 5  # models\nm = 2\nhalf = m / 2", ["n", "m"])
+    'n =   # models\nm = 2\nhalf = m / 2'
+    """
+    if not names:
+        return source
+    try:
+        body = syntax_tree(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return source  # it has magics, and where a default stands among them is not known
+    loaded = {node.id for one in body for node in ast.walk(one) if isinstance(node, ast.Name) and not _is_bound(node)}
+    lines = source.encode().splitlines(keepends=True)
+    begins = [0, *accumulate(map(len, lines))]
+    text = source.encode()
+    for statement in reversed(body):
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ) if name in names and name not in loaded and _is_plain(value):
+                end = begins[(value.end_lineno or 1) - 1] + (value.end_col_offset or 0)
+                text = text[: begins[value.lineno - 1] + value.col_offset] + text[end:]
+            case _:
+                pass
+    return text.decode()
+
+
+def _is_bound(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
+
+
+def _is_plain(value: ast.expr) -> bool:
+    try:
+        ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def _unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:

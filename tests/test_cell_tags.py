@@ -88,6 +88,18 @@ def test_what_looks_like_a_change_and_is_none_is_not_told(steps):
     assert [] == source.warnings
 
 
+def test_what_a_step_sets_in_a_module_is_told_if_a_later_step_reads_the_module(steps):
+    """In another kernel it is as it was imported. Settings of some libraries come along, and objects are saved."""
+    path = steps(
+        ("", "import helper, numpy as np, os\nfrom helper import options\nhelper.RATE = 1"),
+        ("step:a", "helper.RATE = 10\nos.sep = '/'\nnp.own = 1\noptions.unit = 2\nhelper.rows[0].n = 1"),
+        ("step:b", "print(np, os, options, helper.RATE)\nhelper.RATE = 11"),
+    )
+    _, source = read_steps(path)
+    told = "helper.RATE holds only in this kernel, and step b reads helper: set it in a setup cell"
+    assert [f"cell 2, line 1 (step a): {told}"] == source.warnings
+
+
 def test_what_only_a_step_below_assigns_is_no_suggestion(steps):
     """It would not be there either."""
     (told,) = problems(steps(("step:a", "totals"), ("step:b", "total = 1")))

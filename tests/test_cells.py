@@ -920,6 +920,26 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder, cli):
     assert ["load", "fit", "fit", "end"] == [step for step, _ in rows(folder)][8:]
 
 
+def test_another_default_repeats_what_reads_it(steps, folder):
+    """It is a value as if somebody had given it; what else stands in the cell is code, which counts for all steps."""
+    cells = [
+        ("parameters", "n = 2  # models\nk: int = 1\nbase = 5\nroof = base * 2"),
+        ("step:load", ran("load") + "rows = [1, 2]"),
+        ("step:fit", ran("fit") + "print(sum(rows) * n)"),
+        ("step:end", ran("end") + "print(k, roof)"),
+    ]
+    run(steps(*cells)).check()
+    path = steps(("parameters", cells[0][1].replace("n = 2", "n = 30").replace("k: int = 1", "k: int = 4")), *cells[1:])
+    with pytest.raises(ChangedError, match=r"^analysis.ipynb: default of n, default of k changed since 3 finished"):
+        resume(path)
+    done = resume(path, changed="rerun").check()
+    assert ("90", "4 10") == (shown(done, 3), shown(done, 4))
+    assert ["load", "fit", "end", "fit", "end"] == [step for step, _ in rows(folder)]
+    path = steps(("parameters", cells[0][1].replace("base = 5", "base = 6")), *cells[1:])
+    assert "1 12" == shown(resume(path, changed="rerun").check(), 4)
+    assert ["load", "fit", "end"] == [step for step, _ in rows(folder)][5:]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "seen"),
     [

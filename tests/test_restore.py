@@ -344,6 +344,16 @@ def test_steps_beside_and_behind_a_failure_are_as_they_are(folder: Path) -> None
     assert "side" == nbflow.restore("flow.yml", "side", into=names).step
 
 
+def test_what_nobody_asked_for_is_left_out_with_the_cell_that_makes_it(folder: Path) -> None:
+    """What is small, and modules, are there all the same."""
+    load = "import math\nrows = list(range(10 ** 5))\ncount = len(rows)\ntotal = sum(rows)"
+    nbflow.run(written(folder / "a.ipynb", [("step:load", load), ("step:end", "print(total)")]), quiet=True).check()
+    names: dict[str, Any] = {}
+    restored = nbflow.restore("a.ipynb", into=names)
+    assert ({"count", "math", "total"}, "math") == ({*restored.names}, names["math"].__name__)
+    assert {"rows": "was not saved, for no later step reads it: run cell 1"} == restored.left_out
+
+
 def test_a_name_that_steps_changed_side_by_side_is_left_out(folder: Path) -> None:
     """Nobody can say whose value is meant; the others are there."""
     cells = [

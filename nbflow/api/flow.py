@@ -151,12 +151,12 @@ class FlowDefinition(Definition):
             step = steps[path]
             assert isinstance(step, TaskStep)
             old, now = self.codes.get(code, before.code.get(step.origin)), self.code.get(step.origin)
-            if old is not None and now is not None and old != now:
+            (content, _, said), (content_now, _, said_now) = code.partition("-"), step.code_digest.partition("-")
+            if content != content_now and old is not None and now is not None and old != now:
                 file = step.origin.partition("#")[0]
                 places.setdefault(file, set()).update(self._places(step.origin, old, now))
                 words[file] = None
-            said = code.partition("-")[2]
-            if said and said != step.code_digest.partition("-")[2]:
+            if said and said != said_now:
                 words[f"step {'/'.join(path)}"] = None
         return ", ".join(f"{_cells(places[word])} of {word}" if word in places else word for word in words)
 

@@ -252,6 +252,10 @@ class _Names:
                 self._leave_out(name, "was pickled by another user")
             else:
                 yield name, entry
+        assigned_ones = {name for piece in past.pieces for name in piece.assigns or ()}
+        for name in sorted(assigned_ones.difference(past.known(), self.moment.step.prepared)):
+            if past.unasked(name):
+                self._leave_out(name, "was not saved, for no later step reads it")
 
     def _lose(self, entries: dict[str, Entry], missing: set[str]) -> None:
         """Leave out what stands in files that are gone, or not what they were."""
@@ -268,7 +272,7 @@ class _Names:
 
     def _cell(self, name: str) -> int | None:
         """Give the number of the cell that makes a name."""
-        givers = self.moment.past.givers(name)
+        givers = self.moment.past.givers(name) or self.moment.past.unasked(name)
         notebook = self.steps.notebooks.get(givers[-1].path) if givers else None
         if notebook is None:
             return None

@@ -551,7 +551,7 @@ def _notebook_step(
     return kind(
         **here.task,
         path=path,
-        source=found.digest if found is not None else "",
+        source=found.digest_given(one.parameters) if found is not None else "",
         outputs=tuple(one.outputs),
         kernel=kernel,
         cwd=cwd,

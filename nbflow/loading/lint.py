@@ -11,7 +11,7 @@ from ..source import SETUP, Cell, Notebook, nameless, owners, selected
 from .cell_steps import Links, cells_of
 from .names import LAMBDA, Place, Unknown, Use
 from .order import Order
-from .plain import changes, imports, says
+from .plain import SET_ALONG, changes, imports, says, set_in
 
 __all__ = ["Found", "look"]
 
@@ -83,6 +83,7 @@ class _Looking:
             self.found.warnings += [self._unknown(unknown, where) for unknown in use.unknown]
         self.found.warnings += self._out_of_order()
         self.found.warnings += [told for step in self.shown for told in self._of_items(step, behind)]
+        self.found.warnings += [told for step in ids if step != SETUP for told in self._of_modules(step, behind)]
         self.found.warnings += [
             f"cell {number} is tagged results and shows what has no name, which is no result: assign it (total = ...)"
             for number in nameless(self.notebook)
@@ -159,6 +160,18 @@ class _Looking:
                 yield (
                     f"{where}: each item changes a {name!r} of its own, and step {reader} reads it as it was before: "
                     f"show in a cell of {me} tagged results what comes along"
+                )
+
+    def _of_modules(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
+        """Tell what a step sets in modules that later steps read: in other kernels these are as they were imported."""
+        imported = imports(self.notebook.cells)
+        for what, (name, place) in set_in(self._cells(me)).items():
+            module = imported.get(name, ":")
+            reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
+            if ":" not in module and module.partition(".")[0] not in SET_ALONG and reader is not None:
+                yield (
+                    f"cell {place.cell}, line {place.line} (step {me}): {what} holds only in this kernel, and step "
+                    f"{reader} reads {name}: set it in a setup cell"
                 )
 
     # -- names of which nobody can say whose they are ---------------------------------------------------

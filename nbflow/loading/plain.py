@@ -11,13 +11,15 @@ from .names import Place
 from .names.cells import UnreadableError, tree_of
 from .names.tables import words
 
-__all__ = ["changes", "imports", "says"]
+__all__ = ["SET_ALONG", "changes", "imports", "says", "set_in"]
 
 CHANGING = words(
     "add append appendleft clear discard extend extendleft insert pop popitem popleft remove reverse setdefault sort "
     "update write writelines writerow writerows"
 )
 """Methods of containers and files that change them."""
+SET_ALONG = words("decimal matplotlib numpy os pandas random sys warnings")
+"""Modules in which a step may set what comes along to other kernels."""
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
@@ -56,13 +58,36 @@ def imports(cells: Iterable[Cell]) -> dict[str, str]:
     --------
     >>> cell = Cell(3, 0, "import numpy as np\\nfrom math import sqrt, pi\\npi = 3", frozenset(), "")
     >>> imports([cell])
-    {'np': 'numpy', 'sqrt': 'math.sqrt'}
+    {'np': 'numpy', 'sqrt': 'math:sqrt'}
     """
     found: dict[str, set[str]] = {}
     for _, node in _outside_functions(cells):
         for name, what in _bound(node):
             found.setdefault(name, set()).add(what)
     return {name: what for name, (what, *more) in found.items() if what and not more}
+
+
+def set_in(cells: Iterable[Cell]) -> dict[str, tuple[str, Place]]:
+    """Give what cells assign to attributes of names, each with the name and the place.
+
+    Parameters
+    ----------
+    cells : iterable of Cell
+        Cells that Python can read, but for those that do not run.
+
+    Examples
+    --------
+    >>> cell = Cell(3, 0, "helper.RATE = 10\\nhelper.rows[0].n = 2", frozenset(), "")
+    >>> set_in([cell])
+    {'helper.RATE': ('helper', Place(cell=3, line=1, through=''))}
+    """
+    found: dict[str, tuple[str, Place]] = {}
+    for cell, node in _outside_functions(cells):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names = ast.unparse(node).split(".")
+            if all(map(str.isidentifier, names)):
+                found[".".join(names)] = names[0], Place(cell.number, node.lineno)
+    return found
 
 
 def says(cell: Cell, name: str) -> bool:
@@ -109,7 +134,7 @@ def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
         yield from ((one.asname or one.name.split(".")[0], one.name) for one in node.names)
     elif isinstance(node, ast.ImportFrom):
         where = "." * node.level + (node.module or "")
-        yield from ((one.asname or one.name, f"{where}.{one.name}") for one in node.names)
+        yield from ((one.asname or one.name, f"{where}:{one.name}") for one in node.names)
     elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
         yield node.id, ""
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

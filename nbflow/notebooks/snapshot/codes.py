@@ -43,6 +43,13 @@ def source_of(code: types.CodeType) -> tuple[str, int, list[str]] | None:
     return code.co_filename, code.co_firstlineno, lines[2][code.co_firstlineno - 1 : last]
 
 
+def is_importable(value: object) -> bool:
+    """Whether a value is a module that other kernels can import."""
+    if not isinstance(value, types.ModuleType):
+        return False
+    return sys.modules.get(value.__name__) is value and not is_made(value)
+
+
 def is_made(module: object) -> bool:
     """Whether a step has made a module and put it into ``sys.modules``: no other kernel can import it."""
     if not isinstance(module, types.ModuleType) or sys.modules.get(module.__name__) is not module:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arrays import address_of, array_digest, is_other_look, is_plain_array, is_written_through, npy, owner_of
-from .codes import is_code, is_made, modules_in
+from .codes import is_code, is_importable, modules_in
 from .files import Budget, digest_of, write_chunks
 from .frames import frame_digest, from_parquet, has_parquet, is_closed, is_frame, owners_of, to_parquet
 from .helpers import fixed, itself, new_array, new_view, thaw
@@ -119,10 +119,10 @@ _ONE = _references({"": []}, "")
 
 def is_small_and_alone(names: dict[str, Any], name: str) -> bool:
     """Whether a value is small, and nothing but its name refers to it, or it cannot be changed: so nobody changes it by
-    another way, and it is no part of anything."""
+    another way, and it is no part of anything. So is a module, of which only the name is saved."""
     alone = name in names and (type(names[name]) in ATOMS or _references(names, name) == _ONE)
     try:
-        return alone and is_small(names[name])
+        return (alone and is_small(names[name])) or is_importable(names.get(name))
     except Exception as problem:
         # Whatever a library raises that is asked how large it is: nobody has asked for the name.
         if of_the_machine(problem):
@@ -423,7 +423,7 @@ class Save:
 
     def _simple(self, packed: Packed, value: Any) -> bool:
         """Pack what needs no pickle."""
-        if isinstance(value, types.ModuleType) and sys.modules.get(value.__name__) is value and not is_made(value):
+        if is_importable(value):
             names = " ".join([value.__name__, *modules_in(value)])
             packed.form = {"form": "module", "module": names, "stem": "module:" + value.__name__}
             return True

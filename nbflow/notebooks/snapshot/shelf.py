@@ -261,32 +261,10 @@ class Shelf:
         save = Save(self, asked, affected, budget, old)
         save.pack_all(dry=False)
         save.write_all()
-        found, changed, bound, connected = {}, [], [], save.connected()
+        connected = save.connected()
         save.leave_out(offers)
-        data = (name for name in save.tokens.keys() & self.known if not is_code(self.namespace[name]))
-        stayed = {save.tokens[name] for name in data if save.tokens[name] == self.known[name].token}
-        states = {one.token: one.state for one in self.known.values() if one.state}
-        inside = {one.token: one.inside for one in self.known.values()}
         refs = save.refs()
-        for name, ref in refs.items():
-            token, known = save.tokens[name], self.known.get(name)
-            unread = touched is not None and {*touched}.isdisjoint(save.names_of[token])
-            if known is not None and known.is_unseen and unread:
-                continue  # only code needs it, that the step has not run: each kernel has it from setup
-            state = save.state(token)
-            same_object = known is not None and (known.token == token or "id" not in ref)
-            # The same content under the same token is the same, whatever was learnt of it.
-            given = known.ref if known is not None and known.ref is not None else {}
-            same_content = "stem" in given and place_of(given) == place_of(ref)
-            before = known and (known.state or states.get(known.token))
-            other = known is not None and self._differs_inside(known, save, stayed, inside)
-            if other or not (known and same_object and (before == state or same_content)):
-                changed.append(name)
-                if not other and "id" in ref and state is not None and states.get(token) == state:
-                    bound.append(name)
-            if not known or known.ref != ref:
-                found[name] = ref
-            self._note(name, save, ref, state, connected)
+        found, changed, bound = self._news(save, refs, touched, connected)
         self._note_holders(save)
         unsaved = {name: save.reason(save.tokens[name]) for name in save.names if save.tokens[name] in save.failed}
         spoilt = [name for name in unsaved if name in self.known and self.known[name].is_seen_setup]
@@ -312,6 +290,39 @@ class Shelf:
             "beside": lost,
         }
         return {**told, **kept, **taken}
+
+    def _news(
+        self, save: Save, refs: dict[str, Ref], touched: Sequence[str] | None, connected: dict[str, set[str]]
+    ) -> tuple[dict[str, Ref], list[str], list[str]]:
+        """Give the references that are new, the names that changed, and those of these that were only bound to what
+        another one was; note what each is now."""
+        found: dict[str, Ref] = {}
+        changed: list[str] = []
+        bound: list[str] = []
+        data = (name for name in save.tokens.keys() & self.known if not is_code(self.namespace[name]))
+        stayed = {save.tokens[name] for name in data if save.tokens[name] == self.known[name].token}
+        states = {one.token: one.state for one in self.known.values() if one.state}
+        inside = {one.token: one.inside for one in self.known.values()}
+        for name, ref in refs.items():
+            token, known = save.tokens[name], self.known.get(name)
+            unread = touched is not None and {*touched}.isdisjoint(save.names_of[token])
+            if known is not None and known.is_unseen and unread:
+                continue  # only code needs it, that the step has not run: each kernel has it from setup
+            state = save.state(token)
+            same_object = known is not None and (known.token == token or "id" not in ref)
+            # The same content under the same token is the same, whatever was learnt of it.
+            given = known.ref if known is not None and known.ref is not None else {}
+            same_content = "stem" in given and place_of(given) == place_of(ref)
+            before = known and (known.state or states.get(known.token))
+            other = known is not None and self._differs_inside(known, save, stayed, inside)
+            if other or not (known and same_object and (before == state or same_content)):
+                changed.append(name)
+                if not other and "id" in ref and state is not None and states.get(token) == state:
+                    bound.append(name)
+            if not known or known.ref != ref:
+                found[name] = ref
+            self._note(name, save, ref, state, connected)
+        return found, changed, bound
 
     @staticmethod
     def _differs_inside(known: Known, save: Save, stayed: set[str], before: dict[str, frozenset[str] | None]) -> bool:

@@ -1,0 +1,68 @@
+"""Steps whose names are tangled give what plain Python gives: in a first run, and resumed after an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import nbformat
+import pytest
+
+import nbflow
+from tests.tangles import Tangle, Tangler
+
+
+def check(seed: int, folder: Path, *, branches: bool) -> list[str]:
+    """Compare a run, and its resume after an edit, with plain Python; gives the steps that were refused."""
+    tangler = Tangler(Random(seed), branches=branches)
+    first = tangler.tangle()
+    path = folder / f"t{seed}.ipynb"
+    nbformat.write(first.notebook(), path)
+    refused = compared(first, nbflow.run(path, quiet=True), f"seed {seed}, first run of")
+    second = tangler.edited(first)
+    nbformat.write(second.notebook(), path)
+    done = nbflow.resume(path, quiet=True, changed="rerun")
+    return refused + compared(second, done, f"seed {seed}, edited from\n{first}\nto")
+
+
+def compared(tangle: Tangle, run: Any, what: str) -> list[str]:
+    """Compare what the steps of a run show with what is meant; gives those that were refused."""
+    executed = next(run.folder.glob("*.executed.ipynb"))
+    shown = {cell.id: cell.outputs for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"}
+    refused = []
+    for place, part in enumerate(tangle.parts):
+        ended = run[part.id]
+        if ended.status == "failed":
+            assert tangle.is_torn(place), f"{what}\n{tangle}\n{part.id} failed: {ended.error}"
+            refused.append(part.id)
+        elif ended.status == "completed":
+            text = "".join(out.text for out in shown[part.id] if out.output_type == "stream").strip()
+            meant = " or ".join(sorted(tangle.meant[part.id]))
+            assert text in tangle.meant[part.id], f"{what}\n{tangle}\n{part.id} shows {text}, not {meant}"
+    return refused
+
+
+def check_all(seeds: Sequence[int], folder: Path, *, branches: bool) -> int:
+    """Check some notebooks; gives how many were refused, at least in part."""
+    return sum(bool(check(seed, folder, branches=branches)) for seed in seeds)
+
+
+def test_some_tangled_steps_below_each_other_are_as_in_plain_python(tmp_path):
+    """And so they are after an edit, whatever is kept."""
+    assert 0 == check_all(range(6), tmp_path, branches=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("start", range(100, 260, 20))
+def test_many_tangled_steps_below_each_other_are_as_in_plain_python(start, tmp_path):
+    """Those of other seeds."""
+    assert 0 == check_all(range(start, start + 20), tmp_path, branches=False)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("start", range(1000, 1120, 20))
+def test_many_tangled_steps_side_by_side_are_as_in_plain_python(start, tmp_path):
+    """Or are refused: where steps that do not wait for each other have changed the same."""
+    assert 3 >= check_all(range(start, start + 20), tmp_path, branches=True)
