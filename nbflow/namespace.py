@@ -97,14 +97,14 @@ class Past:
     def givers(self, name: str) -> tuple[Piece, ...]:
         """Give the steps whose value of a name counts: more than one where steps changed it side by side."""
         have = [piece for piece in self.pieces if name in self.left.get(piece.id, ())]
-        changed = [piece for piece in have if self._entry(piece, name).get("changed")]
+        changed = [piece for piece in have if self.entry(piece, name).get("changed")]
         hidden = {other for piece in changed for other in piece.behind}
         last = self._telling(name, [piece for piece in changed if piece.id not in hidden])
         return self._binding(name, last) or last or tuple(have[-1:])
 
     def _telling(self, name: str, last: list[Piece]) -> tuple[Piece, ...]:
         """Leave out those that have bound a name to an object as it was, where another one has changed that."""
-        entries = {piece.id: self._entry(piece, name) for piece in last}
+        entries = {piece.id: self.entry(piece, name) for piece in last}
         changed = {str(one["id"]) for one in entries.values() if "id" in one and not one.get("same")}
         return tuple(p for p in last if not (entries[p.id].get("same") and entries[p.id].get("id") in changed))
 
@@ -112,9 +112,9 @@ class Past:
         """Give those of some steps that bind a name where the others do not say it: these have only changed what it was
         bound to. Nobody, where those that bind it have changed that, too."""
         bind = [piece for piece in last if name in piece.makes]
-        rest = [self._entry(piece, name).get("id") for piece in last if name not in piece.makes]
+        rest = [self.entry(piece, name).get("id") for piece in last if name not in piece.makes]
         named = any(piece.touches(name) for piece in last if name not in piece.makes)
-        entries = [self._entry(piece, name) for piece in bind]
+        entries = [self.entry(piece, name) for piece in bind]
         both = any("id" in one and one["id"] in rest and not one.get("same") for one in entries)
         return () if named or both else tuple(bind)
 
@@ -128,7 +128,7 @@ class Past:
 
     def _is_again(self, giver: Piece, name: str) -> bool:
         """Whether a step has only bound a name to the module that it stood for, or to what setup makes under it."""
-        entry = self._entry(giver, name)
+        entry = self.entry(giver, name)
         if not (entry.get("same") or _is_module(entry)):
             return False
         before = self.until(giver).find(name)
@@ -139,9 +139,9 @@ class Past:
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
         givers = self.givers(name)
-        if not givers or self.torn(name) or self._entry(givers[-1], name).get("deleted"):
+        if not givers or self.torn(name) or self.entry(givers[-1], name).get("deleted"):
             return None
-        return givers[-1], self._entry(self._saver(name, givers[-1]), name)
+        return givers[-1], self.entry(self._saver(name, givers[-1]), name)
 
     def _saver(self, name: str, giver: Piece) -> Piece:
         """Give who saved what a step has given last: perhaps another one, the same value beside other names, if it is
@@ -149,14 +149,14 @@ class Past:
         saver = giver
         for piece in self.pieces:
             if giver.id in piece.behind and name in self.left.get(piece.id, ()):
-                again = self._entry(piece, name).get("again")
-                if again is None or again == version_of(self._entry(saver, name)):
+                again = self.entry(piece, name).get("again")
+                if again is None or again == version_of(self.entry(saver, name)):
                     saver = piece
         return saver
 
     def differ(self, name: str) -> bool:
         """Whether steps that do not wait for each other have left different values of a name."""
-        found = [self._entry(piece, name) for piece in self.givers(name)]
+        found = [self.entry(piece, name) for piece in self.givers(name)]
         return any(one.get("stem", one) != found[0].get("stem", found[0]) for one in found[1:])
 
     def torn(self, name: str) -> tuple[str, ...]:
@@ -184,16 +184,16 @@ class Past:
         Not those that were only bound to something else; and no code, which each kernel has anew.
         """
         givers = self.givers(name)
-        if not givers or self._entry(givers[-1], name).get("form") == "list":
+        if not givers or self.entry(givers[-1], name).get("form") == "list":
             return
         saver = self._saver(name, givers[-1])
-        entry = {key: {*cast("list[str]", self._entry(saver, name).get(key, []))} for key in ALONG}
+        entry = {key: {*cast("list[str]", self.entry(saver, name).get(key, []))} for key in ALONG}
         for other in sorted((entry["holds"] | entry["shares"]) - entry["needs"]):
             before = self.until(saver).givers(other)
             seen = saver if other in self.left[saver.id] else before[-1] if before else None
-            token = f"setup:{other}" if seen is None else self._entry(seen, other).get("id")
+            token = f"setup:{other}" if seen is None else self.entry(seen, other).get("id")
             later = [piece for piece in self.givers(other) if piece is not saver and piece.id not in saver.behind]
-            entries = [self._entry(piece, other) for piece in later]
+            entries = [self.entry(piece, other) for piece in later]
             if token and any(one.get("id") == token and not one.get("same") for one in entries):
                 yield other
 
@@ -250,7 +250,7 @@ class Past:
             unseen = [(piece, one) for piece, one in last if piece.id not in giver.behind]
             if unseen and not any(piece is giver for piece, _ in last):
                 piece, one = unseen[-1]
-                newest = found[one][1] if one in found and found[one][0] is piece else self._entry(piece, one)
+                newest = found[one][1] if one in found and found[one][0] is piece else self.entry(piece, one)
                 agreed[name] = piece, {**newest, **self._along(entry, newest)}
         return agreed
 
@@ -265,7 +265,7 @@ class Past:
         found: dict[str, dict[str, tuple[Piece, str]]] = {}
         for piece in self.pieces:
             for name in self.changed_by(piece):
-                entry = self._entry(piece, name)
+                entry = self.entry(piece, name)
                 if "stem" in entry and "id" in entry and not (entry.get("same") or _is_module(entry)):
                     found.setdefault(cast("str", entry["id"]), {})[piece.id] = piece, name
         return {token: list(one.values()) for token, one in found.items()}
@@ -290,6 +290,18 @@ class Past:
             for name in cast("list[str]", one[1].get("holds", [])) if one is not None else ():
                 holders.setdefault(name, []).append(other)
         return holders
+
+    def as_setup_makes(self, name: str) -> set[str]:
+        """Give the names of setup for what a value is, or has inside, as setup makes it: where one of them stands for
+        something else, there is nothing to give the value back with."""
+        found = self.find(name)
+        if found is None:
+            return set()
+        giver, entry = found
+        saver = self._saver(name, giver)
+        along = {other for key in ALONG for other in cast("list[str]", entry.get(key, []))}
+        made = {other for other in along.difference(self.left[saver.id]) if not self.until(saver).givers(other)}
+        return made | ({str(entry["stem"]).partition(":")[2]} if entry.get("form") == "setup" else set())
 
     def lost(self, piece: Piece, trusted: Callable[[Entry], bool] = lambda _entry: True) -> list[str]:
         """Give the names that a step reads and that can be restored from nowhere.
@@ -345,10 +357,10 @@ class Past:
     def makers(self, name: str) -> list[Piece]:
         """Give who gave a name that is not saved, and who has changed since what shares objects with it."""
         givers = self.givers(name) or tuple(self.unasked(name))
-        if any(name in self.left[giver.id] and self._entry(giver, name).get("form") == "list" for giver in givers):
+        if any(name in self.left[giver.id] and self.entry(giver, name).get("form") == "list" for giver in givers):
             return []  # items can be repeated nowhere else
         ids = {giver.id for giver in givers}
-        entries = [self._entry(giver, name) for giver in givers if name in self.left[giver.id]]
+        entries = [self.entry(giver, name) for giver in givers if name in self.left[giver.id]]
         beside = {other for entry in entries for other in cast("list[str]", entry.get("shares", []))}
         for giver in givers:
             if name not in self.left[giver.id]:  # nobody knows what it shares, so with all of its step
@@ -359,9 +371,10 @@ class Past:
     def changed_by(self, piece: Piece) -> list[str]:
         """Give the names that a step changed."""
         left = self.left.get(piece.id, {})
-        return [name for name in left if not name.startswith("$") and self._entry(piece, name).get("changed")]
+        return [name for name in left if not name.startswith("$") and self.entry(piece, name).get("changed")]
 
-    def _entry(self, piece: Piece, name: str) -> Entry:
+    def entry(self, piece: Piece, name: str) -> Entry:
+        """Give what a step has left under a name."""
         return cast("Entry", self.left[piece.id][name])
 
 

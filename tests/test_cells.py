@@ -1725,18 +1725,38 @@ def test_a_step_that_imports_again_is_believed_behind_two_edits(steps):
     assert "(2+0j)" == shown(resume(steps(*cells), changed="rerun").check(), 3)
 
 
-def test_what_setup_made_and_a_step_has_bound_anew_is_told_where_another_name_for_it_is_read(steps):
-    """In that kernel it is no more; a kernel of its own has it."""
+def test_what_setup_made_and_a_step_changes_and_perhaps_binds_anew_is_saved(steps):
+    """It comes along with what holds it, and is the step's own all the same."""
+    path = steps(
+        ("setup", "a = [1]\nc = [2]"),
+        ("step:p", "a = [c]\nc.append(3)"),
+        ("step:q", "c.append(4)\nif len(c) > 9: c = []"),
+        ("step:r", "print(c, a)"),
+    )
+    assert "[2, 3, 4] [[2, 3, 4]]" == shown(run(path).check(), 4)
+
+
+def test_what_setup_made_is_given_back_where_no_step_has_bound_its_name_anew(steps):
+    """In the kernel of the step above that is another object now: this step has a kernel of its own."""
+    cells = [
+        ("setup", "a = [0]"),
+        ("step:p", "b = a\nd = {'in': a}"),
+        ("step:q needs:p", "a = 5"),
+        ("step:r", "print(a, b, d['in'] is b)"),
+    ]
+    assert "5 [0] True" == shown(run(steps(*cells)).check(), 4)
+
+
+def test_what_setup_made_and_a_step_has_bound_anew_is_told_where_only_that_kernel_has_what_is_read_too(steps):
+    """A generator is nowhere else."""
     cells = [
         ("setup", "a = [0]"),
         ("step:p", "b = a"),
-        ("step:q needs:p", "a = 5"),
-        ("step:r", "print(b)"),
+        ("step:q needs:p", "a = 5\nlines = (n for n in [1])"),
+        ("step:r", "print(b, next(lines))"),
     ]
     (failure,) = run(steps(*cells)).failures
-    assert "which a step has bound anew in this kernel. With needs: this step has a kernel" in failure.error.message
-    cells[3] = ("step:r needs:q", "print(b)")
-    assert "[0]" == shown(run(steps(*cells)).check(), 4)
+    assert "which a step has bound anew in this kernel. Bind another name there, or make" in failure.error.message
 
 
 def test_who_reads_an_object_follows_who_changed_it_under_another_name(steps):

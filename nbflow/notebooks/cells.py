@@ -80,6 +80,8 @@ class _Cells:
     at: Piece | None = None
     """The step whose cells are running: one that is repeated, or its own."""
     saved: Saved | None = None
+    stale: frozenset[str] = frozenset()
+    """Names that were in the kernel only as setup made them when it saved, while steps before have changed them."""
     problem: str | None = None
     """Why nothing could be saved."""
 
@@ -107,15 +109,22 @@ class _Cells:
         kept = KEPT.keys() & self.past.left.get(piece.id, {}).keys()
         self.has.update(dict.fromkeys([*self.past.changed_by(piece), *kept], piece.id))
 
-    def stale(self) -> frozenset[str]:
+    def as_setup_made(self) -> frozenset[str]:
         """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
         assigned = self.piece.assigns or frozenset()
         wanted = self.past.wanted(self.step.prepared - assigned)
         there = {name for name, (giver, _) in wanted.items() if self.is_there(name, giver, self.past)}
         return frozenset(wanted) & self.step.prepared - there - self.piece.certain
 
+    def _is_bound_anew(self, name: str) -> bool:
+        """Whether a name of setup stands for another object in the kernel."""
+        givers = self.past.givers(name)
+        made = bool(givers) and self.past.entry(givers[-1], name).get("id") == f"setup:{name}"
+        return bool(givers) and not made and self.is_there(name, givers[-1], self.past)
+
     def take(self, node: NodeId, made: object) -> None:
-        """Go on in the kernel of the step above, if that lives, and has what cannot be restored."""
+        """Go on in the kernel of the step above, if that lives, has what cannot be restored, and can be given the
+        rest."""
         if not self.step.goes_on or self.step.cwd == "item":
             return
         self.kept = self.runner.held.take(beside(node, self.step.goes_on), made)
@@ -124,8 +133,9 @@ class _Cells:
         self.has = dict(self.kept.has)
         wanted = self.past.wanted(self.piece.reads, self.piece.assigns)
         lost = self.lost(self.past, self.piece)
-        there = all(name in wanted and self.is_there(name, wanted[name][0], self.past) for name in lost)
-        if not there or self.kept.kernel.has_died():
+        there = {name for name, (giver, _) in wanted.items() if self.is_there(name, giver, self.past)}
+        made = {other for name in wanted.keys() - there for other in self.past.as_setup_makes(name)}
+        if not there.issuperset(lost) or any(map(self._is_bound_anew, made)) or self.kept.kernel.has_died():
             asyncio.run(end([self.kept.kernel]))
             self.kept, self.has = None, {}
             return
@@ -265,7 +275,7 @@ class CellsAttempt(Attempt):
             giver, entry = wanted[name]
             remedy = f"--from {giver.id} makes it again"
             if entry.get("form") == "setup":
-                remedy = "With needs: this step has a kernel of its own"
+                remedy = "Bind another name there, or make it in a step, not in setup"
             return f"{name} cannot be restored: it {why}. {remedy}"
         for name, ids in past.unclear(piece.reads).items():
             told = f"{name} is not restored: {' and '.join(ids)} have changed it, and none waits for the other"
@@ -309,13 +319,14 @@ class CellsAttempt(Attempt):
         if step.tells_nothing:
             return whole
         touched = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
+        self.cells.stale = self.cells.as_setup_made()  # what the kernel has is another question once it is left
         request = save_request(
             self.places.folder,
             step.leaves,
             touched=touched,
             assigned=piece.makes,
             small=() if step.gathers or step.masked else step.offers,
-            stale=self.cells.stale(),
+            stale=self.cells.stale,
             carried=execution.kernel.warm,
             most=MOST,
             seconds=SECONDS,
@@ -359,7 +370,7 @@ class CellsAttempt(Attempt):
         outcome = super()._outcome(ending)
         if self.cells.saved is None or outcome.status != "completed":
             return outcome
-        stale = self.cells.stale()
+        stale = self.cells.stale
         # What setup has made, and no step has left, is made again in each kernel; it may be another one in a later run.
         prepared = self.cells.step.prepared
         made = prepared.difference(self.cells.past.known())
@@ -425,9 +436,9 @@ class CellsAttempt(Attempt):
         ran = {cells.piece.id} | cells.again | (cells.kept.ran if cells.kept is not None else set())
         node = self.task.node
         if cells.saved is not None:
-            changed = [name for name, entry in cells.saved.names.items() if entry.get("changed")]
-            mine = filter(self._made_here, (*changed, *cells.saved.unsaved))
-            cells.has.update(dict.fromkeys(mine, cells.piece.id))
+            changed = {name for name, entry in cells.saved.names.items() if entry.get("changed")} - cells.stale
+            mine = filter(self._made_here, cells.saved.unsaved)
+            cells.has.update(dict.fromkeys((*changed, *mine), cells.piece.id))
         kept = Kept(kernel, self.made, frozenset(ran), cells.has, beside(node, cells.step.goes_on_in))
         await cells.runner.held.put(node, kept)
 
