@@ -1736,6 +1736,19 @@ def test_what_setup_made_and_a_step_changes_and_perhaps_binds_anew_is_saved(step
     assert "[2, 3, 4] [[2, 3, 4]]" == shown(run(path).check(), 4)
 
 
+def test_another_name_of_what_a_step_changed_is_there_for_the_next_step_too(steps):
+    """The changed step did not have it, and its kernel goes on."""
+    cells = [
+        ("setup", "a = [0]"),
+        ("step:p", "b = a"),
+        ("step:q", "a = [5]"),
+        ("step:r", "print(a, b, a is b)"),
+    ]
+    assert "[5] [0] False" == shown(run(steps(*cells)).check(), 4)
+    cells[2] = ("step:q", "a.append(5)")
+    assert "[0, 5] [0, 5] True" == shown(resume(steps(*cells), changed="rerun").check(), 4)
+
+
 def test_what_setup_made_is_given_back_where_no_step_has_bound_its_name_anew(steps):
     """In the kernel of the step above that is another object now: this step has a kernel of its own."""
     cells = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,24 +12,35 @@ import nbformat
 import pytest
 
 import nbflow
+from nbflow.errors import DefinitionError
 from tests.tangles import Tangle, Tangler
 
 
 def check(seed: int, folder: Path, *, branches: bool) -> list[str]:
-    """Compare a run, and its resume after an edit, with plain Python; gives the steps that were refused."""
+    """Compare a run, and its resume after an edit, with plain Python; gives what was refused."""
     tangler = Tangler(Random(seed), branches=branches)
     first = tangler.tangle()
-    path = folder / f"t{seed}.ipynb"
-    nbformat.write(first.notebook(), path)
-    refused = compared(first, nbflow.run(path, quiet=True), f"seed {seed}, first run of")
     second = tangler.edited(first)
-    nbformat.write(second.notebook(), path)
-    done = nbflow.resume(path, quiet=True, changed="rerun")
-    return refused + compared(second, done, f"seed {seed}, edited from\n{first}\nto")
+    path = folder / str(seed) / "tangle.ipynb"
+    path.parent.mkdir()
+    refused = compared(first, path, nbflow.run, f"seed {seed}, first run of")
+    begun = path.with_name("nbflow-runs").is_dir()
+    resume = partial(nbflow.resume, changed="rerun") if begun else nbflow.run
+    return refused + compared(second, path, resume, f"seed {seed}, edited from\n{first}\nto")
 
 
-def compared(tangle: Tangle, run: Any, what: str) -> list[str]:
-    """Compare what the steps of a run show with what is meant; gives those that were refused."""
+def compared(tangle: Tangle, path: Path, begin: Callable[..., Any], what: str) -> list[str]:
+    """Compare what the steps of a run show with what is meant; gives what was refused.
+
+    Where it depends on the order of steps that do not wait for each other what is meant, nothing is told.
+    """
+    nbformat.write(tangle.notebook(), path)
+    try:
+        run = begin(path, quiet=True)
+    except DefinitionError as problem:
+        if any(map(tangle.is_torn, range(len(tangle.parts)))):
+            return [problem.message]
+        raise AssertionError(f"{what}\n{tangle}") from problem
     executed = next(run.folder.glob("*.executed.ipynb"))
     shown = {cell.id: cell.outputs for cell in nbformat.read(executed, 4).cells if cell.cell_type == "code"}
     refused = []
@@ -39,8 +51,8 @@ def compared(tangle: Tangle, run: Any, what: str) -> list[str]:
             refused.append(part.id)
         elif ended.status == "completed":
             text = "".join(out.text for out in shown[part.id] if out.output_type == "stream").strip()
-            meant = " or ".join(sorted(tangle.meant[part.id]))
-            assert text in tangle.meant[part.id], f"{what}\n{tangle}\n{part.id} shows {text}, not {meant}"
+            first, *others = sorted(tangle.meant[part.id])
+            assert others or text == first, f"{what}\n{tangle}\n{part.id} shows {text}, not {first}"
     return refused
 
 

@@ -101,7 +101,8 @@ class _Cells:
         by others. Where one step has bound the name to an object, and another one has changed that, both count.
         """
         ran = self.kept.ran if self.kept is not None else self.again
-        has = self.has.get(name, giver.id if giver.id in ran else "")
+        left = giver.id in ran and name in past.left.get(giver.id, ())  # else under another name of the same object
+        has = self.has.get(name, giver.id if left else "")
         return has == giver.id or (giver.id in ran and has in ran and has == past.givers(name)[-1].id)
 
     def has_run(self, piece: Piece) -> None:
