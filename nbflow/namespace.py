@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias, cast
 
 from .values import File, Value
@@ -88,6 +89,7 @@ class Past:
     pieces: tuple[Piece, ...]
     left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     _torn: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _until: dict[str, Past] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def known(self) -> list[str]:
         """Give all names that were left."""
@@ -134,7 +136,8 @@ class Past:
         before = self.until(giver).find(name)
         if before is None:  # setup has made it, under this name
             return bool(entry.get("same")) and entry.get("id") == f"setup:{name}"
-        return _is_module(entry) and before[1].get("stem") == entry.get("stem")
+        modules = str(entry.get("module", "")).split()
+        return _is_module(entry) and {*modules} <= {*str(before[1].get("module", "")).split()}
 
     def find(self, name: str) -> tuple[Piece, Entry] | None:
         """Give who left a name, and where it is saved; ``None`` if nobody did, or nobody can say whose is meant."""
@@ -162,7 +165,7 @@ class Past:
     def torn(self, name: str) -> tuple[str, ...]:
         """Give the steps that have changed a name, or what its value has inside, while none waits for the other."""
         if name not in self._torn:
-            self._torn[name] = self._changers(name) if self._split else ()
+            self._torn[name] = () if self._in_a_row else self._tearing(name)
         return self._torn[name]
 
     @cached_property
@@ -170,13 +173,46 @@ class Past:
         """The names that differ: looked for once, for all names are asked for, often."""
         return frozenset(filter(self.differ, self.known()))
 
-    def _changers(self, name: str) -> tuple[str, ...]:
+    @cached_property
+    def _in_a_row(self) -> bool:
+        """Whether each of the steps waits for the one before it: then all can say whose value is meant."""
+        return all(one.id in other.behind for one, other in pairwise(self.pieces))
+
+    def _tearing(self, name: str) -> tuple[str, ...]:
         names = [name]
         for one in names:
             if one in self._split:
                 return tuple(piece.id for piece in self.givers(one))
-            names += [other for other in self._inside(one) if other not in names]
+            last = self.changers(self._saved(one))
+            if len({str(self.entry(piece, other).get("stem")) for piece, other in last}) > 1:
+                return tuple(piece.id for piece, _ in last)
+            inside = list(self._inside(one))
+            # What is packed with another value, or has it inside and is inside of it, has that as it was.
+            apart = next((other for other in inside if other in self._packed_with(one) or other == name), None)
+            if apart is not None:
+                return tuple(dict.fromkeys(piece.id for each in (one, apart) for piece in self.givers(each)))
+            names += [other for other in inside if other not in names]
         return ()
+
+    def _packed_with(self, name: str) -> list[str]:
+        """Give the names of other objects that are saved in one pickle with that of a name."""
+        entry, givers = self._saved(name), self.givers(name)
+        if entry.get("form") != "pickle":
+            return []
+        beside = self.left[self._saver(name, givers[-1]).id]
+        others = ((one, cast("Entry", beside.get(one, {}))) for one in cast("list[str]", entry.get("shares", [])))
+        return [one for one, it in others if it.get("stem") == entry.get("stem") and it.get("id") != entry.get("id")]
+
+    def _token(self, saver: Piece, name: str) -> Value:
+        """Give which object a name stood for when a step saved it, or something that holds it."""
+        before = self.until(saver).givers(name)
+        seen = saver if name in self.left[saver.id] else before[-1] if before else None
+        return f"setup:{name}" if seen is None else self.entry(seen, name).get("id")
+
+    def _saved(self, name: str) -> Entry:
+        """Give what was saved last of a name, whoever has changed what it has inside; nothing if nobody left it."""
+        givers = self.givers(name)
+        return self.entry(self._saver(name, givers[-1]), name) if givers else {}
 
     def _inside(self, name: str) -> Iterator[str]:
         """Give the names of values that one has inside, or shares, and that others have changed since it was saved.
@@ -189,9 +225,7 @@ class Past:
         saver = self._saver(name, givers[-1])
         entry = {key: {*cast("list[str]", self.entry(saver, name).get(key, []))} for key in ALONG}
         for other in sorted((entry["holds"] | entry["shares"]) - entry["needs"]):
-            before = self.until(saver).givers(other)
-            seen = saver if other in self.left[saver.id] else before[-1] if before else None
-            token = f"setup:{other}" if seen is None else self.entry(seen, other).get("id")
+            token = self._token(saver, other)
             later = [piece for piece in self.givers(other) if piece is not saver and piece.id not in saver.behind]
             entries = [self.entry(piece, other) for piece in later]
             if token and any(one.get("id") == token and not one.get("same") for one in entries):
@@ -204,7 +238,9 @@ class Past:
 
     def until(self, piece: Piece) -> Past:
         """Give what one of the pieces found itself."""
-        return Past(tuple(one for one in self.pieces if one.id in piece.behind), self.left)
+        if piece.id not in self._until:
+            self._until[piece.id] = Past(tuple(one for one in self.pieces if one.id in piece.behind), self.left)
+        return self._until[piece.id]
 
     def wanted(
         self, reads: Iterable[str] | None, assigns: frozenset[str] | None = frozenset()
@@ -266,7 +302,8 @@ class Past:
         for piece in self.pieces:
             for name in self.changed_by(piece):
                 entry = self.entry(piece, name)
-                if "stem" in entry and "id" in entry and not (entry.get("same") or _is_module(entry)):
+                told = "id" in entry and ("stem" in entry or "unsaved" in entry)
+                if told and not (entry.get("same") or _is_module(entry)):
                     found.setdefault(cast("str", entry["id"]), {})[piece.id] = piece, name
         return {token: list(one.values()) for token, one in found.items()}
 
@@ -366,7 +403,8 @@ class Past:
             if name not in self.left[giver.id]:  # nobody knows what it shares, so with all of its step
                 beside |= {*(giver.assigns or ()), *self.left[giver.id]}
         later = [piece for piece in self.pieces if ids & piece.behind and not beside.isdisjoint(self.changed_by(piece))]
-        return [*givers, *later]
+        changers = [piece for entry in entries for piece, _ in self.changers(entry)]
+        return [*givers, *later, *changers]
 
     def changed_by(self, piece: Piece) -> list[str]:
         """Give the names that a step changed."""
@@ -379,7 +417,7 @@ class Past:
 
 
 def _is_module(entry: Entry) -> bool:
-    return entry.get("type") == "builtins.module"
+    return entry.get("form") == "module"
 
 
 def version_of(entry: Entry) -> list[Value]:

@@ -18,7 +18,23 @@ import nbformat
 
 NAMES = "abc"
 
-SHAPE = '''
+
+@dataclass(frozen=True)
+class Language:
+    """What the steps of a notebook may do with names."""
+
+    setup: str
+    """Defines ``shape``, which tells values and what they share."""
+    value: str
+    """An expression for a value; all names have such values, of which the statements below make no others."""
+    binds: tuple[str, ...]
+    """Statements that bind a name."""
+    changes: tuple[str, ...]
+    """Those that change what a name is, or perhaps bind it."""
+
+
+LISTS = Language(
+    setup='''
 def shape(**names):
     """Tell values, and which of their parts are one object."""
     seen = {}
@@ -28,34 +44,113 @@ def shape(**names):
         if id(value) in seen:
             return f"<{seen[id(value)]}>"
         seen[id(value)] = len(seen)
-        parts = value.items() if isinstance(value, dict) else enumerate(value)
-        return f"{seen[id(value)]}:{type(value).__name__}({', '.join(told(part) for _, part in parts)})"
+        parts = value.values() if isinstance(value, dict) else value
+        return f"{seen[id(value)]}:{type(value).__name__}({', '.join(map(told, parts))})"
     return ", ".join(f"{name} = {told(value)}" for name, value in names.items())
-'''
+''',
+    value="[{k}]",
+    binds=(
+        "{x} = [{k}]",
+        "{x} = {y}",
+        "{x} = [{y}]",
+        '{x} = [{k}, {{"in": {y}}}]',
+        "{x} = list({y})",
+        "{x} = {y} + [{k}]",
+        "{x} = {y}[-1] if isinstance({y}[-1], list) else [{k}]",
+    ),
+    changes=(
+        "{x}.append({k})",
+        "{x}[0] = {k}",
+        "{x}[0] = {y}",
+        "{x}.append({y})",
+        "{x} += [{k}]",
+        "{x} = {x} + [{k}]",
+        "if isinstance({x}[0], list): {x}[0].append({k})",
+        "if len({y}) > 2: {x} = [{k}]",
+        "if len({y}) > 2: {x}.append({k})",
+        "def add():\n    {x}.append({k})\nadd()",
+    ),
+)
+"""Lists that are not empty, in each other and in dicts."""
 
-NEW = (
-    "{x} = [{k}]",
-    "{x} = {y}",
-    "{x} = [{y}]",
-    '{x} = [{k}, {{"in": {y}}}]',
-    "{x} = list({y})",
-    "{x} = {y} + [{k}]",
-    "{x} = {y}[-1] if isinstance({y}[-1], list) else [{k}]",
+OBJECTS = Language(
+    setup='''
+import copy
+class Box:
+    """Holds a number, another box, or a function that has one."""
+    def __init__(self, v):
+        self.v = v
+    def put(self, v):
+        self.v = v
+def shape(**names):
+    """Tell values, and which of their parts are one object."""
+    seen = {}
+    def told(value):
+        if id(value) in seen:
+            return f"<{seen[id(value)]}>"
+        if isinstance(value, Box):
+            seen[id(value)] = len(seen)
+            return f"{seen[id(value)]}:Box({told(value.v)})"
+        if callable(value):
+            seen[id(value)] = len(seen)
+            return f"{seen[id(value)]}:f({told(value())})"
+        return repr(value)
+    return ", ".join(f"{name} = {told(value)}" for name, value in names.items())
+''',
+    value="Box({k})",
+    binds=(
+        "{x} = Box({k})",
+        "{x} = {y}",
+        "{x} = Box({y})",
+        "{x} = copy.copy({y})",
+        "{x} = copy.deepcopy({y})",
+        "{x} = {y}.v if isinstance({y}.v, Box) else Box({k})",
+        "{x} = Box(lambda one={y}: one)",
+        "def get(one):\n    return lambda: one\n{x} = Box(get({y}))",
+    ),
+    changes=(
+        "{x}.v = {k}",
+        "{x}.v = {y}",
+        "{x}.put({k})",
+        "{x}.put({y})",
+        "if isinstance({x}.v, Box): {x}.v.v = {k}",
+        "if callable({x}.v): {x}.v().put({k})",
+        "if isinstance({y}.v, Box): {x} = Box({k})",
+        "def put():\n    {x}.v = {k}\nput()",
+    ),
 )
-"""Statements that bind a name; all values of names are lists that are not empty."""
-CHANGES = (
-    "{x}.append({k})",
-    "{x}[0] = {k}",
-    "{x}[0] = {y}",
-    "{x}.append({y})",
-    "{x} += [{k}]",
-    "{x} = {x} + [{k}]",
-    "if isinstance({x}[0], list): {x}[0].append({k})",
-    "if len({y}) > 2: {x} = [{k}]",
-    "if len({y}) > 2: {x}.append({k})",
-    "def add():\n    {x}.append({k})\nadd()",
+"""Instances of a class of setup, and closures."""
+
+ARRAYS = Language(
+    setup='''
+import numpy as np
+def shape(**names):
+    """Tell values, and which look at one memory."""
+    alike = [f"{a}~{b}" for a in names for b in names if a < b and np.shares_memory(names[a], names[b])]
+    return ", ".join([*(f"{name} = {value.tolist()}" for name, value in names.items()), *alike])
+''',
+    value="np.array([{k}, {k}, 0])",
+    binds=(
+        "{x} = np.array([{k}, 0, {k}])",
+        "{x} = {y}",
+        "{x} = {y}[::-1]",
+        "{x} = {y}.reshape(3)",
+        "{x} = {y}.copy()",
+        "{x} = {y} + {k}",
+    ),
+    changes=(
+        "{x}[0] = {k}",
+        "{x} += {k}",
+        "{x} = {x} * 2",
+        "{x}[:] = {y}.copy()",
+        "{x}.sort()",
+        "np.add({x}, {k}, out={x})",
+        "if {y}[0] > {y}[1]: {x} = np.array([0, 0, {k}])",
+        "if {y}[0] > {y}[1]: {x}[2] = {k}",
+        "def add():\n    {x}[1] = {k}\nadd()",
+    ),
 )
-"""Those that change what a name is, or perhaps bind it."""
+"""Arrays and views of them."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +173,13 @@ class Tangle:
     """A notebook of steps."""
 
     setup: str
+    """The cell that runs in every kernel."""
     parts: tuple[Part, ...]
 
     def notebook(self) -> nbformat.NotebookNode:
         """Give the notebook."""
         new = nbformat.v4.new_code_cell
-        cells = [new(SHAPE + self.setup, metadata={"tags": ["setup"]}, id="setup")]
+        cells = [new(self.setup, metadata={"tags": ["setup"]}, id="setup")]
         for part in self.parts:
             tags = [f"step:{part.id}", *(f"needs:{other}" for other in part.needs or ())]
             cells.append(new(part.code, metadata={"tags": tags}, id=part.id))
@@ -118,7 +214,7 @@ class Tangle:
 
     def _printed(self, places: Sequence[int]) -> str:
         world: dict[str, Any] = {}
-        exec(SHAPE + self.setup, world)
+        exec(self.setup, world)
         shown = io.StringIO()
         for place in places:
             shown = io.StringIO()
@@ -136,7 +232,8 @@ class Tangle:
 
     def __str__(self) -> str:
         cells = [f"# {part.id} needs:{part.needs}\n{part.code}" for part in self.parts]
-        return "\n".join([f"# setup\n{self.setup}", *cells])
+        made = self.setup.rpartition("\n\n")[2]
+        return "\n".join([f"# setup\n{made}", *cells])
 
 
 @dataclass
@@ -144,6 +241,7 @@ class Tangler:
     """Makes notebooks from a source of random numbers."""
 
     random: Random
+    language: Language = LISTS
     branches: bool = False
     """Whether steps may wait for others than the one above them."""
     deletes: bool = True
@@ -154,7 +252,8 @@ class Tangler:
         """Give a notebook that plain Python runs."""
         while True:
             names = self.random.sample(NAMES, self.random.randint(0, 2))
-            setup = "\n".join(f"{name} = [{self._number()}]" for name in sorted(names))
+            made = [f"{name} = {self.language.value.format(k=self._number())}" for name in sorted(names)]
+            setup = "\n".join([self.language.setup, *made])
             parts = [self._part(place) for place in range(self.random.randint(3, 5))]
             made = Tangle(setup, tuple(parts))
             if made.runs:
@@ -190,7 +289,7 @@ class Tangler:
         x, y = self.random.choice(NAMES), self.random.choice(NAMES)
         if self.deletes and not self.random.randint(0, 40):
             return f"del {x}"
-        kind = NEW if self.random.randint(0, 1) else CHANGES
+        kind = self.language.binds if self.random.randint(0, 1) else self.language.changes
         return self.random.choice(kind).format(x=x, y=y, k=self._number())
 
     def _number(self) -> int:

@@ -920,6 +920,18 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder, cli):
     assert ["load", "fit", "fit", "end"] == [step for step, _ in rows(folder)][8:]
 
 
+def test_another_value_of_a_parameter_is_not_what_a_step_has_perhaps_bound_it_to(steps):
+    """Where the step binds it, its value counts whatever was given."""
+    path = steps(
+        ("parameters", "least = 6"),
+        ("step:a", "strict = True"),
+        ("step:b", "if strict: least = 5"),
+        ("step:c", "print(least)"),
+    )
+    assert "5" == shown(run(path).check(), 4)
+    assert "5" == shown(resume(path, parameters={"least": 7}).check(), 4)
+
+
 def test_another_default_repeats_what_reads_it(steps, folder):
     """It is a value as if somebody had given it; what else stands in the cell is code, which counts for all steps."""
     cells = [
@@ -1591,6 +1603,53 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
             "[1, 2] {'rows': [1, 2]}",
             id="a name that is bound again beside a change of what it is bound to",
         ),
+        pytest.param(
+            [
+                ("setup", "class Missing: pass\nMISSING = Missing()"),
+                ("step:load", "rows = [1, MISSING]"),
+                ("step:clean needs:load", "print([row for row in rows if row is not MISSING])"),
+            ],
+            "[1]",
+            id="an object of setup, of a class of setup, in a list",
+        ),
+        pytest.param(
+            [
+                ("setup", "def f(): return 1\nx = {'f': f}\nz = {}"),
+                ("step:p", "z['d'] = x\ndef model(one=x): return one"),
+                ("step:r needs:p", "print(z['d'] is x, model() is x)"),
+            ],
+            "True True",
+            id="an object of setup that holds a function, in a dict and a default",
+        ),
+        pytest.param(
+            [
+                ("setup", "import numpy as np\na = np.array([1, 2])"),
+                ("step:p", "b = a[::-1]"),
+                ("step:r needs:p", "a[0] = 3\nprint(b)"),
+            ],
+            "[2 3]",
+            id="a view of an array of setup",
+        ),
+        pytest.param(
+            [
+                ("step:a", "x = [1]"),
+                ("step:p needs:a", "x.append(n for n in [1])"),
+                ("step:q needs:a", "z = x\nx = 0"),
+                ("step:r needs:p needs:q", "print(len(z), x)"),
+            ],
+            "2 0",
+            id="a name that is bound beside a change that cannot be saved",
+        ),
+        pytest.param(
+            [
+                ("step:a", "import types\nm = types.ModuleType('m')\nm.n = 0"),
+                ("step:p needs:a", "m.n = 1"),
+                ("step:q needs:a", "z = m"),
+                ("step:r needs:p needs:q", "print(m.n, z.n)"),
+            ],
+            "1 1",
+            id="a name for a module that a step made, beside a change",
+        ),
     ],
 )
 def test_steps_are_as_in_one_kernel(cells, shows, steps):
@@ -1643,6 +1702,14 @@ SETUP = "import math\nstrict = True\ndef f(): return 1\ndef g(): return 2\nopts 
             "l.append(2); print(d)",
             (None, "n = 1"),
             id="what was one object of setup",
+        ),
+        pytest.param(
+            "l = []; m = []; d = [l, m]",
+            "n = 0",
+            "d.reverse()",
+            "l.append(2); print(d)",
+            (None, "n = 1"),
+            id="what stands elsewhere",
         ),
         pytest.param(
             "import math, cmath",
@@ -1715,6 +1782,17 @@ def test_a_step_that_imports_a_name_of_setup_again_is_not_followed_for_that(step
     assert ["a", "b", "a"] == [step for step, _ in rows(folder)]
 
 
+def test_a_step_that_imports_another_part_of_a_package_is_followed(steps, folder):
+    """The package has that then."""
+    (folder / "parts").mkdir()
+    for name in ("__init__", "one", "two"):
+        (folder / "parts" / f"{name}.py").touch()
+    cells = [("step:a", "import parts"), ("step:b", "import parts.one"), ("step:c", "print(hasattr(parts, 'two'))")]
+    assert "False" == shown(run(steps(*cells)).check(), 3)
+    cells[1] = ("step:b", "import parts.two")
+    assert "True" == shown(resume(steps(*cells), changed="rerun").check(), 3)
+
+
 def test_a_step_that_imports_again_is_believed_behind_two_edits(steps):
     """It was the same when it ran, and is not any more."""
     cells = [("step:a", "import math as m"), ("step:b", "import math as m"), ("step:c", "print(m.sqrt(4))")]
@@ -1758,6 +1836,19 @@ def test_what_setup_made_is_given_back_where_no_step_has_bound_its_name_anew(ste
         ("step:r", "print(a, b, d['in'] is b)"),
     ]
     assert "5 [0] True" == shown(run(steps(*cells)).check(), 4)
+
+
+def test_what_setup_made_is_no_generator_that_a_step_has_bound_to_its_name(steps):
+    """Nobody knows what stands there, for it could not be saved."""
+    (failure,) = run(
+        steps(
+            ("setup", "a = [0]"),
+            ("step:p", "b = a"),
+            ("step:q needs:p", "a = (n for n in [1])"),
+            ("step:r", "print(b)"),
+        )
+    ).failures
+    assert "b cannot be restored: it is what setup makes as a" in failure.error.message
 
 
 def test_what_setup_made_and_a_step_has_bound_anew_is_told_where_only_that_kernel_has_what_is_read_too(steps):
@@ -1871,6 +1962,29 @@ def test_what_steps_side_by_side_have_changed_is_not_old_inside_of_something_els
         name="other.ipynb",
     )
     assert "completed" == run(again).status
+
+
+@pytest.mark.parametrize(
+    ("first", "p", "q", "reads"),
+    [
+        pytest.param("x = N(); y = N()", "x.child = y", "y.parent = x", "x, y", id="each put into the other"),
+        pytest.param("x = N(); y = N(); x.d = y", "x.d = 0", "y.d = x", "x, y", id="changed, and packed with another"),
+        pytest.param("x = [1]; y = 0; h = [x]", "y = x; x = 0; y.append(2)", "h[0].append(3)", "y", id="two names"),
+    ],
+)
+def test_what_steps_side_by_side_have_changed_of_one_thing_is_nobodys(first, p, q, reads, steps):
+    """What one of them did would be lost."""
+    done = run(
+        steps(
+            ("setup", "class N: pass"),
+            ("step:a", first),
+            ("step:p needs:a", p),
+            ("step:q needs:a", q),
+            ("step:end needs:p needs:q", f"print({reads})"),
+        )
+    )
+    assert "NameError" in done["end"].error.message
+    assert any("have changed it and none waits for the other" in warning.message for warning in done.warnings)
 
 
 def test_a_step_that_gives_a_name_the_same_value_again_has_given_it(steps):

@@ -68,6 +68,17 @@ def test_all_who_changed_what_a_lost_name_shares_are_repeated_with_it():
     assert ["a", "c"] == [one.id for one in Past(pieces, left).repeated(["shop"])]
 
 
+def test_who_changed_an_object_is_repeated_with_who_named_it():
+    """Where somebody else has saved it, say: the name alone would be what it was before the change."""
+    pieces = (piece("a"), piece("p", "a"), piece("q", "a"), piece("r", "a", "p", "q"))
+    left = {
+        "a": {"x": saved("1", id="T")},
+        "p": {"x": saved("2", id="T")},
+        "q": {"x": saved("0"), "z": saved("1", id="T", same=True)},
+    }
+    assert {"p", "q"} == {one.id for one in Past(pieces, left).repeated(["z"])}
+
+
 def test_a_lost_name_is_repeated_from_where_it_was_made():
     """With all that changed it since, and with what those need that is lost, too; others are left alone."""
     pieces = (

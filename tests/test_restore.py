@@ -108,7 +108,7 @@ def test_without_a_step_there_is_what_the_first_failed_one_found(back: Any) -> N
     restored, names = back()
     assert "fit city=Lima" == restored.step
     assert restored.found
-    assert {"rows", "model", "city"} == set(restored.names)
+    assert {"rows", "model", "city", "sqlite3"} == set(restored.names)
     assert 10 == names["limit"], "setup has made it here"
     assert ("Lima", [5, 2, 1, 10]) == (names["city"], names["rows"])
     assert "score" not in names
@@ -211,8 +211,8 @@ def test_setup_cells_are_refused_where_the_notebook_beside_the_run_does_not_run_
     with pytest.raises(RefusedError, match="is no setup cell of"):
         nbflow.restore(run, "load", into={})
     names: dict[str, Any] = {}
-    assert ("rows",) == nbflow.restore(run, "load", into=names, setup=False).names
-    assert {"rows": [5, 2, 1]} == names
+    assert ("rows", "sqlite3") == nbflow.restore(run, "load", into=names, setup=False).names
+    assert [5, 2, 1] == names["rows"]
 
 
 def test_what_else_was_changed_in_the_notebook_keeps_no_setup_cell_from_running(copied: Path) -> None:
@@ -229,12 +229,13 @@ def test_what_else_was_changed_in_the_notebook_keeps_no_setup_cell_from_running(
 
 def test_what_cannot_be_saved_is_left_out_with_the_cell_that_makes_it(back: Any) -> None:
     restored, names = back("clean")
-    assert {"conn": "is a sqlite3.Connection: run cell 3"} == restored.left_out
+    assert "is a sqlite3.Connection: run cell 3" == restored.left_out["conn"]
     assert names["conn"] is None  # as the setup cell makes it
-    first, second = repr(restored).splitlines()
-    assert first.startswith("restored rows, model (")
+    first, second, third = repr(restored).splitlines()
+    assert first.startswith("restored rows, sqlite3, model (")
     assert first.endswith("B) as step clean left them")
     assert "left out: conn (is a sqlite3.Connection: run cell 3)" == second
+    assert "          Model (was not saved, for no later step reads it: run cell 4)" == third
 
 
 def test_what_another_user_has_pickled_is_not_loaded(back: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -410,7 +411,7 @@ def test_in_a_kernel_the_failed_cell_is_run_by_hand(failed: Path, monkeypatch: A
     made = nbformat.v4.new_notebook(cells=list(map(new, cells)))
     NotebookClient(made, kernel_name="python3", timeout=60, resources={"metadata": {"path": str(failed)}}).execute()
     (shown,) = made.cells[0].outputs
-    assert shown["data"]["text/plain"].startswith("restored rows, model, city (")
+    assert shown["data"]["text/plain"].startswith("restored rows, sqlite3, model, city (")
     (printed,) = made.cells[1].outputs
     assert "45 Lima 10 None\n" == printed["text"]
     assert "setup cell 2 of analysis.ipynb failed here: FileNotFoundError" in made.cells[2].outputs[-1]["text"]

@@ -1078,7 +1078,8 @@ door = opened()
 """)
     found = kernel.save("Shop", "shop", "door", "lamp", "tea")
     assert {"Shop", "shop", "door"} == set(found["unsaved"])
-    assert {"Shop": ["lamp", "shop"], "shop": ["lamp"], "door": ["tea"]} == found["beside"]
+    shares = {name: lost["shares"] for name, lost in found["lost"].items()}
+    assert {"Shop": ["lamp", "shop"], "shop": ["lamp"], "door": ["tea"]} == shares
 
 
 def test_what_is_nested_too_deeply_is_told(kernel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,12 +13,12 @@ import pytest
 
 import nbflow
 from nbflow.errors import DefinitionError
-from tests.tangles import Tangle, Tangler
+from tests.tangles import ARRAYS, LISTS, OBJECTS, Language, Tangle, Tangler
 
 
-def check(seed: int, folder: Path, *, branches: bool) -> list[str]:
+def check(seed: int, folder: Path, *, language: Language = LISTS, branches: bool = False) -> list[str]:
     """Compare a run, and its resume after an edit, with plain Python; gives what was refused."""
-    tangler = Tangler(Random(seed), branches=branches)
+    tangler = Tangler(Random(seed), language, branches=branches)
     first = tangler.tangle()
     second = tangler.edited(first)
     path = folder / str(seed) / "tangle.ipynb"
@@ -56,25 +56,31 @@ def compared(tangle: Tangle, path: Path, begin: Callable[..., Any], what: str) -
     return refused
 
 
-def check_all(seeds: Sequence[int], folder: Path, *, branches: bool) -> int:
+LANGUAGES = {"lists": LISTS, "objects": OBJECTS, "arrays": ARRAYS}
+
+
+def check_all(seeds: Iterable[int], folder: Path, **more: Any) -> int:
     """Check some notebooks; gives how many were refused, at least in part."""
-    return sum(bool(check(seed, folder, branches=branches)) for seed in seeds)
+    return sum(bool(check(seed, folder, **more)) for seed in seeds)
 
 
-def test_some_tangled_steps_below_each_other_are_as_in_plain_python(tmp_path):
+@pytest.mark.parametrize("language", LANGUAGES.values(), ids=LANGUAGES)
+def test_some_tangled_steps_below_each_other_are_as_in_plain_python(language, tmp_path):
     """And so they are after an edit, whatever is kept."""
-    assert 0 == check_all(range(6), tmp_path, branches=False)
+    assert 0 == check_all(range(3), tmp_path, language=language)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", range(100, 260, 20))
-def test_many_tangled_steps_below_each_other_are_as_in_plain_python(start, tmp_path):
+@pytest.mark.parametrize("start", range(100, 200, 20))
+@pytest.mark.parametrize("language", LANGUAGES.values(), ids=LANGUAGES)
+def test_many_tangled_steps_below_each_other_are_as_in_plain_python(language, start, tmp_path):
     """Those of other seeds."""
-    assert 0 == check_all(range(start, start + 20), tmp_path, branches=False)
+    assert 0 == check_all(range(start, start + 20), tmp_path, language=language)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", range(1000, 1120, 20))
-def test_many_tangled_steps_side_by_side_are_as_in_plain_python(start, tmp_path):
+@pytest.mark.parametrize("start", range(1000, 1060, 20))
+@pytest.mark.parametrize("language", LANGUAGES.values(), ids=LANGUAGES)
+def test_many_tangled_steps_side_by_side_are_as_in_plain_python(language, start, tmp_path):
     """Or are refused: where steps that do not wait for each other have changed the same."""
-    assert 3 >= check_all(range(start, start + 20), tmp_path, branches=True)
+    assert 3 >= check_all(range(start, start + 20), tmp_path, language=language, branches=True)

@@ -252,12 +252,12 @@ class _Group:
     def _over(self) -> bool:
         """Do what is due; tells whether there is nothing more to wait for."""
         now = time.monotonic()
-        if self._looks and not self._ended:
+        reason = _wanted(self._stop)
+        if not self._ended and (self._looks or reason is not None):  # what has ended by itself is not stopped any more
             self._ended = self._process.poll() is not None
         if self._ended:
             self._leave_at = min(self._leave_at, now + LINGER)
             return not self._pipes or self._killed or self._stop.kill or now >= self._leave_at
-        reason = _wanted(self._stop)
         if reason is not None and self.stopped is None:
             self.stopped = reason
             self._kill_at = now + self._grace[reason]

@@ -101,11 +101,15 @@ class Links:
         What it assigns in one branch only, and setup in each kernel, it reads: else setup's might count as its own.
         """
         use = self.steps[tuple(one.tags)]
-        perhaps = frozenset(use.assigns.keys() - use.certain) & self.setup.assigns.keys()
+        perhaps = self._perhaps(use)
         own = frozenset(one.names) | {name for name in one.parameters if self._differ(name)}
         reads = None if any(unknown.reads for unknown in use.unknown) else (perhaps | use.reads.keys()) - own
         assigns = None if any(unknown.assigns for unknown in use.unknown) else frozenset(use.assigns)
         return Piece(step_id, path_of(self.path, one), reads, assigns, behind, use.certain)
+
+    def _perhaps(self, use: Use) -> frozenset[str]:
+        """Give the names of setup that a step assigns in one branch only: else they are what they were."""
+        return frozenset(use.assigns.keys() - use.certain) & self.setup.assigns.keys()
 
     def prepares(self, name: str) -> bool:
         """Whether cells that prepare each kernel may read or assign a name behind the parameters."""
@@ -117,7 +121,7 @@ class Links:
         use = self.steps[tuple(one.tags)]
         if any(unknown.reads for unknown in (*use.unknown, *self.rest.unknown)):
             return None
-        return frozenset(one.names) | use.reads.keys() | self.rest.reads.keys()
+        return frozenset(one.names) | use.reads.keys() | self._perhaps(use) | self.rest.reads.keys()
 
     def _differ(self, name: str) -> bool:
         """Whether steps are given different values of a parameter: each has its own then, whatever others left."""

@@ -395,7 +395,12 @@ class CellsAttempt(Attempt):
                 warnings.append(f"{name} {why}, and is not saved: steps in other kernels find it as setup makes it")
             if name in stale or not (self._made_here(name) or name in never):
                 continue
-            names[name] = {"unsaved": why, "changed": True, "shares": list(self.cells.saved.beside.get(name, ()))}
+            whose = self.cells.saved.lost.get(name) or self.cells.saved.names.get(name, {})
+            names[name] = {
+                "unsaved": why,
+                "changed": True,
+                **{key: whose[key] for key in ("id", "shares") if key in whose},
+            }
             if self.cells.step.wanted is None or name in self.cells.step.wanted:
                 warnings.append(
                     f"{name} {why}, and is not saved: a step that reads it in another kernel repeats step "

@@ -53,8 +53,8 @@ class Saved:
     names: Mapping[str, Entry]
     unsaved: Mapping[str, str]
     """Why a name could not be saved: words that follow it."""
-    beside: Mapping[str, Sequence[str]]
-    """For each of those the names that share objects with it."""
+    lost: Mapping[str, Entry]
+    """For each of those whose value it is, and the names that share objects with it."""
     spoilt: frozenset[str]
     """Those of them that setup made, and that could be saved before."""
     gone: tuple[str, ...]
@@ -178,9 +178,9 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
     gone = tuple(found["gone"])
-    unsaved, beside = found["unsaved"], found["beside"]
+    unsaved, lost = found["unsaved"], found["lost"]
     spoilt = frozenset(changed.intersection(unsaved))
-    return Saved(names, unsaved, beside, spoilt, gone, int(found["wrote"]), float(found["seconds"]))
+    return Saved(names, unsaved, lost, spoilt, gone, int(found["wrote"]), float(found["seconds"]))
 
 
 def _answer(reply: Mapping[str, Any]) -> dict[str, Any]:

@@ -406,6 +406,9 @@ class Attempt:
         elif self.foreign is not None:
             self.warnings.append(f"{self.foreign}.")
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
+        lists = {name: output[name] for name in self.step.lists if name in output}
+        spoilt = [name for name, value in lists.items() if masked(value, self.masker, {}) != value]
+        problems += [f"{name!r} holds a secret, and who runs over it would find stars in its place" for name in spoilt]
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
 
     def _left_out(self, name: str, reason: str) -> str:

@@ -36,8 +36,9 @@ class Known:
         """Names that share with it what can be changed, or memory."""
         self.holds: set[str] = set()
         """Names of functions and classes in it."""
-        self.inside: frozenset[str] | None = None
-        """Tokens of other values in it that have names, and are no code; None where that is not known."""
+        self.inside: tuple[str, ...] | None = None
+        """Tokens of other values in it that have names, and are no code, as they stand in it; None where that is not
+        known."""
         self.holders: set[str] = set()
         """Names that have it inside, where it is a function or a class: they hold what has no name any more when its
         name is bound anew."""

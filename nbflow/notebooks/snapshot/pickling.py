@@ -153,6 +153,8 @@ class Packed:
         """Global names that its code uses."""
         self.data: set[str] = set()
         """Tokens of what it holds, is another name's value, and can be changed."""
+        self.order: list[str] = []
+        """These tokens as they stand in it, each as often."""
         self.code: set[str] = set()
         """Tokens of functions and classes that it holds."""
         self.final = True

@@ -28,8 +28,6 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, data: bytes, restore: Restore, parts: dict[str, Ref]) -> None:
         super().__init__(io.BytesIO(data))
-        self.met: set[str] = set()
-        """Tokens that it has met."""
         self.restore = restore
         self.parts = parts
 
@@ -40,7 +38,6 @@ class _Unpickler(pickle.Unpickler):
             return self.restore.file(self.parts[pid[1]])
         if pid[0] == "of":
             return getattr(importlib.import_module(pid[1]), pid[2])
-        self.met.add(pid[1])
         return self.restore.named(pid[1], pid[2], self.parts)
 
 
@@ -67,8 +64,6 @@ class Restore:
         """What is as setup has made it, by token; a changed one that has no name any more is another object."""
         self.large: dict[int, tuple[Any, str]] = {}
         """Arrays and frames that were read, with their digests, by id."""
-        self.inside: dict[str, frozenset[str]] = {}
-        """Tokens of what stands in what was read from a pickle, by its own."""
         self.working: set[str] = set()
         self.read = 0
         self.fetched: dict[str, Any] = {}
@@ -216,10 +211,7 @@ class Restore:
         parts = {one["stem"]: one for one in ref.get("parts", ())}
         data = self.shelf.files.read(ref)
         self.read += len(data)
-        unpickler = _Unpickler(data, self, parts)
-        members = unpickler.load()
-        if len(members) == 1:
-            self.inside.update(dict.fromkeys(members, frozenset(unpickler.met)))
+        members = _Unpickler(data, self, parts).load()
         for other, value in members.items():
             self.objects.setdefault(other, value)
         return members[ref.get("member", token)]
@@ -228,7 +220,7 @@ class Restore:
         if name not in self.shelf.namespace:
             raise Refused("is made by a setup cell, and was not made in this kernel")
         value, known = self.shelf.namespace[name], self.shelf.known.get(name)
-        if known is not None and (known.token != f"setup:{name}" or not known.has(value)):
+        if known is None or known.token != f"setup:{name}" or not known.has(value):
             raise Refused(f"is what setup makes as {name}, which a step has bound anew in this kernel")
         return value
 

@@ -393,6 +393,8 @@ class Save:
         (packed.code if code else packed.data).add(token)
         if code:
             packed.needs.add(self.names_of[token][0])
+        else:
+            packed.order.append(token)
         if any(token in members for members in self.working):
             start = next(place for place, members in enumerate(self.working) if token in members)
             self.circles.append(set().union(*self.working[start:]))
@@ -417,9 +419,16 @@ class Save:
         known = self.known.get(token)
         if known is None or known.ref is None or "stem" not in known.ref:
             return None
-        # While the state is learnt of what was just given back, it is what it was given back from.
-        is_new = self.learns and known.shape is not None and known.shape == known.ref.get("stem")
-        return known.ref if is_new or known.shape == self.packed[token].form["stem"] else None
+        # While the state is learnt of what was just given back, or made by setup, it is what it was given back from.
+        is_new = self.learns and (known.is_unseen or (known.shape is not None and known.shape == known.ref["stem"]))
+        is_same = known.shape == self.packed[token].form["stem"] or self._is_array_of_setup(token, known)
+        return known.ref if is_new or is_same else None
+
+    def _is_array_of_setup(self, token: str, known: Known) -> bool:
+        """Whether it is an array as setup made it: each kernel has it, whoever looks at its memory in this one."""
+        if not known.is_of_setup or known.state is None or not self._is_array_file(self.values[token], alone=True):
+            return False
+        return known.state == self.state(token)
 
     def _simple(self, packed: Packed, value: Any) -> bool:
         """Pack what needs no pickle."""
@@ -633,10 +642,10 @@ class Save:
         packed = self.packed.get(self.tokens[name])
         return set() if packed is None else self._names_of(packed.data | packed.code)
 
-    def inside(self, token: str) -> frozenset[str] | None:
-        """Give the tokens of other data in what a token stands for; None where they are not its own alone."""
+    def inside(self, token: str) -> tuple[str, ...] | None:
+        """Give the tokens of other data as they stand in what a token stands for; None if it is packed with others."""
         packed = self.packed.get(token)
-        return frozenset(packed.data) if packed is not None and len(packed.members) == 1 else None
+        return tuple(packed.order) if packed is not None and len(packed.members) == 1 else None
 
     def with_it(self, name: str) -> set[str]:
         """Give the names of other values that are packed with one: they share what has no name, or hold each other."""

@@ -169,8 +169,7 @@ class Shelf:
             known = self.known[name] = Known(value, ref.get("id", f"value:{name}"), ref, state)
             known.shares = {*ref.get("shares", ()), *ref.get("holds", ())}
             known.holds = set(ref.get("needs", ()))
-            plain = frozenset[str]() if ref["form"] == "json" else None
-            known.inside = restore.inside.get(known.token, plain)
+            known.inside = () if ref["form"] == "json" else None
         for name in values:
             for other in refs[name].get("holds", ()):
                 if other in self.known:  # where that is bound anew, this one holds what has no name then
@@ -244,8 +243,9 @@ class Shelf:
             ``names``: references of what is new, changed, or saved here first; ``changed``: names whose value is not
             what it was, or is the step's own, with those of setup that could be saved before; ``same``: those of them
             whose value is what it was, perhaps under another name; ``gone``: names that were deleted;
-            ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``beside``: the
-            names that share objects with it; ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
+            ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``lost``: for
+            these names whose value it is (``id``), and the names that share objects with it (``shares``);
+            ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
         """
         budget, affected = Budget(most, seconds), self._affected(touched)
         gone = sorted(
@@ -275,7 +275,7 @@ class Shelf:
         found.update((name, refs[name]) for name in same)
         changed += [*same, *spoilt]
         reached = {name: reach(self.namespace[name], self.namespace) for name in unsaved}
-        lost = {name: self._beside_lost(name, save, reached) for name in unsaved}
+        lost = {name: {"id": save.tokens[name], "shares": self._beside_lost(name, save, reached)} for name in unsaved}
         save.end()
         self._forget(touched, set(save.names))
         self.there = set(self.namespace)
@@ -287,7 +287,7 @@ class Shelf:
             "same": [*same, *bound],
             "gone": gone,
             "unsaved": unsaved,
-            "beside": lost,
+            "lost": lost,
         }
         return {**told, **kept, **taken}
 
@@ -325,9 +325,10 @@ class Shelf:
         return found, changed, bound
 
     @staticmethod
-    def _differs_inside(known: Known, save: Save, stayed: set[str], before: dict[str, frozenset[str] | None]) -> bool:
-        """Whether a value has those of other names inside that it had not, or has them no more, equal as it may be to
-        what it was: ``d["l"] = list(l)``. What only has a name now, or none any more, counts by what it has inside."""
+    def _differs_inside(known: Known, save: Save, stayed: set[str], before: dict[str, tuple[str, ...] | None]) -> bool:
+        """Whether a value has those of other names inside that it had not, or has them no more, or elsewhere, equal as
+        it may be to what it was: ``d["l"] = list(l)``, ``rows.reverse()``. What only has a name now, or none any more,
+        counts by what it has inside."""
         had = _inside(known.inside, before.get, stayed)
         has = _inside(save.inside(known.token), save.inside, stayed)
         return had is not None and has is not None and had != has
@@ -397,15 +398,21 @@ class Shelf:
 
 
 def _inside(
-    tokens: frozenset[str] | None, of: Callable[[str], frozenset[str] | None], stayed: set[str]
-) -> set[str] | None:
-    """Give those of some tokens that have stayed, and those inside of the others; None where that is not known."""
-    found, seen, left = set[str](), set[str](), [tokens]
+    tokens: tuple[str, ...] | None, of: Callable[[str], tuple[str, ...] | None], stayed: set[str]
+) -> list[str] | None:
+    """Give those of some tokens that have stayed, and what stands in the others; None where that is not known."""
+    found: list[str] = []
+    seen: set[str] = set()
+    left = [tokens]
     while left:
         inner = left.pop()
         if inner is None:
             return None
-        found |= inner & stayed
-        left += map(of, inner - stayed - seen)
-        seen |= inner
+        for at, token in enumerate(inner):
+            if token in stayed:
+                found.append(token)
+            elif token not in seen:
+                seen.add(token)
+                left += [inner[at + 1 :], of(token)]
+                break
     return found
