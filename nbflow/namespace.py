@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
 from itertools import pairwise
 from typing import TypeAlias, cast
 
@@ -21,7 +23,6 @@ __all__ = [
     "Piece",
     "files_of",
     "gathered",
-    "version_of",
 ]
 
 Entry: TypeAlias = dict[str, Value]
@@ -89,7 +90,9 @@ class Past:
     pieces: tuple[Piece, ...]
     left: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     _torn: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _until: dict[str, Past] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _until: dict[str, Past] = field(default_factory=dict, repr=False, compare=False)
+    """What each of the pieces found; those share it, for it is the same for them."""
+    _versions: dict[str, str | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def known(self) -> list[str]:
         """Give all names that were left."""
@@ -153,9 +156,19 @@ class Past:
         for piece in self.pieces:
             if giver.id in piece.behind and name in self.left.get(piece.id, ()):
                 again = self.entry(piece, name).get("again")
-                if again is None or again == version_of(self.entry(saver, name)):
+                if again is None or again == self.until(piece).version(name):
                     saver = piece
         return saver
+
+    def version(self, name: str) -> str | None:
+        """Give what the value of a name is told from, with all that comes along with it; ``None`` if there is none."""
+        if name not in self._versions:
+            along = self.wanted([name])
+            told = [[one, entry.get("stem"), entry.get("id")] for one, (_, entry) in sorted(along.items())]
+            self._versions[name] = (
+                blake2b(json.dumps(told).encode(), digest_size=8).hexdigest() if name in along else None
+            )
+        return self._versions[name]
 
     def differ(self, name: str) -> bool:
         """Whether steps that do not wait for each other have left different values of a name."""
@@ -239,7 +252,8 @@ class Past:
     def until(self, piece: Piece) -> Past:
         """Give what one of the pieces found itself."""
         if piece.id not in self._until:
-            self._until[piece.id] = Past(tuple(one for one in self.pieces if one.id in piece.behind), self.left)
+            before = tuple(one for one in self.pieces if one.id in piece.behind)
+            self._until[piece.id] = Past(before, self.left, self._until)
         return self._until[piece.id]
 
     def wanted(
@@ -418,11 +432,6 @@ class Past:
 
 def _is_module(entry: Entry) -> bool:
     return entry.get("form") == "module"
-
-
-def version_of(entry: Entry) -> list[Value]:
-    """Give what a value is told from that was saved before: what it was, and whose."""
-    return [entry.get("stem"), entry.get("id")]
 
 
 def gathered(giver: str, names: Iterable[str], left: Iterable[Mapping[str, Value]]) -> dict[str, Value]:

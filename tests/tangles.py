@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -226,9 +227,23 @@ class Tangle:
     def runs(self) -> bool:
         """Whether plain Python runs it: no name is missing, and nothing is empty."""
         try:
-            return bool(self.meant)
+            return self._is_clear() and bool(self.meant)
         except (NameError, IndexError, KeyError, AttributeError, TypeError):
             return False
+
+    def _is_clear(self) -> bool:
+        """Whether each name is bound above where it stands, also where a condition does not hold."""
+        there: dict[int, set[str]] = {}
+        for place, part in enumerate(self.parts):
+            above = [there[other] for other in self.behind(place)]
+            bound = set(re.findall(r"^(\w) = ", self.setup, re.MULTILINE)).union(*above)
+            for line in (*part.lines, *part.shows):
+                target = re.match(r"(\w) = ", line)
+                if not bound.issuperset(re.findall(rf"\b[{NAMES}]\b", line[target.end() :] if target else line)):
+                    return False
+                bound.update(target[1] if target else ())
+            there[place] = bound
+        return True
 
     def __str__(self) -> str:
         cells = [f"# {part.id} needs:{part.needs}\n{part.code}" for part in self.parts]

@@ -1755,6 +1755,35 @@ def test_a_resume_behind_an_edit_ends_as_a_run_would(setup, first, second, third
 
 
 @pytest.mark.parametrize("first", ["setup", "step:load"])
+def test_what_a_kept_step_has_saved_again_counts_with_what_it_has_inside(first, steps):
+    """That is what the steps before it make of it now."""
+    cells = [
+        (first, "c = [1]"),
+        ("step:a", "a = {'in': c}"),
+        ("step:b", "c.append(2)"),
+        ("step:c", "c = [0]"),
+        ("step:d", "print(a, c)"),
+    ]
+    assert "{'in': [1, 2]} [0]" == shown(run(steps(*cells)).check(), 5)
+    cells[2] = ("step:b", "n = 1")
+    assert "{'in': [1]} [0]" == shown(resume(steps(*cells), changed="rerun").check(), 5)
+
+
+def test_a_value_of_a_class_is_not_changed_where_a_part_of_it_loses_its_name(steps):
+    """So the step that binds the name anew has not given the value, and is kept."""
+    cells = [
+        ("setup", "class Box:\n    def __init__(self, v): self.v = v\n    def put(self, v): self.v = v"),
+        ("step:a", "c = Box(1)"),
+        ("step:b", "a = Box([c])"),
+        ("step:c", "c = Box(2)"),
+        ("step:d", "print(a.v[0].v if isinstance(a.v, list) else a.v.v + 10, c.v)"),
+    ]
+    assert "1 2" == shown(run(steps(*cells)).check(), 5)
+    cells[2] = ("step:b", "a = Box([c])\na.put(c)")
+    assert "11 2" == shown(resume(steps(*cells), changed="rerun").check(), 5)
+
+
+@pytest.mark.parametrize("first", ["setup", "step:load"])
 def test_a_step_that_imports_again_what_there_is_is_not_followed_for_that(first, steps, folder):
     """So are notebooks written; another module under that name counts."""
     cells = [

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from .. import lean
 from ..model import NodeId
-from ..namespace import ASKED, KEPT, LOOKS, RANDOM, SETTINGS, Entry, Past, Piece, files_of, version_of
+from ..namespace import ASKED, KEPT, LOOKS, RANDOM, SETTINGS, Entry, Past, Piece, files_of
 from ..outcome import Failure, Outcome
 from ..printing import short
 from ..signing import Signer
@@ -382,8 +382,8 @@ class CellsAttempt(Attempt):
         }
         for name in names.keys() - KEPT.keys():
             entry = cast("Entry", names[name])
-            if not entry.get("changed") and (before := self.cells.past.find(name)) is not None:
-                entry["again"] = version_of(before[1])
+            if not entry.get("changed") and (version := self.cells.past.version(name)) is not None:
+                entry["again"] = version
         warnings = []
         never = {**self._lost_before(), **self._secrets(self.cells.saved)}  # whoever made it
         for name, told in {**self.cells.saved.unsaved, **never}.items():

@@ -14,7 +14,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .arrays import address_of, is_written_through, map_of, owner_of
-from .codes import import_module_of, is_made, module_of, module_with, source_of, uses
+from .codes import import_module_of, is_code, is_made, module_of, module_with, source_of, uses
 from .files import Budget
 from .frames import apart
 from .helpers import (
@@ -500,11 +500,12 @@ class Reducer(pickle.Pickler):
 
 
 class Lone(Reducer):
-    """Writes what a value is beside the names that there are: who they are, and nothing of what they are."""
+    """Writes what a value is, whatever other names there are for parts of it; functions and classes that have names are
+    these, and nothing of what they are."""
 
     def linked(self, token: str) -> Any:
-        """Give who it is."""
-        return ("name", token)
+        """Give who it is, if it is code."""
+        return ("name", token) if is_code(self.save.values[token]) else None
 
 
 _LOOKS: dict[type, Any] = {

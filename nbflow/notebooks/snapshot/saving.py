@@ -676,7 +676,7 @@ class Save:
         return self.alone.setdefault(token, found or form["stem"])
 
     def _digest_beside(self, token: str) -> str | None:
-        """Give a digest of a value beside the names that there are; None where it cannot be told."""
+        """Give a digest of a value beside the functions and classes that have names; None where it cannot be told."""
         pickling = self.shelf.lone(self, Packed(frozenset({token})))
         try:
             pickling.dump(self.values[token])
