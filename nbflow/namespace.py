@@ -37,7 +37,8 @@ names: it stands for that, and for nothing that is there instead after an edit. 
 ALONG = ("needs", "holds", "shares")
 """What names comes along with one: used by its functions, held by it under a name, or sharing objects with it."""
 ASKED = "$asked"
-"""Under which a step tells for what names it was asked; null: for all."""
+"""Under which a step tells for what names it was asked (``names``; null: for all), and which others it did not save
+(``left``)."""
 SETTINGS, LOOKS, RANDOM = "$settings", "$looks", "$random"
 KEPT = {SETTINGS: "settings", LOOKS: "looks", RANDOM: "random"}
 """Kept like names, and none: settings of the interpreter, how things are shown, generators of random numbers; and what
@@ -172,8 +173,8 @@ class Past:
 
     def differ(self, name: str) -> bool:
         """Whether steps that do not wait for each other have left different values of a name."""
-        found = [self.entry(piece, name) for piece in self.givers(name)]
-        return any(one.get("stem", one) != found[0].get("stem", found[0]) for one in found[1:])
+        found = [_told(self.entry(piece, name)) for piece in self.givers(name)]
+        return any(one != found[0] for one in found[1:])
 
     def torn(self, name: str) -> tuple[str, ...]:
         """Give the steps that have changed a name, or what its value has inside, while none waits for the other."""
@@ -197,7 +198,7 @@ class Past:
             if one in self._split:
                 return tuple(piece.id for piece in self.givers(one))
             last = self.changers(self._saved(one))
-            if len({str(self.entry(piece, other).get("stem")) for piece, other in last}) > 1:
+            if len({self.entry(piece, other).get("stem") for piece, other in last}) > 1:
                 return tuple(piece.id for piece, _ in last)
             inside = list(self._inside(one))
             # What is packed with another value, or has it inside and is inside of it, has that as it was.
@@ -369,10 +370,19 @@ class Past:
         left = [
             n for n, (_, one) in self.wanted(piece.reads, piece.assigns).items() if "unsaved" in one or not trusted(one)
         ]
-        unasked = [name for name in sorted(piece.reads or ()) if not self.givers(name) and self.unasked(name)]
+        unasked = [name for name in sorted(piece.reads or ()) if not self.givers(name) and self._unasked(name)]
         return [*left, *unasked]
 
-    def unasked(self, name: str) -> list[Piece]:
+    def unsaved(self) -> dict[str, Piece]:
+        """Give the names that steps have left and nobody asked for, so that they are not saved, each with its step."""
+        found = {}
+        for piece in self.pieces:
+            asked = self.left.get(piece.id, {}).get(ASKED)
+            names = cast("list[str]", asked.get("left", [])) if isinstance(asked, dict) else []
+            found.update(dict.fromkeys(names, piece))
+        return {name: piece for name, piece in found.items() if not self.givers(name)}
+
+    def _unasked(self, name: str) -> list[Piece]:
         """Give the steps that may have made a name of which nobody asked them."""
         found = []
         for piece in self.pieces:
@@ -407,7 +417,7 @@ class Past:
 
     def makers(self, name: str) -> list[Piece]:
         """Give who gave a name that is not saved, and who has changed since what shares objects with it."""
-        givers = self.givers(name) or tuple(self.unasked(name))
+        givers = self.givers(name) or tuple(self._unasked(name))
         if any(name in self.left[giver.id] and self.entry(giver, name).get("form") == "list" for giver in givers):
             return []  # items can be repeated nowhere else
         ids = {giver.id for giver in givers}
@@ -428,6 +438,11 @@ class Past:
     def entry(self, piece: Piece, name: str) -> Entry:
         """Give what a step has left under a name."""
         return cast("Entry", self.left[piece.id][name])
+
+
+def _told(entry: Entry) -> Value:
+    """Give what two values are told apart from; what could not be saved is another object in each kernel."""
+    return entry.get("stem", {key: value for key, value in entry.items() if key != "id"})
 
 
 def _is_module(entry: Entry) -> bool:

@@ -905,6 +905,8 @@ def _without_defaults(source: str, names: Collection[str]) -> str:
         body = syntax_tree(source).body
     except (SyntaxError, ValueError, RecursionError):
         return source  # it has magics, and where a default stands among them is not known
+    if not all(map(_is_simple, body)):
+        return source  # a function, say, may read the default
     loaded = {node.id for one in body for node in ast.walk(one) if isinstance(node, ast.Name) and not _is_bound(node)}
     lines = source.encode().splitlines(keepends=True)
     begins = [0, *accumulate(map(len, lines))]
@@ -922,16 +924,25 @@ def _without_defaults(source: str, names: Collection[str]) -> str:
     return text.decode()
 
 
+def _is_simple(statement: ast.stmt) -> bool:
+    """Whether a statement imports, or assigns without a call: it reads no name but those that stand in it."""
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)
+    kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    return isinstance(statement, kinds) and not any(isinstance(node, ast.Call) for node in ast.walk(statement))
+
+
 def _is_bound(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Store)
 
 
 def _is_plain(value: ast.expr) -> bool:
+    """Whether it is a value without an order that its digest as a parameter would not tell."""
     try:
         ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return False
-    return True
+    return not any(isinstance(node, (ast.Dict, ast.Set)) for node in ast.walk(value))
 
 
 def _unpacked(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:

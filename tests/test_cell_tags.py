@@ -88,16 +88,26 @@ def test_what_looks_like_a_change_and_is_none_is_not_told(steps):
     assert [] == source.warnings
 
 
-def test_what_a_step_sets_in_a_module_is_told_if_a_later_step_reads_the_module(steps):
+@pytest.mark.parametrize("end", ["print(helper.RATE)", "import helper as other", "from helper import RATE"])
+def test_what_a_step_sets_in_a_module_is_told_if_a_later_step_uses_the_module(end, steps):
     """In another kernel it is as it was imported. Settings of some libraries come along, and objects are saved."""
     path = steps(
         ("", "import helper, numpy as np, os\nfrom helper import options\nhelper.RATE = 1"),
         ("step:a", "helper.RATE = 10\nos.sep = '/'\nnp.own = 1\noptions.unit = 2\nhelper.rows[0].n = 1"),
-        ("step:b", "print(np, os, options, helper.RATE)\nhelper.RATE = 11"),
+        ("step:b", "helper.RATE = 11\nhelper.rows[0] = 1\nprint(helper)"),
+        ("step:c", f"print(np, os, options)\n{end}"),
     )
     _, source = read_steps(path)
-    told = "helper.RATE holds only in this kernel, and step b reads helper: set it in a setup cell"
-    assert [f"cell 2, line 1 (step a): {told}"] == source.warnings
+    assert [
+        f"cell {cell}, line {line} (step {step}): helper.{what} holds only in this kernel, and step c uses helper: "
+        "set it in a setup cell"
+        for cell, line, step, what in [
+            (2, 1, "a", "RATE"),
+            (2, 5, "a", "rows"),
+            (3, 1, "b", "RATE"),
+            (3, 2, "b", "rows"),
+        ]
+    ] == source.warnings
 
 
 def test_what_only_a_step_below_assigns_is_no_suggestion(steps):

@@ -920,6 +920,31 @@ def test_another_value_of_a_parameter_repeats_what_reads_it(steps, folder, cli):
     assert ["load", "fit", "fit", "end"] == [step for step, _ in rows(folder)][8:]
 
 
+@pytest.mark.parametrize(
+    ("setup", "more", "seen"),
+    [
+        ("def double(): return n * 2", "m = double()", "m"),
+        ("", "m = globals()['n'] * 2", "m"),
+        ("", "m = n * 2", "m"),
+        ("", "m = [n for _ in 'a']", "m"),
+    ],
+)
+def test_another_default_counts_as_code_where_the_cell_may_read_it(setup, more, seen, steps):
+    """There the value counts that stands in the cell."""
+    path = steps(("setup", setup), ("parameters", f"n = 5\n{more}"), ("step:a", f"print({seen})"))
+    run(path).check()
+    path = steps(("setup", setup), ("parameters", f"n = 6\n{more}"), ("step:a", f"print({seen})"))
+    resumed = shown(resume(path, changed="rerun").check(), 3)
+    assert resumed == shown(run(path).check(), 3)
+
+
+def test_another_order_in_a_default_is_another_default(steps):
+    """As a value it would be the same."""
+    run(steps(("parameters", "n = {'a': 1, 'b': 2}"), ("step:a", "print(list(n))"))).check()
+    path = steps(("parameters", "n = {'b': 2, 'a': 1}"), ("step:a", "print(list(n))"))
+    assert "['b', 'a']" == shown(resume(path, changed="rerun").check(), 2)
+
+
 def test_another_value_of_a_parameter_is_not_what_a_step_has_perhaps_bound_it_to(steps):
     """Where the step binds it, its value counts whatever was given."""
     path = steps(
@@ -1639,6 +1664,17 @@ def test_a_mended_cell_finds_what_the_step_before_left(load, clean, seen, steps,
             ],
             "2 0",
             id="a name that is bound beside a change that cannot be saved",
+        ),
+        pytest.param(
+            [
+                ("setup", "import threading\nclass Client:\n    def __init__(self): self.lock = threading.Lock()"),
+                ("step:a", "client = Client(); client.n = 1"),
+                ("step:p needs:a", "one = client.n"),
+                ("step:q needs:a", "two = client.n + 1"),
+                ("step:r needs:p needs:q", "print(one, two, client.n)"),
+            ],
+            "1 2 1",
+            id="what cannot be saved, and is only read side by side",
         ),
         pytest.param(
             [

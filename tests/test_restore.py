@@ -347,7 +347,7 @@ def test_steps_beside_and_behind_a_failure_are_as_they_are(folder: Path) -> None
 
 def test_what_nobody_asked_for_is_left_out_with_the_cell_that_makes_it(folder: Path) -> None:
     """What is small, and modules, are there all the same."""
-    load = "import math\nrows = list(range(10 ** 5))\ncount = len(rows)\ntotal = sum(rows)"
+    load = "import math\ntmp = [1]; del tmp\nrows = list(range(10 ** 5))\ncount = len(rows)\ntotal = sum(rows)"
     nbflow.run(written(folder / "a.ipynb", [("step:load", load), ("step:end", "print(total)")]), quiet=True).check()
     names: dict[str, Any] = {}
     restored = nbflow.restore("a.ipynb", into=names)

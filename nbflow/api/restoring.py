@@ -252,10 +252,8 @@ class _Names:
                 self._leave_out(name, "was pickled by another user")
             else:
                 yield name, entry
-        assigned_ones = {name for piece in past.pieces for name in piece.assigns or ()}
-        for name in sorted(assigned_ones.difference(past.known(), self.moment.step.prepared)):
-            if past.unasked(name):
-                self._leave_out(name, "was not saved, for no later step reads it")
+        for name in past.unsaved():
+            self._leave_out(name, "was not saved, for no later step reads it")
 
     def _lose(self, entries: dict[str, Entry], missing: set[str]) -> None:
         """Leave out what stands in files that are gone, or not what they were."""
@@ -272,8 +270,9 @@ class _Names:
 
     def _cell(self, name: str) -> int | None:
         """Give the number of the cell that makes a name."""
-        givers = self.moment.past.givers(name) or self.moment.past.unasked(name)
-        notebook = self.steps.notebooks.get(givers[-1].path) if givers else None
+        givers = self.moment.past.givers(name)
+        giver = givers[-1] if givers else self.moment.past.unsaved().get(name)
+        notebook = None if giver is None else self.steps.notebooks.get(giver.path)
         if notebook is None:
             return None
         ready = [cell for cell in notebook.cells if cell.number in notebook.preparing]

@@ -253,8 +253,10 @@ class _Group:
         """Do what is due; tells whether there is nothing more to wait for."""
         now = time.monotonic()
         reason = _wanted(self._stop)
-        if not self._ended and (self._looks or reason is not None):  # what has ended by itself is not stopped any more
+        if self._looks and not self._ended:
             self._ended = self._process.poll() is not None
+        elif reason is not None and not self._ended:  # what has ended by itself is not stopped any more
+            self._ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         if self._ended:
             self._leave_at = min(self._leave_at, now + LINGER)
             return not self._pipes or self._killed or self._stop.kill or now >= self._leave_at

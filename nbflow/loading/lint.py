@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .. import definition as d
 from ..errors import DefinitionError, did_you_mean
@@ -150,9 +151,8 @@ class _Looking:
     def _of_items(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
         """Tell which names items change that were there before, and that later steps read as they were."""
         before = {*self.setup.assigns}.union(*(self._assigns(one) for one in behind[me])) - self.given[me]
-        modules = imports(self.notebook.cells)
         for name, place in changes(self._cells(me)).items():
-            if name in modules:
+            if name in self._imports:
                 continue  # np.append(...) gives a new array
             reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
             if name in before and name not in self.shown[me] and reader is not None:
@@ -163,16 +163,27 @@ class _Looking:
                 )
 
     def _of_modules(self, me: str, behind: Mapping[str, frozenset[str]]) -> Iterator[str]:
-        """Tell what a step sets in modules that later steps read: in other kernels these are as they were imported."""
-        imported = imports(self.notebook.cells)
+        """Tell what a step sets in modules that later steps use: in other kernels these are as they were imported."""
         for what, (name, place) in set_in(self._cells(me)).items():
-            module = imported.get(name, ":")
-            reader = next((one for one in self.uses if me in behind[one] and name in self.uses[one].reads), None)
-            if ":" not in module and module.partition(".")[0] not in SET_ALONG and reader is not None:
+            module = self._imports.get(name, ":")
+            if ":" in module or module.partition(".")[0] in SET_ALONG:
+                continue
+            behind_me = (one for one in self.uses if me in behind[one] and what not in set_in(self._cells(one)))
+            reader = next((one for one in behind_me if self._uses_module(one, name, module)), None)
+            if reader is not None:
                 yield (
                     f"cell {place.cell}, line {place.line} (step {me}): {what} holds only in this kernel, and step "
-                    f"{reader} reads {name}: set it in a setup cell"
+                    f"{reader} uses {name}: set it in a setup cell"
                 )
+
+    def _uses_module(self, me: str, name: str, module: str) -> bool:
+        """Whether a step reads a module, or imports it, or something of it."""
+        found = {one.partition(":")[0] for one in imports(self._cells(me)).values()}
+        return name in self.uses[me].reads or module in found
+
+    @cached_property
+    def _imports(self) -> dict[str, str]:
+        return imports(self.notebook.cells)
 
     # -- names of which nobody can say whose they are ---------------------------------------------------
 

@@ -68,7 +68,7 @@ def imports(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def set_in(cells: Iterable[Cell]) -> dict[str, tuple[str, Place]]:
-    """Give what cells assign to attributes of names, each with the name and the place.
+    """Give what cells assign to attributes of names, or in these, each with the name and the place.
 
     Parameters
     ----------
@@ -78,15 +78,18 @@ def set_in(cells: Iterable[Cell]) -> dict[str, tuple[str, Place]]:
     Examples
     --------
     >>> cell = Cell(3, 0, "helper.RATE = 10\\nhelper.rows[0].n = 2", frozenset(), "")
-    >>> set_in([cell])
-    {'helper.RATE': ('helper', Place(cell=3, line=1, through=''))}
+    >>> sorted(set_in([cell]))
+    ['helper.RATE', 'helper.rows']
     """
     found: dict[str, tuple[str, Place]] = {}
     for cell, node in _outside_functions(cells):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            names = ast.unparse(node).split(".")
-            if all(map(str.isidentifier, names)):
-                found[".".join(names)] = names[0], Place(cell.number, node.lineno)
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
+            attribute: ast.expr = node
+            while isinstance(attribute, (ast.Attribute, ast.Subscript)):
+                inner = attribute.value
+                if isinstance(attribute, ast.Attribute) and isinstance(inner, ast.Name):
+                    found[f"{inner.id}.{attribute.attr}"] = inner.id, Place(cell.number, node.lineno)
+                attribute = inner
     return found
 
 

@@ -410,7 +410,8 @@ class CellsAttempt(Attempt):
             (name, {"deleted": True, "changed": True}) for name in self.cells.saved.gone if name not in prepared
         )
         leaves = self.cells.step.leaves
-        names[ASKED] = {"names": None if leaves is None else sorted(leaves)}
+        left = list(self.cells.saved.left)
+        names[ASKED] = {"names": None if leaves is None else sorted(leaves), **({"left": left} if left else {})}
         return replace(outcome, names=names, warnings=(*outcome.warnings, *map(self.masker.text, warnings)))
 
     def _lost_before(self) -> dict[str, str]:

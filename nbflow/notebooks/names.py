@@ -59,6 +59,8 @@ class Saved:
     """Those of them that setup made, and that could be saved before."""
     gone: tuple[str, ...]
     """Names that were deleted."""
+    left: tuple[str, ...]
+    """Names that it was not asked for, and that are not saved, for they are large or not alone."""
     wrote: int
     """Bytes."""
     seconds: float
@@ -177,10 +179,10 @@ def read_saved(reply: Mapping[str, Any], signer: Signer) -> Saved:
     for name, key in KEPT.items():
         if found.get(key) is not None:
             names[name] = _entry(found[key], changed=True, signer=signer)
-    gone = tuple(found["gone"])
+    gone, left = tuple(found["gone"]), tuple(found["left"])
     unsaved, lost = found["unsaved"], found["lost"]
     spoilt = frozenset(changed.intersection(unsaved))
-    return Saved(names, unsaved, lost, spoilt, gone, int(found["wrote"]), float(found["seconds"]))
+    return Saved(names, unsaved, lost, spoilt, gone, left, int(found["wrote"]), float(found["seconds"]))
 
 
 def _answer(reply: Mapping[str, Any]) -> dict[str, Any]:

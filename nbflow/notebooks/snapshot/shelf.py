@@ -244,7 +244,8 @@ class Shelf:
             what it was, or is the step's own, with those of setup that could be saved before; ``same``: those of them
             whose value is what it was, perhaps under another name; ``gone``: names that were deleted;
             ``unsaved``: for each name that is not saved the reason, and for ``$settings`` and others; ``lost``: for
-            these names whose value it is (``id``), and the names that share objects with it (``shares``);
+            these names whose value it is (``id``), and the names that share objects with it (``shares``); ``left``:
+            those of ``small`` that are there and were not saved;
             ``settings``, ``looks``, ``random``; ``wrote``: bytes; ``seconds``.
         """
         budget, affected = Budget(most, seconds), self._affected(touched)
@@ -288,6 +289,7 @@ class Shelf:
             "gone": gone,
             "unsaved": unsaved,
             "lost": lost,
+            "left": sorted({*small}.intersection(self.namespace).difference(save.names)),
         }
         return {**told, **kept, **taken}
 
