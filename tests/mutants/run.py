@@ -303,7 +303,7 @@ MUTANTS = [
     Mutant(
         "what steps side by side changed is given as one of them left it",
         "namespace.py",
-        "self._changers(name) if self._split else ()",
+        "() if self._in_a_row else self._tearing(name)",
         "()",
         CELLS + "what_steps_side_by_side_have_changed_is_not_old_inside_of_something_else",
     ),
@@ -341,6 +341,34 @@ MUTANTS = [
         "return has == giver.id or (giver.id in ran and has in ran and has == past.givers(name)[-1].id)",
         "return giver.id in ran",
         CELLS + "what_repeated_steps_share_with_restored_names_stays_shared",
+    ),
+    Mutant(
+        "another name of what a step changed is taken to be there",
+        "notebooks/cells.py",
+        "left = giver.id in ran and name in past.left.get(giver.id, ())",
+        "left = giver.id in ran",
+        CELLS + "another_name_of_what_a_step_changed_is_there_for_the_next_step_too",
+    ),
+    Mutant(
+        "what is in a kernel as setup made it is told from what it has when it is left",
+        "notebooks/cells.py",
+        "stale = self.cells.stale\n",
+        "stale = self.cells.as_setup_made()\n",
+        CELLS + "what_setup_made_and_a_step_changes_and_perhaps_binds_anew_is_saved",
+    ),
+    Mutant(
+        "the packing of what setup made is learnt with its class in it",
+        "notebooks/snapshot/saving.py",
+        "(known.is_unseen or (",
+        "(False or (",
+        CELLS + "steps_are_as_in_one_kernel[an object of setup, of a class of setup, in a list]",
+    ),
+    Mutant(
+        "what a kept step saved again counts whatever it has inside now",
+        "namespace.py",
+        "if again is None or again == self.until(piece).version(name):",
+        "if True:",
+        CELLS + "a_resume_behind_an_edit_ends_as_a_run_would[what a kept step has saved again beside other names]",
     ),
     Mutant(
         "what stands above a step is taken for what it waits for",
