@@ -243,9 +243,14 @@ class TaskStep(Step):
     """Bytes of memory that it needs, as its workflow says."""
 
     @property
+    def said(self) -> Value:
+        """Those of its parameters and its environment that count, as they stand in a workflow."""
+        return self.written
+
+    @property
     def fixed(self) -> Value:
         """What its workflow says of its work; what expressions give is left open."""
-        return [self.work(), fixed(self.written)]
+        return [self.work(), fixed(self.said)]
 
     @cached_property
     def code_digest(self) -> str:
@@ -257,7 +262,7 @@ class TaskStep(Step):
         """Give the digest of what a node of it is given: where a file says the rest, the values of its expressions."""
         if self.written is None:
             return super().given_digest(parameters, environment)
-        return digest(left_open(self.written, [parameters, environment]), 6)
+        return digest(left_open(self.said, [parameters, environment]), 6)
 
     def earlier_fingerprint(self, parameters: Value, environment: Value) -> str:
         """Give the first parts of what was recorded before files counted as code; it may go when 0.1 is out."""

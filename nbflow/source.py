@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher, get_close_matches
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -865,10 +864,9 @@ def nameless(notebook: Notebook) -> list[int]:
 
 
 def _shown(expression: ast.expr) -> list[str]:
-    """Give the names of a line that is a bare name, or a tuple of them."""
+    """Give the names of a line that is a bare name, or a tuple with some."""
     parts = expression.elts if isinstance(expression, ast.Tuple) else [expression]
-    names = [part.id for part in parts if isinstance(part, ast.Name)]
-    return names if len(names) == len(parts) else []
+    return [part.id for part in parts if isinstance(part, ast.Name)]
 
 
 def _parameters(module: ast.Module) -> tuple[Parameter, ...]:
@@ -892,12 +890,12 @@ def _parameters(module: ast.Module) -> tuple[Parameter, ...]:
 
 
 def _without_defaults(source: str, names: Collection[str]) -> str:
-    """Give the source of a cell of parameters without the defaults of some; what the cell reads itself keeps its own.
+    """Give the statements of a cell of parameters but those that give some a default; what the cell reads itself stays.
 
     Examples
     --------
-    >>> _without_defaults("n = 5  # models\nm = 2\nhalf = m / 2", ["n", "m"])
-    'n =   # models\nm = 2\nhalf = m / 2'
+    >>> _without_defaults("n = 5  # models\\nm = 2\\nhalf = m / 2", ["n", "m"])
+    'm = 2\\nhalf = m / 2'
     """
     if not names:
         return source
@@ -908,20 +906,19 @@ def _without_defaults(source: str, names: Collection[str]) -> str:
     if not all(map(_is_simple, body)):
         return source  # a function, say, may read the default
     loaded = {node.id for one in body for node in ast.walk(one) if isinstance(node, ast.Name) and not _is_bound(node)}
-    lines = source.encode().splitlines(keepends=True)
-    begins = [0, *accumulate(map(len, lines))]
-    text = source.encode()
-    for statement in reversed(body):
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ) if name in names and name not in loaded and _is_plain(value):
-                end = begins[(value.end_lineno or 1) - 1] + (value.end_col_offset or 0)
-                text = text[: begins[value.lineno - 1] + value.col_offset] + text[end:]
-            case _:
-                pass
-    return text.decode()
+    rest = (statement for statement in body if _defaulted(statement) not in {*names} - loaded)
+    return "\n".join(ast.get_source_segment(source, statement) or "" for statement in rest)
+
+
+def _defaulted(statement: ast.stmt) -> str:
+    """Give the name that a statement gives a plain value; nothing if it does something else."""
+    match statement:
+        case (
+            ast.Assign(targets=[ast.Name(id=name)], value=value)
+            | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+        ) if _is_plain(value):
+            return name
+    return ""
 
 
 def _is_simple(statement: ast.stmt) -> bool:

@@ -182,11 +182,24 @@ class CellsStep(NotebookStep):
         assert isinstance(work, dict), "it is a mapping"
         return {**work, "also": list(self.also)} if self.also else work
 
+    @property
+    def said(self) -> Value:
+        """What stands in a workflow of its parameters that it may read, and of its environment."""
+        if self.written is None:
+            return None
+        assert isinstance(self.written, list), "it was built so"
+        parameters, environment = self.written
+        return [self._counted(parameters), environment]
+
     def given_digest(self, parameters: Value, environment: Value = None) -> str:
         """Give the digest of what it is given and may read."""
-        if self.counts is not None and isinstance(parameters, dict):
-            parameters = {name: value for name, value in parameters.items() if name in self.counts}
-        return super().given_digest(parameters, environment)
+        return super().given_digest(self._counted(parameters), environment)
+
+    def _counted(self, parameters: Value) -> Value:
+        """Give those of some parameters that it may read."""
+        if self.counts is None or not isinstance(parameters, dict):
+            return parameters
+        return {name: value for name, value in parameters.items() if name in self.counts}
 
     def follows(self, ended: Ended) -> frozenset[str] | None:
         """Give the steps that it names, and those whose names it reads."""

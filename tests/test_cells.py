@@ -938,6 +938,16 @@ def test_another_default_counts_as_code_where_the_cell_may_read_it(setup, more, 
     assert resumed == shown(run(path).check(), 3)
 
 
+def test_one_more_parameter_repeats_only_what_reads_it(steps, folder):
+    """Nor does one less."""
+    cells = [("parameters", "a = 1"), ("step:one", ran("one") + "x = a"), ("step:two", ran("two") + "print(x)")]
+    run(steps(*cells)).check()
+    more = [("parameters", "a = 1\nb = 2"), *cells[1:], ("step:three", "print(a, b)")]
+    assert "1 2" == shown(resume(steps(*more), changed="rerun").check(), 4)
+    resume(steps(*cells), changed="rerun").check()
+    assert ["one", "two"] == [step for step, _ in rows(folder)]
+
+
 def test_another_order_in_a_default_is_another_default(steps):
     """As a value it would be the same."""
     run(steps(("parameters", "n = {'a': 1, 'b': 2}"), ("step:a", "print(list(n))"))).check()

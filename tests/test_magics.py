@@ -45,6 +45,13 @@ def test_verbs_without_a_target_mean_this_notebook(line: Any, folder: Path, caps
         line("cancel")
 
 
+def test_in_a_run_no_other_is_begun(line: Any, capsys: Any, monkeypatch: Any) -> None:
+    """It would be the same notebook again, without end."""
+    monkeypatch.setenv("NBFLOW_RUN_ID", "20261130-120000-1a2b")
+    assert line("run work.ipynb") is None
+    assert "%nbflow run is left out: this kernel works at run 20261130-120000-1a2b\n" == capsys.readouterr().err
+
+
 def test_a_target_that_is_named_is_that_one(line: Any, notebook: Any) -> None:
     other = notebook("# nbflow: step=other\nn", parameters="n = 2", name="other.ipynb")
     assert "other.ipynb" == line(f"run {other.name} -q").typed()

@@ -110,7 +110,7 @@ def test_result_names_are_what_the_results_cell_assigns(read):
     source = (
         "import os\nrmse = 1\nn: int = 2\na, (b, *c) = q\n%time k = f()\nfiles = !ls\ndef f():\n    inner = 1\n"
         "class C:\n    y = 1\n_private = 3\nif rmse:\n    deep = await g()\nfor i in c:\n    total = i\n"
-        "gone = 1\ndel gone\nout, frame\nprint(rmse)\n"
+        "gone = 1\ndel gone\nout, frame, len(out)\nprint(rmse)\n"
     )
     notebook = read(("code", source, ["results"]), ("code", "late += 1", ["results"]))
     expected = ("rmse", "n", "a", "b", "c", "k", "files", "deep", "total", "out", "frame", "late")

@@ -80,7 +80,8 @@ def head(
     forecast.ipynb  40 items, 4 at a time (-j)  kernel python3
     run 20261123-0301-7f3a                      Ctrl-C stops, nbflow resume goes on
     """
-    items = f"{count_of(total, what)}{f', {kept:,} kept' if kept else ''}, {workers} at a time (-j)"
+    known = f", {kept:,} {'tasks ' if what == 'step' else ''}kept" if kept else ""
+    items = f"{count_of(total, what)}{known}, {workers} at a time (-j)"
     first = f"{for_terminal(name)}{GAP}{items}{GAP}"
     run, hint = f"run {run_id}{GAP}", "Ctrl-C stops, nbflow resume goes on"
     column = max(len(run), min(width(first), WIDTH - len(hint)))

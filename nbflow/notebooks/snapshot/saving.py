@@ -117,10 +117,16 @@ _ONE = _references({"": []}, "")
 """What is counted where only a name refers to a value."""
 
 
+NUMBERS = (("numpy", "number"), ("numpy", "bool_"))
+"""Numbers that cannot be changed, whoever refers to them: a cell that showed one does."""
+
+
 def is_small_and_alone(names: dict[str, Any], name: str) -> bool:
     """Whether a value is small, and nothing but its name refers to it, or it cannot be changed: so nobody changes it by
     another way, and it is no part of anything. So is a module, of which only the name is saved."""
-    alone = name in names and (type(names[name]) in ATOMS or _references(names, name) == _ONE)
+    kind = type(names.get(name))
+    fixed = kind in ATOMS or issubclass(kind, loaded(NUMBERS))
+    alone = name in names and (fixed or _references(names, name) == _ONE)
     try:
         return (alone and is_small(names[name])) or is_importable(names.get(name))
     except Exception as problem:
