@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TypeAlias, cast
 
 from .values import File, Value
@@ -335,11 +335,12 @@ class Past:
         return sorted({holder for holder, name in found if name in self._inside(holder)}, reverse=True)
 
     def _holders(self) -> dict[str, list[str]]:
-        """Give for each name those whose values hold its value."""
+        """Give for each name those whose values hold its value, or share with it: of setup's only they tell."""
         holders: dict[str, list[str]] = {}
         for other in self.known():
             one = self.find(other)
-            for name in cast("list[str]", one[1].get("holds", [])) if one is not None else ():
+            along = [cast("list[str]", one[1].get(key, [])) for key in ("holds", "shares")] if one is not None else []
+            for name in dict.fromkeys(chain(*along)):
                 holders.setdefault(name, []).append(other)
         return holders
 

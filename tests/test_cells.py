@@ -1750,6 +1750,14 @@ SETUP = "import math\nstrict = True\ndef f(): return 1\ndef g(): return 2\nopts 
             id="what was one object of setup",
         ),
         pytest.param(
+            "c = [1]",
+            "b = c",
+            "n = 0",
+            "print(b)",
+            (None, "c.append(2); c = [0]"),
+            id="what setup has made, under another name, changed and bound anew",
+        ),
+        pytest.param(
             "l = []; m = []; d = [l, m]",
             "n = 0",
             "d.reverse()",
