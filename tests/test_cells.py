@@ -956,15 +956,15 @@ def test_another_order_in_a_default_is_another_default(steps):
 
 
 def test_another_value_of_a_parameter_is_not_what_a_step_has_perhaps_bound_it_to(steps):
-    """Where the step binds it, its value counts whatever was given."""
+    """Where the step binds it, its value counts whatever was given, also one that was the default."""
     path = steps(
         ("parameters", "least = 6"),
         ("step:a", "strict = True"),
-        ("step:b", "if strict: least = 5"),
+        ("step:b", "if strict: least = 6"),
         ("step:c", "print(least)"),
     )
-    assert "5" == shown(run(path).check(), 4)
-    assert "5" == shown(resume(path, parameters={"least": 7}).check(), 4)
+    assert "6" == shown(run(path).check(), 4)
+    assert "6" == shown(resume(path, parameters={"least": 7}).check(), 4)
 
 
 def test_another_default_repeats_what_reads_it(steps, folder):
