@@ -2110,6 +2110,18 @@ def test_a_parameter_that_setup_does_not_read_repeats_no_step_that_needs_only_se
     assert ["setup", "b"] == [line.split()[0] for line in planned.splitlines() if " runs " in line]
 
 
+def test_a_list_with_a_secret_is_nothing_to_run_over(folder, steps, monkeypatch):
+    """Its items would be stars, for they stand in the records."""
+    monkeypatch.setenv("TOKEN", "hunter2-hunter2")
+    steps(("step:load", "import os\nurls = ['https://x/' + os.environ['TOKEN']]"), ("step:fit", "print(url)"))
+    load = {"id": "load", "cells": "analysis.ipynb", "tags": ["step:load"], "secrets": ["TOKEN"]}
+    step = {"id": "fit", "cells": "analysis.ipynb", "tags": ["step:fit"], "names": {"url": "{{ url }}"}}
+    fit = {"id": "fit", "items": "{{ steps.load.output.urls }}", "as": "url", "step": step}
+    (folder / "flow.yml").write_text(json.dumps({"nbflow": 1, "steps": [load, fit]}))
+    (failure,) = run(folder / "flow.yml").failures
+    assert "'urls' holds a secret, and who runs over it would find stars in its place" in failure.error.message
+
+
 def test_a_secret_in_what_an_item_leaves_fails_the_item(folder, steps, monkeypatch):
     """A list with a hole in it would be given to later steps; nobody can repeat an item for them."""
     monkeypatch.setenv("TOKEN", "hunter2-hunter2")
