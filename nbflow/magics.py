@@ -118,8 +118,9 @@ class Magics:
         if words[:1] == ["graph"] and len(words) == 2 and not words[1].startswith("-"):
             return _told(lambda: api.load(words[1]))
         if words[:1] and words[0] in WORKING and (at_work := os.environ.get("NBFLOW_RUN_ID")):
-            sys.stderr.write(f"%nbflow {words[0]} is left out: this kernel works at run {at_work}\n")
-            return None  # it might be this notebook, without end; a run inside of a run is begun by nbflow.run
+            told = f"this kernel works at run {at_work}, and nbflow.{words[0]}(...) begins one inside of it"
+            sys.stderr.write(f"%nbflow {words[0]} is left out: {told}\n")
+            return None  # it might be this notebook, without end
         words = _told(lambda: _with_target(words))
         shown = _Shown if not background else _Begun
         shown.run = None

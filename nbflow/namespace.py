@@ -193,6 +193,7 @@ class Past:
         return all(one.id in other.behind for one, other in pairwise(self.pieces))
 
     def _tearing(self, name: str) -> tuple[str, ...]:
+        """Look for the steps that leave nobody to say what a name is; its value, and what that has inside."""
         names = [name]
         for one in names:
             if one in self._split:

@@ -188,7 +188,18 @@ class Notebook:
         return self.digest_given(())
 
     def digest_given(self, names: Collection[str]) -> str:
-        """Give the digest where some parameters are always given: the defaults of these decide nothing."""
+        """Give the digest where some parameters are always given: the defaults of these decide nothing.
+
+        Parameters
+        ----------
+        names : collection of str
+            The parameters that are given.
+
+        Returns
+        -------
+        str
+            24 hexadecimal digits.
+        """
         code = []
         for cell in self.cells:
             source = _without_defaults(cell.source, names) if cell.number == self.parameters_cell else cell.source
@@ -905,7 +916,12 @@ def _without_defaults(source: str, names: Collection[str]) -> str:
         return source  # it has magics, and where a default stands among them is not known
     if not all(map(_is_simple, body)):
         return source  # a function, say, may read the default
-    loaded = {node.id for one in body for node in ast.walk(one) if isinstance(node, ast.Name) and not _is_bound(node)}
+    loaded = {
+        node.id
+        for one in body
+        for node in ast.walk(one)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
     rest = (statement for statement in body if _defaulted(statement) not in {*names} - loaded)
     return "\n".join(ast.get_source_segment(source, statement) or "" for statement in rest)
 
@@ -916,7 +932,7 @@ def _defaulted(statement: ast.stmt) -> str:
         case (
             ast.Assign(targets=[ast.Name(id=name)], value=value)
             | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-        ) if _is_plain(value):
+        ) if _counts_by_value(value):
             return name
     return ""
 
@@ -929,12 +945,8 @@ def _is_simple(statement: ast.stmt) -> bool:
     return isinstance(statement, kinds) and not any(isinstance(node, ast.Call) for node in ast.walk(statement))
 
 
-def _is_bound(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Store)
-
-
-def _is_plain(value: ast.expr) -> bool:
-    """Whether it is a value without an order that its digest as a parameter would not tell."""
+def _counts_by_value(value: ast.expr) -> bool:
+    """Whether it is a value of which its digest as a parameter tells all: the order of a dict it does not tell."""
     try:
         ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

@@ -12,8 +12,10 @@ import pytest
 
 from nbflow.errors import DefinitionError, NbflowError
 from nbflow.loading.notebook_file import read_steps
+from nbflow.loading.plain import SET_ALONG
 from nbflow.loading.tagging import add_tag, remove_tag
 from nbflow.loading.workflow_file import dump
+from nbflow.notebooks.snapshot.settings import LOOKS, RANDOM, SETTINGS
 from nbflow.source import owners, read_notebook, selected
 
 Make = Callable[..., Path]
@@ -108,6 +110,11 @@ def test_what_a_step_sets_in_a_module_is_told_if_a_later_step_uses_the_module(en
             (3, 2, "b", "rows"),
         ]
     ] == source.warnings
+
+
+def test_modules_of_which_settings_come_along_are_those_that_kernels_keep():
+    """Both lists are written by hand, for kernels know nothing of the loader."""
+    assert {row.module.partition(".")[0] for row in (*SETTINGS, *LOOKS, *RANDOM)} == SET_ALONG
 
 
 def test_what_only_a_step_below_assigns_is_no_suggestion(steps):

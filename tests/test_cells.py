@@ -2119,7 +2119,10 @@ def test_a_list_with_a_secret_is_nothing_to_run_over(folder, steps, monkeypatch)
     fit = {"id": "fit", "items": "{{ steps.load.output.urls }}", "as": "url", "step": step}
     (folder / "flow.yml").write_text(json.dumps({"nbflow": 1, "steps": [load, fit]}))
     (failure,) = run(folder / "flow.yml").failures
-    assert "'urls' holds a secret, and who runs over it would find stars in its place" in failure.error.message
+    assert (
+        "'urls' holds a secret, and who runs over it would find stars in its place: let each item"
+        in failure.error.message
+    )
 
 
 def test_a_secret_in_what_an_item_leaves_fails_the_item(folder, steps, monkeypatch):

@@ -49,7 +49,8 @@ def test_in_a_run_no_other_is_begun(line: Any, capsys: Any, monkeypatch: Any) ->
     """It would be the same notebook again, without end."""
     monkeypatch.setenv("NBFLOW_RUN_ID", "20261130-120000-1a2b")
     assert line("run work.ipynb") is None
-    assert "%nbflow run is left out: this kernel works at run 20261130-120000-1a2b\n" == capsys.readouterr().err
+    told = "this kernel works at run 20261130-120000-1a2b, and nbflow.run(...) begins one inside of it"
+    assert f"%nbflow run is left out: {told}\n" == capsys.readouterr().err
 
 
 def test_a_target_that_is_named_is_that_one(line: Any, notebook: Any) -> None:

@@ -110,7 +110,7 @@ class _Cells:
         kept = KEPT.keys() & self.past.left.get(piece.id, {}).keys()
         self.has.update(dict.fromkeys([*self.past.changed_by(piece), *kept], piece.id))
 
-    def as_setup_made(self) -> frozenset[str]:
+    def only_of_setup(self) -> frozenset[str]:
         """Give the names that are in the kernel only as setup made them, while steps before have changed them."""
         assigned = self.piece.assigns or frozenset()
         wanted = self.past.wanted(self.step.prepared - assigned)
@@ -120,8 +120,9 @@ class _Cells:
     def _is_bound_anew(self, name: str) -> bool:
         """Whether a name of setup stands for another object in the kernel."""
         givers = self.past.givers(name)
-        made = bool(givers) and self.past.entry(givers[-1], name).get("id") == f"setup:{name}"
-        return bool(givers) and not made and self.is_there(name, givers[-1], self.past)
+        if not givers or self.past.entry(givers[-1], name).get("id") == f"setup:{name}":
+            return False
+        return self.is_there(name, givers[-1], self.past)
 
     def take(self, node: NodeId, made: object) -> None:
         """Go on in the kernel of the step above, if that lives, has what cannot be restored, and can be given the
@@ -320,7 +321,7 @@ class CellsAttempt(Attempt):
         if step.tells_nothing:
             return whole
         touched = None if piece.reads is None or piece.assigns is None else piece.reads | piece.assigns
-        self.cells.stale = self.cells.as_setup_made()  # what the kernel has is another question once it is left
+        self.cells.stale = self.cells.only_of_setup()  # what the kernel has is another question once it is left
         request = save_request(
             self.places.folder,
             step.leaves,

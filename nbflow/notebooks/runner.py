@@ -408,7 +408,8 @@ class Attempt:
         kept = masked(output, self.masker, self._mask_saved()) if self.masker else output
         lists = {name: output[name] for name in self.step.lists if name in output}
         spoilt = [name for name, value in lists.items() if masked(value, self.masker, {}) != value]
-        problems += [f"{name!r} holds a secret, and who runs over it would find stars in its place" for name in spoilt]
+        told = "holds a secret, and who runs over it would find stars in its place: let each item read that itself"
+        problems += [f"{name!r} {told}" for name in spoilt]
         return kept, Failure("output", self.masker.text("; ".join(problems))) if problems else None
 
     def _left_out(self, name: str, reason: str) -> str:

@@ -353,7 +353,7 @@ MUTANTS = [
         "what is in a kernel as setup made it is told from what it has when it is left",
         "notebooks/cells.py",
         "stale = self.cells.stale\n",
-        "stale = self.cells.as_setup_made()\n",
+        "stale = self.cells.only_of_setup()\n",
         CELLS + "what_setup_made_and_a_step_changes_and_perhaps_binds_anew_is_saved",
     ),
     Mutant(

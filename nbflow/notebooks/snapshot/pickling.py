@@ -151,14 +151,17 @@ class Packed:
         """The ids of what owns the memory of its frames."""
         self.needs: set[str] = set()
         """Global names that its code uses."""
-        self.data: set[str] = set()
-        """Tokens of what it holds, is another name's value, and can be changed."""
         self.order: list[str] = []
-        """These tokens as they stand in it, each as often."""
+        """Tokens of what it holds, is another name's value, and can be changed: as they stand in it, each as often."""
         self.code: set[str] = set()
         """Tokens of functions and classes that it holds."""
         self.final = True
         """Whether it is packed as it is for good, and not as a sketch."""
+
+    @property
+    def data(self) -> set[str]:
+        """Tokens of what it holds that is another name's value, and no code."""
+        return {*self.order}
 
 
 class _Sink:

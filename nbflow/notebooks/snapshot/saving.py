@@ -396,8 +396,8 @@ class Save:
     def link(self, packed: Packed, token: str) -> Any:
         """Give what stands in a pickle for another name's value."""
         code = is_code(self.values[token])
-        (packed.code if code else packed.data).add(token)
         if code:
+            packed.code.add(token)
             packed.needs.add(self.names_of[token][0])
         else:
             packed.order.append(token)
